@@ -1,0 +1,439 @@
+//! Events: everything that can happen to a process.
+//!
+//! The state of a process is the fold of its events and of nothing else, so every input that is
+//! not determined by earlier events is one of these: replies, tool results, messages, clock
+//! readings (each event's `at`), decisions of policies. Bodies are small; texts are named by hash.
+//!
+//! A kind's code and the meaning of a version of its body are for ever. A body that must change
+//! gets the next version, and readers keep the old one.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::amount::{MicroDollars, Timestamp, Tokens};
+use crate::content::{ContentRef, Hash};
+use crate::id::{Epoch, Op, PageId, Pid, Step};
+use crate::inference::{FailureKind, ReplyPart, StopReason, Usage};
+use crate::page::Admission;
+use crate::priority::Priority;
+use crate::process::{BlockedOn, Exit};
+use crate::signal::Signal;
+use crate::tool::Effect;
+
+/// Something that happened to a process, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The wall clock of the kernel that wrote it; it may step back.
+    pub at: Timestamp,
+    /// What happened.
+    pub what: What,
+}
+
+impl Event {
+    /// The event that `what` happened `at` that time.
+    #[must_use]
+    pub const fn new(at: Timestamp, what: What) -> Self {
+        Self { at, what }
+    }
+
+    /// What kind of event it is.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        self.what.kind()
+    }
+
+    pub(crate) fn to_value(&self) -> Result<serde_json::Value, serde_json::Error> {
+        let mut value = self.what.to_value()?;
+        if let serde_json::Value::Object(body) = &mut value {
+            body.insert("at".to_owned(), self.at.as_millis().into());
+        }
+        Ok(value)
+    }
+
+    pub(crate) fn from_body(kind: Kind, body: &[u8]) -> Result<Self, serde_json::Error> {
+        let mut value: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body)?;
+        let at = value.remove("at").unwrap_or(serde_json::Value::Null);
+        let at: Timestamp = serde_json::from_value(at)?;
+        Ok(Self {
+            at,
+            what: What::from_value(kind, serde_json::Value::Object(value))?,
+        })
+    }
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $code:literal v $version:literal $name:ident $text:literal;)*) => {
+        /// What an event says.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum What {
+            $($(#[$doc])* $name($name),)*
+        }
+
+        /// The kinds of events.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Kind {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl What {
+            /// What kind of event it is.
+            #[must_use]
+            pub const fn kind(&self) -> Kind {
+                match self {
+                    $(Self::$name(_) => Kind::$name,)*
+                }
+            }
+
+            fn to_value(&self) -> Result<serde_json::Value, serde_json::Error> {
+                match self {
+                    $(Self::$name(body) => serde_json::to_value(body),)*
+                }
+            }
+
+            fn from_value(
+                kind: Kind,
+                value: serde_json::Value,
+            ) -> Result<Self, serde_json::Error> {
+                match kind {
+                    $(Kind::$name => serde_json::from_value(value).map(Self::$name),)*
+                }
+            }
+        }
+
+        impl Kind {
+            /// Every kind, in the order of the codes.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The code under which the kind is stored and hashed.
+            #[must_use]
+            pub const fn code(self) -> u16 {
+                match self {
+                    $(Self::$name => $code,)*
+                }
+            }
+
+            /// The newest version of the kind's body.
+            #[must_use]
+            pub const fn version(self) -> u16 {
+                match self {
+                    $(Self::$name => $version,)*
+                }
+            }
+
+            /// The kind with that code, if this program knows it.
+            #[must_use]
+            pub const fn from_code(code: u16) -> Option<Self> {
+                match code {
+                    $($code => Some(Self::$name),)*
+                    _ => None,
+                }
+            }
+
+            /// The kind's name, as users and logs see it.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// The process begins.
+    1 v 1 Spawned "spawned";
+    /// A kernel took the process over after a restart.
+    2 v 1 Recovered "recovered";
+    /// The process ended.
+    3 v 1 Exited "exited";
+    /// The process waits.
+    4 v 1 Blocked "blocked";
+    /// The process goes on.
+    5 v 1 Unblocked "unblocked";
+    /// The process may spend more.
+    6 v 1 SpendRaised "spend_raised";
+    /// A signal arrived.
+    7 v 1 SignalReceived "signal_received";
+    /// A message arrived.
+    8 v 1 MessageReceived "message_received";
+    /// The program added a message to the conversation.
+    9 v 1 Told "told";
+    /// The context was planned.
+    16 v 1 Planned "planned";
+    /// A model call is about to be made.
+    17 v 1 LlmRequested "llm_requested";
+    /// A model call returned.
+    18 v 1 LlmReturned "llm_returned";
+    /// A model call failed.
+    19 v 1 LlmFailed "llm_failed";
+    /// A tool is about to run.
+    32 v 1 ToolRequested "tool_requested";
+    /// A tool returned.
+    33 v 1 ToolReturned "tool_returned";
+    /// A tool call was cut off and cannot be repeated.
+    34 v 1 Interrupted "interrupted";
+    /// What was in flight was given up because the process was killed.
+    35 v 1 Cancelled "cancelled";
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The process begins. Everything that the fold needs stands here; the texts are contents.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spawned {
+    /// The agent's name.
+    pub name: String,
+    /// The external name that the pid stands for, if it was made from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<String>,
+    /// The process that spawned it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Pid>,
+    /// The program that it runs.
+    pub program: String,
+    /// The model it asks, a name of the table of models.
+    pub model: String,
+    /// How important it is.
+    pub priority: Priority,
+    /// How many steps it may make.
+    pub max_steps: u64,
+    /// After how many steps with tool calls it must answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tool_steps: Option<u64>,
+    /// What it may spend; absent: only the kernel's own limits hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spend_limit: Option<MicroDollars>,
+    /// The whole manifest as JSON.
+    pub manifest: ContentRef,
+    /// The system prompt.
+    pub system: ContentRef,
+    /// The schemas of its tools, a JSON array; they never change under a conversation.
+    pub tools: ContentRef,
+    /// The task.
+    pub task: ContentRef,
+}
+
+/// A kernel took the process over after a restart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recovered {
+    /// The epoch that it ran under before; the record itself carries the new one.
+    pub from: Epoch,
+    /// The kernel instance that took over.
+    pub instance: String,
+}
+
+/// The process ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exited {
+    /// The operation that ended it; absent where a signal did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub op: Option<Op>,
+    /// How.
+    pub exit: Exit,
+}
+
+/// The process waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Blocked {
+    /// For what.
+    pub on: BlockedOn,
+}
+
+/// The process goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unblocked {}
+
+/// The process may spend more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpendRaised {
+    /// The new limit.
+    pub limit: MicroDollars,
+}
+
+/// A signal arrived.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignalReceived {
+    /// Which.
+    pub signal: Signal,
+}
+
+/// A message arrived.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MessageReceived {
+    /// The sender: a pid or `user`.
+    pub from: String,
+    /// What it says.
+    pub content: ContentRef,
+}
+
+/// The program added a message to the conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Told {
+    /// The operation.
+    pub op: Op,
+    /// What the model is told.
+    pub content: ContentRef,
+}
+
+/// The context was planned. The plan is a difference to the one before, so that its size follows
+/// what was added and never the history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Planned {
+    /// The operation that it serves.
+    pub op: Op,
+    /// The step.
+    pub step: Step,
+    /// Grows by one each time pages leave; between two generations the prompt only grows.
+    pub generation: u64,
+    /// Whether the model may call tools in this turn.
+    pub tools: bool,
+    /// The replacement policy that decided.
+    pub policy: String,
+    /// The tokenizer that counted.
+    pub tokenizer: String,
+    /// The version of the renderer and, after a slash, its dialect.
+    pub render: String,
+    /// The model's window.
+    pub window: Tokens,
+    /// What is kept free for the reply.
+    pub max_output: Tokens,
+    /// The size of the prompt under that tokenizer, tail included.
+    pub prompt_tokens: Tokens,
+    /// The unkeyed hash of the rendered prompt without its tail.
+    pub prompt: Hash,
+    /// The length of the rendered prompt without its tail, in bytes.
+    pub prompt_len: u64,
+    /// Whether a tail (time, steps left) stands behind the log; rendered from this event alone.
+    pub tail: bool,
+    /// Pages that are new in this plan, in prompt order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub admitted: Vec<Admission>,
+    /// Pages that left the prompt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evicted: Vec<PageId>,
+}
+
+/// A model call is about to be made; durable before its first byte leaves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LlmRequested {
+    /// The operation.
+    pub op: Op,
+    /// The first attempt is 1.
+    pub attempt: u32,
+    /// The device that is asked.
+    pub device: String,
+    /// What the call may cost at most; spent until reconciled.
+    pub reserved: MicroDollars,
+}
+
+/// A model call returned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LlmReturned {
+    /// The operation.
+    pub op: Op,
+    /// Which attempt returned.
+    pub attempt: u32,
+    /// The reply, in the model's order.
+    pub parts: Vec<ReplyPart>,
+    /// Why the model stopped.
+    pub stop: StopReason,
+    /// What the endpoint says it used; absent where it says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// What it cost.
+    pub cost: MicroDollars,
+    /// The model's name as the endpoint reports it.
+    pub model: String,
+    /// The reply as it came over the wire, secrets redacted; absent for devices without a wire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw: Option<ContentRef>,
+    /// From the first byte sent to the last received, in milliseconds.
+    pub took_ms: u64,
+}
+
+/// A model call failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LlmFailed {
+    /// The operation.
+    pub op: Op,
+    /// Which attempt failed.
+    pub attempt: u32,
+    /// How.
+    pub failure: FailureKind,
+    /// The error's stable code.
+    pub code: String,
+    /// What went wrong, secrets redacted.
+    pub message: ContentRef,
+    /// When it is tried again; absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Timestamp>,
+    /// What it cost all the same.
+    pub cost: MicroDollars,
+}
+
+/// A tool is about to run; durable before it does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolRequested {
+    /// The operation.
+    pub op: Op,
+    /// The tool.
+    pub tool: String,
+    /// What a repeated call does.
+    pub effect: Effect,
+    /// The first attempt is 1; recovery may make more of a `pure` or `idempotent` call.
+    pub attempt: u32,
+    /// How the tool is isolated, for example `workspace` or `none`.
+    pub isolation: String,
+}
+
+/// A tool returned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolReturned {
+    /// The operation.
+    pub op: Op,
+    /// Whether the tool did what was asked.
+    pub success: bool,
+    /// The result as JSON, secrets redacted.
+    pub result: ContentRef,
+    /// How long it ran, in milliseconds.
+    pub took_ms: u64,
+}
+
+/// A tool call was cut off by a crash and its effect forbids to run it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Interrupted {
+    /// The operation.
+    pub op: Op,
+    /// What the process is told, a failed result as JSON.
+    pub result: ContentRef,
+}
+
+/// What was in flight was given up because the process was killed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cancelled {
+    /// The operation.
+    pub op: Op,
+}

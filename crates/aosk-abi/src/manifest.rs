@@ -1,0 +1,307 @@
+//! Manifests: one TOML file that describes an agent.
+//!
+//! Reading is strict: an unknown key, a wrong type or a value out of range is an error that names
+//! the line. A manifest may come with a cloned folder, so it can only *request*: endpoints, keys
+//! and commands are no part of it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::amount::{MicroDollars, Tokens};
+use crate::priority::Priority;
+
+/// What an agent is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The agent's name: 1 to 64 characters.
+    pub name: String,
+    /// The program that it runs.
+    #[serde(default = "react")]
+    pub program: String,
+    /// A name of the table of models; absent: the one that the user's settings choose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The system prompt.
+    #[serde(default)]
+    pub system: String,
+    /// The task, where none is given with the command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// The tools that it may call.
+    #[serde(default)]
+    pub tools: Vec<String>,
+    /// How tool calls are made.
+    #[serde(default)]
+    pub tool_calls: ToolCalls,
+    /// How important it is.
+    #[serde(default)]
+    pub priority: Priority,
+    /// How many steps it may make, at least 1.
+    #[serde(default = "twenty")]
+    pub max_steps: u64,
+    /// The folder that file tools see, relative to the manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<String>,
+    /// Settings of the `react` program.
+    #[serde(default)]
+    pub react: ReactSpec,
+    /// How replies are drawn.
+    #[serde(default)]
+    pub sampling: Sampling,
+    /// How the context is kept.
+    #[serde(default)]
+    pub context: ContextSpec,
+    /// What the agent may use.
+    #[serde(default)]
+    pub quota: QuotaSpec,
+}
+
+fn react() -> String {
+    "react".to_owned()
+}
+
+const fn twenty() -> u64 {
+    20
+}
+
+/// How tool calls are made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToolCalls {
+    /// By the endpoint's own tool interface.
+    #[default]
+    Native,
+    /// By a JSON schema that every reply must match: for small models that call tools badly.
+    Constrained,
+}
+
+/// Settings of the `react` program.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReactSpec {
+    /// After how many steps with tool calls the agent must answer; absent: never forced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tool_steps: Option<u64>,
+}
+
+/// How replies are drawn. Absent settings are left to the endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sampling {
+    /// 0 to 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
+    /// For endpoints that draw repeatably.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// The most tokens of one reply; absent: the model's default of the table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_output_tokens: Option<Tokens>,
+}
+
+/// How the context is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContextSpec {
+    /// A smaller window than the model's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Tokens>,
+    /// Whether time and steps left stand at the end of every prompt.
+    #[serde(default = "yes")]
+    pub tail: bool,
+    /// The replacement policy: which pages leave when the window is full.
+    #[serde(default = "truncate_oldest")]
+    pub policy: String,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+fn truncate_oldest() -> String {
+    "truncate_oldest".to_owned()
+}
+
+impl Default for ContextSpec {
+    fn default() -> Self {
+        Self {
+            window: None,
+            tail: true,
+            policy: truncate_oldest(),
+        }
+    }
+}
+
+/// What the agent may use.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuotaSpec {
+    /// What it may spend, in US dollars.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spend_usd: Option<f64>,
+}
+
+/// Why a manifest cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ManifestError {
+    /// What is wrong, and what to do.
+    pub message: String,
+    /// The line, from 1, where it is known.
+    pub line: Option<usize>,
+}
+
+impl Manifest {
+    /// The longest name, in characters.
+    pub const NAME_MAX: usize = 64;
+
+    /// Reads a manifest.
+    ///
+    /// # Errors
+    /// [`ManifestError`] for TOML that is malformed, an unknown key, or a value out of range.
+    pub fn from_toml(text: &str) -> Result<Self, ManifestError> {
+        let manifest: Self = toml::from_str(text).map_err(|error| ManifestError {
+            message: error.message().to_owned(),
+            line: error.span().map(|span| line_of(text, span.start)),
+        })?;
+        manifest.check().map_err(|(key, message)| ManifestError {
+            message,
+            line: text
+                .lines()
+                .position(|line| {
+                    line.split('=')
+                        .next()
+                        .is_some_and(|left| left.trim() == key)
+                })
+                .map(|index| index + 1),
+        })?;
+        Ok(manifest)
+    }
+
+    /// The spend limit as money.
+    #[must_use]
+    pub fn spend_limit(&self) -> Option<MicroDollars> {
+        self.quota.spend_usd.and_then(MicroDollars::from_dollars)
+    }
+
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let length = self.name.chars().count();
+        if length == 0 || length > Self::NAME_MAX {
+            return Err((
+                "name",
+                format!(
+                    "`name` has {length} characters: give 1 to {}",
+                    Self::NAME_MAX
+                ),
+            ));
+        }
+        if self.name.chars().any(char::is_control) {
+            return Err(("name", "`name` holds a control character".to_owned()));
+        }
+        if self.max_steps == 0 {
+            return Err(("max_steps", "`max_steps` is 0: give at least 1".to_owned()));
+        }
+        if self.react.max_tool_steps == Some(0) {
+            return Err((
+                "max_tool_steps",
+                "`max_tool_steps` is 0: give at least 1, or leave `tools` empty".to_owned(),
+            ));
+        }
+        if let Some(temperature) = self.sampling.temperature
+            && !(0.0..=2.0).contains(&temperature)
+        {
+            return Err((
+                "temperature",
+                format!("`temperature` is {temperature}: give 0 to 2"),
+            ));
+        }
+        if self.sampling.max_output_tokens == Some(Tokens::ZERO) {
+            return Err((
+                "max_output_tokens",
+                "`max_output_tokens` is 0: give at least 1".into(),
+            ));
+        }
+        if self.context.window == Some(Tokens::ZERO) {
+            return Err(("window", "`window` is 0: give at least 1".to_owned()));
+        }
+        if let Some(dollars) = self.quota.spend_usd
+            && MicroDollars::from_dollars(dollars).is_none()
+        {
+            return Err((
+                "spend_usd",
+                format!("`spend_usd` is {dollars}: give an amount of 0 or more"),
+            ));
+        }
+        let mut seen = std::collections::HashSet::new();
+        if let Some(twice) = self.tools.iter().find(|tool| !seen.insert(tool.as_str())) {
+            return Err(("tools", format!("`tools` names {twice:?} twice")));
+        }
+        Ok(())
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    1 + text
+        .as_bytes()
+        .iter()
+        .take(offset)
+        .filter(|&&byte| byte == b'\n')
+        .count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> (String, Option<usize>) {
+        let error = Manifest::from_toml(text).expect_err("refused");
+        (error.message, error.line)
+    }
+
+    #[test]
+    fn the_smallest_manifest_is_a_name() {
+        let manifest = Manifest::from_toml("name = \"a\"").expect("valid");
+        assert_eq!(manifest.program, "react");
+        assert_eq!(manifest.max_steps, 20);
+        assert_eq!(manifest.priority, Priority::DEFAULT);
+        assert!(manifest.context.tail);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line() {
+        let (message, line) = error("name = \"a\"\nmodle = \"x\"\n");
+        assert!(
+            message.contains("modle") && message.contains("model"),
+            "{message}"
+        );
+        assert_eq!(line, Some(2));
+    }
+
+    #[test]
+    fn values_at_and_past_the_bounds() {
+        let with = |text: &str| Manifest::from_toml(&format!("name = \"a\"\n{text}"));
+        assert!(with("[sampling]\ntemperature = 2.0").is_ok());
+        assert!(with("[sampling]\ntemperature = 2.1").is_err());
+        assert!(with("[sampling]\ntemperature = nan").is_err());
+        assert!(with("max_steps = 1").is_ok());
+        assert_eq!(error("name = \"a\"\nmax_steps = 0").1, Some(2));
+        assert!(with("priority = 99").is_ok());
+        assert!(with("priority = 100").is_err());
+        assert!(with("[quota]\nspend_usd = 0.0").is_ok());
+        assert!(with("[quota]\nspend_usd = -0.1").is_err());
+        assert!(with("[context]\nwindow = 0").is_err());
+        assert!(with("tools = [\"now\", \"now\"]").is_err());
+        assert!(Manifest::from_toml(&format!("name = \"{}\"", "é".repeat(64))).is_ok());
+        assert!(Manifest::from_toml(&format!("name = \"{}\"", "é".repeat(65))).is_err());
+        assert!(Manifest::from_toml("name = \"\"").is_err());
+    }
+
+    #[test]
+    fn endpoints_are_no_part_of_a_manifest() {
+        assert!(
+            error("name = \"a\"\nbase_url = \"http://x\"")
+                .0
+                .contains("base_url")
+        );
+    }
+}

@@ -1,0 +1,132 @@
+//! The states of a process.
+
+use serde::{Deserialize, Serialize};
+
+use crate::amount::{MicroDollars, Timestamp};
+use crate::content::ContentRef;
+
+/// Where a process stands. Only `Exited` is final.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum ProcessState {
+    /// Known, not yet admitted.
+    New,
+    /// Waits for its turn.
+    Ready,
+    /// A model call is in flight.
+    Running,
+    /// Waits for something that is named.
+    Blocked {
+        /// For what.
+        on: BlockedOn,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// Stopped by a signal until it is continued.
+    Suspended {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// Ended.
+    Exited {
+        /// How.
+        exit: Exit,
+    },
+}
+
+impl ProcessState {
+    /// The state's name, one word.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Ready => "ready",
+            Self::Running => "running",
+            Self::Blocked { .. } => "blocked",
+            Self::Suspended { .. } => "suspended",
+            Self::Exited { .. } => "exited",
+        }
+    }
+
+    /// Whether nothing more can happen to the process.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        matches!(self, Self::Exited { .. })
+    }
+}
+
+/// What a blocked process waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "for", rename_all = "snake_case", deny_unknown_fields)]
+pub enum BlockedOn {
+    /// Its spend limit does not cover the next call; raise the limit to go on.
+    Quota {
+        /// What it may spend.
+        limit: MicroDollars,
+        /// What it has spent or reserved.
+        spent: MicroDollars,
+        /// What the next call may cost.
+        needed: MicroDollars,
+    },
+    /// A slot of its device. Never journaled: slots live in memory.
+    Slot {
+        /// The device.
+        device: String,
+    },
+    /// A moment; for example the next attempt of a call.
+    Timer {
+        /// When it goes on.
+        until: Timestamp,
+    },
+    /// The results of its tool calls.
+    Tool {
+        /// How many are awaited.
+        calls: u64,
+    },
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "exit", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Exit {
+    /// The model answered without calling a tool.
+    Completed {
+        /// The answer; absent where the model said nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        answer: Option<ContentRef>,
+    },
+    /// It used up its steps.
+    StepLimit {
+        /// The limit.
+        limit: u64,
+    },
+    /// The model or its provider refused.
+    Refused {
+        /// What it said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<ContentRef>,
+    },
+    /// It cannot go on.
+    Failed {
+        /// The error's stable code.
+        code: String,
+        /// What went wrong, whose fault it is and what to do next.
+        message: ContentRef,
+    },
+    /// It was killed by a signal.
+    Killed,
+}
+
+impl Exit {
+    /// The exit's name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Completed { .. } => "completed",
+            Self::StepLimit { .. } => "step limit",
+            Self::Refused { .. } => "refused",
+            Self::Failed { .. } => "failed",
+            Self::Killed => "killed",
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! The bytes and hashes of events are for ever: a journal that was written once must verify in
+//! every later version. The golden file holds one chain with each kind of event. It is compared
+//! byte for byte; a line may be added for a new kind or version, and none may change.
+
+use aosk_abi::{
+    Admission, Blocked, BlockedOn, Cancelled, ContentKey, ContentRef, DecodeError, Effect, Epoch,
+    Event, Exit, Exited, FailureKind, Hash, Interrupted, Kind, LlmFailed, LlmRequested,
+    LlmReturned, MessageReceived, MicroDollars, Op, PageId, PageKind, Pid, Planned, Ppm, Priority,
+    Record, Recovered, ReplyPart, Seq, Signal, SignalReceived, Source, Spawned, SpendRaised, Step,
+    StopReason, Tenant, Timestamp, Tokens, Told, ToolRequested, ToolReturned, Unblocked, Usage,
+    What,
+};
+
+const GOLDEN: &str = include_str!("golden/events-v1.txt");
+
+fn text(text: &str) -> ContentRef {
+    ContentKey::from_bytes([7; 32])
+        .seal(text.as_bytes())
+        .reference()
+}
+
+fn every_kind() -> Vec<What> {
+    let page = |page, kind, seq, part| Admission {
+        page: PageId(page),
+        kind,
+        source: Source {
+            seq: Seq(seq),
+            part,
+        },
+        range: None,
+        unit: Seq(seq),
+        tokens: Tokens(12),
+        pinned: false,
+        importance: Admission::DEFAULT_IMPORTANCE,
+    };
+    let task = Admission {
+        pinned: true,
+        importance: Ppm(900_000),
+        range: Some((0, 44)),
+        ..page(0, PageKind::Task, 0, 2)
+    };
+    vec![
+        What::Spawned(Spawned {
+            name: "prüfer".into(),
+            alias: Some("agent-123".into()),
+            parent: Some(Pid::from_parts(1_700_000_000_000, [1; 10])),
+            program: "react".into(),
+            model: "local".into(),
+            priority: Priority::new(30).expect("in range"),
+            max_steps: 20,
+            max_tool_steps: Some(3),
+            spend_limit: Some(MicroDollars(100_000)),
+            manifest: text("{}"),
+            system: text("You are helpful."),
+            tools: text("[]"),
+            task: text("Was ist 17 · 23?"),
+        }),
+        What::Planned(Planned {
+            op: Op(0),
+            step: Step(1),
+            generation: 1,
+            tools: true,
+            policy: "truncate_oldest".into(),
+            tokenizer: "estimator/1.000".into(),
+            render: "1/openai".into(),
+            window: Tokens(4096),
+            max_output: Tokens(512),
+            prompt_tokens: Tokens(77),
+            prompt: Hash::of(b"prompt"),
+            prompt_len: 6,
+            tail: true,
+            admitted: vec![task, page(1, PageKind::ToolResult, 3, 0)],
+            evicted: vec![PageId(4), PageId(5)],
+        }),
+        What::LlmRequested(LlmRequested {
+            op: Op(0),
+            attempt: 1,
+            device: "local".into(),
+            reserved: MicroDollars(420),
+        }),
+        What::LlmFailed(LlmFailed {
+            op: Op(0),
+            attempt: 1,
+            failure: FailureKind::Throttled,
+            code: "AOSK-L006".into(),
+            message: text("slow down"),
+            retry_at: Some(Timestamp::from_millis(1_700_000_002_500)),
+            cost: MicroDollars(0),
+        }),
+        What::Blocked(Blocked {
+            on: BlockedOn::Quota {
+                limit: MicroDollars(100_000),
+                spent: MicroDollars(99_990),
+                needed: MicroDollars(420),
+            },
+        }),
+        What::SpendRaised(SpendRaised {
+            limit: MicroDollars(200_000),
+        }),
+        What::Unblocked(Unblocked {}),
+        What::Recovered(Recovered {
+            from: Epoch(1),
+            instance: "host/4711".into(),
+        }),
+        What::LlmReturned(LlmReturned {
+            op: Op(0),
+            attempt: 2,
+            parts: vec![
+                ReplyPart::Text {
+                    content: text("Let me see."),
+                },
+                ReplyPart::Opaque {
+                    format: "openai/reasoning_content".into(),
+                    content: text("\0opaque"),
+                },
+                ReplyPart::ToolCall {
+                    id: "call_1".into(),
+                    name: "calculator".into(),
+                    arguments: text("{\"expression\":\"17 * 23\"}"),
+                },
+            ],
+            stop: StopReason::ToolCalls,
+            usage: Some(Usage {
+                input: Tokens(80),
+                cached: Tokens(64),
+                cache_write: Tokens(0),
+                output: Tokens(21),
+                reasoning: Tokens(5),
+            }),
+            cost: MicroDollars(33),
+            model: "SmolLM2-135M-Instruct".into(),
+            raw: Some(text("data: {}\n\n")),
+            took_ms: 812,
+        }),
+        What::ToolRequested(ToolRequested {
+            op: Op(1),
+            tool: "calculator".into(),
+            effect: Effect::Pure,
+            attempt: 1,
+            isolation: "none".into(),
+        }),
+        What::ToolReturned(ToolReturned {
+            op: Op(1),
+            success: true,
+            result: text("{\"data\":391,\"success\":true}"),
+            took_ms: 1,
+        }),
+        What::Interrupted(Interrupted {
+            op: Op(2),
+            result: text("{\"success\":false}"),
+        }),
+        What::MessageReceived(MessageReceived {
+            from: "user".into(),
+            content: text("and now?"),
+        }),
+        What::Told(Told {
+            op: Op(3),
+            content: text("Go on."),
+        }),
+        What::SignalReceived(SignalReceived {
+            signal: Signal::Kill,
+        }),
+        What::Cancelled(Cancelled { op: Op(4) }),
+        What::Exited(Exited {
+            op: Some(Op(5)),
+            exit: Exit::Completed {
+                answer: Some(text("391")),
+            },
+        }),
+    ]
+}
+
+fn chain() -> (Tenant, Pid, Vec<Record>) {
+    let (tenant, pid) = (Tenant::local(), Pid::from_alias("agent-123"));
+    let mut prev = Hash::ZERO;
+    let records = (0..)
+        .zip(every_kind())
+        .map(|(seq, what)| {
+            let event = Event::new(Timestamp::from_millis(1_700_000_000_000 + seq), what);
+            let epoch = Epoch(1 + u64::from(seq > 7));
+            let record =
+                Record::seal(&tenant, pid, Seq(seq), epoch, prev, &event).expect("encodable");
+            prev = record.hash;
+            record
+        })
+        .collect();
+    (tenant, pid, records)
+}
+
+#[test]
+fn event_bytes_and_hashes_never_change() {
+    let (_, _, records) = chain();
+    let lines: String = records
+        .iter()
+        .map(|r| {
+            let body = String::from_utf8_lossy(&r.body);
+            format!(
+                "{} {} {} {} {} {body}\n",
+                r.seq, r.epoch, r.kind, r.version, r.hash
+            )
+        })
+        .collect();
+    assert!(
+        lines == GOLDEN,
+        "the bytes of events changed; they are now:\n{lines}"
+    );
+}
+
+#[test]
+fn the_golden_file_holds_every_kind() {
+    let mut kinds: Vec<u16> = every_kind().iter().map(|what| what.kind().code()).collect();
+    let mut known: Vec<u16> = Kind::ALL.iter().map(|kind| kind.code()).collect();
+    kinds.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(kinds, known);
+}
+
+#[test]
+fn golden_events_decode_to_what_they_were() {
+    let (tenant, pid, records) = chain();
+    let mut prev = Hash::ZERO;
+    for (record, what) in records.iter().zip(every_kind()) {
+        record.verify(&tenant, pid, prev).expect("chained");
+        assert_eq!(record.decode().expect("readable").what, what);
+        prev = record.hash;
+    }
+}
+
+#[test]
+fn a_change_of_any_field_breaks_the_chain() {
+    let (tenant, pid, records) = chain();
+    let record = &records[2];
+    let prev = records[1].hash;
+    let mut body = record.clone();
+    body.body[3] ^= 1;
+    let changed = [
+        Record {
+            seq: Seq(3),
+            ..record.clone()
+        },
+        Record {
+            epoch: Epoch(2),
+            ..record.clone()
+        },
+        Record {
+            kind: record.kind + 1,
+            ..record.clone()
+        },
+        Record {
+            version: 2,
+            ..record.clone()
+        },
+        body,
+    ];
+    assert!(record.verify(&tenant, pid, prev).is_ok());
+    for bad in changed {
+        assert!(bad.verify(&tenant, pid, prev).is_err(), "{bad:?}");
+    }
+    assert!(record.verify(&tenant, pid, Hash::ZERO).is_err());
+    assert!(
+        record
+            .verify(&tenant, Pid::from_alias("other"), prev)
+            .is_err()
+    );
+    assert!(
+        record
+            .verify(&"locale".parse().expect("tenant"), pid, prev)
+            .is_err()
+    );
+}
+
+#[test]
+fn a_newer_version_or_an_unknown_kind_is_an_error_that_names_it() {
+    let (_, _, records) = chain();
+    let newer = Record {
+        version: 2,
+        ..records[0].clone()
+    };
+    assert!(matches!(
+        newer.decode(),
+        Err(DecodeError::NewerVersion { version: 2, .. })
+    ));
+    let message = newer.decode().expect_err("newer").to_string();
+    assert!(
+        message.contains("spawned of version 2") && message.contains("upgrade"),
+        "{message}"
+    );
+    let unknown = Record {
+        kind: 999,
+        ..records[0].clone()
+    };
+    let message = unknown.decode().expect_err("unknown").to_string();
+    assert!(message.contains("kind 999"), "{message}");
+}
+
+#[test]
+fn a_body_with_an_unknown_field_is_damaged_and_not_half_understood() {
+    let (_, _, records) = chain();
+    let mut record = records[6].clone();
+    record.body = br#"{"at":1,"extra":2}"#.to_vec();
+    assert!(matches!(record.decode(), Err(DecodeError::Body { .. })));
+    record.body = b"{}".to_vec();
+    assert!(
+        matches!(record.decode(), Err(DecodeError::Body { .. })),
+        "an event has a time"
+    );
+}

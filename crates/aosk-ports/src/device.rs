@@ -1,0 +1,288 @@
+//! Devices: model endpoints.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aosk_abi::{
+    Code, FailureKind, Hash, MicroDollars, Role, Sampling, StopReason, Tokens, ToolCalls, ToolSpec,
+    Usage,
+};
+use futures::future::BoxFuture;
+
+/// What a part of a message holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// Text.
+    Text(Arc<str>),
+    /// A block that goes back to its provider byte for byte.
+    Opaque {
+        /// The dialect and block type that it came from.
+        format: Arc<str>,
+        /// The block.
+        bytes: Arc<[u8]>,
+    },
+    /// A tool call of the model.
+    ToolCall {
+        /// The call's id.
+        id: Arc<str>,
+        /// The tool, as the model wrote it.
+        name: Arc<str>,
+        /// The arguments, as the model wrote them.
+        arguments: Arc<str>,
+    },
+    /// The result of a tool call.
+    ToolResult {
+        /// The id of the call.
+        call: Arc<str>,
+        /// The tool, as the model wrote it.
+        name: Arc<str>,
+        /// The result as the model reads it.
+        text: Arc<str>,
+    },
+}
+
+/// A message of the conversation. Cheap to clone: its texts are shared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said, in order.
+    pub parts: Arc<[Part]>,
+}
+
+/// A model call before it is bytes.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The conversation without the tail: first the system message (unless the prompt is empty),
+    /// then the task, then the log.
+    pub messages: Vec<Message>,
+    /// The volatile text behind the log, if there is one; a last message of its own.
+    pub tail: Option<String>,
+    /// The tools of the conversation; the list never changes under it.
+    pub tools: Arc<[ToolSpec]>,
+    /// Whether the model may call them in this turn. Where it may not, the tools stay in the
+    /// request as they are (they are part of the cached prefix) and the choice is masked.
+    pub may_call: bool,
+    /// How tool calls are made.
+    pub tool_calls: ToolCalls,
+    /// The most tokens of the reply.
+    pub max_output: Tokens,
+    /// How the reply is drawn.
+    pub sampling: Sampling,
+    /// A stable name of the conversation, for endpoints that route by it to a warm cache.
+    pub cache_key: String,
+}
+
+/// A request as the bytes that will leave, with the hash that the plan records.
+#[derive(Debug, Clone)]
+pub struct Rendered {
+    /// The renderer's version and, after a slash, its dialect: `1/openai`.
+    pub render: String,
+    /// The whole body.
+    pub body: Arc<[u8]>,
+    /// The unkeyed hash of the rendered messages without the tail. Between two generations of a
+    /// context these bytes are a prefix of the next call's.
+    pub prompt: Hash,
+    /// The length of those bytes.
+    pub prompt_len: u64,
+    /// The rendered messages without the tail, for tests and `show`: what the hash covers.
+    pub prompt_bytes: Arc<[u8]>,
+    /// The bound of the request's time, from the first byte sent to the last received.
+    pub timeout: Duration,
+}
+
+/// A request that has no form in the device's dialect.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct RenderError(pub String);
+
+/// What an endpoint answered.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// The parts, in the model's order; [`Part::ToolResult`] never occurs.
+    pub parts: Vec<Part>,
+    /// Why the model stopped.
+    pub stop: StopReason,
+    /// What it used, if the endpoint says so.
+    pub usage: Option<Usage>,
+    /// The model's name as reported; empty where it is not.
+    pub model: String,
+    /// The reply as it came over the wire; `None` for a device without a wire.
+    pub raw: Option<Arc<[u8]>>,
+}
+
+/// Why a call failed, and what the caller may do about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct CallError {
+    /// What the kernel does next.
+    pub kind: FailureKind,
+    /// The stable code.
+    pub code: Code,
+    /// What was wrong, whose fault it is and what to do next.
+    pub message: String,
+    /// When the endpoint wants to be asked again, from now.
+    pub retry_after: Option<Duration>,
+    /// What the call used all the same, as far as the endpoint said.
+    pub usage: Option<Usage>,
+}
+
+/// Something that arrived while a reply streams.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delta {
+    /// The first byte of the reply.
+    FirstByte,
+    /// More text, `chars` characters of it.
+    Text {
+        /// How many.
+        chars: usize,
+    },
+    /// The model calls a tool.
+    ToolCall {
+        /// Its name as far as it is known.
+        name: String,
+    },
+}
+
+/// Hears how a reply comes in. Called from the device's task; must not block.
+pub trait Progress: Send + Sync {
+    /// Something arrived.
+    fn delta(&self, delta: Delta);
+}
+
+impl Progress for () {
+    fn delta(&self, _: Delta) {}
+}
+
+/// Prices in millionths of a US dollar for a million tokens (so 1 dollar a million is 1,000,000).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Prices {
+    /// Fresh input.
+    pub input: MicroDollars,
+    /// Input read from the cache.
+    pub cached: MicroDollars,
+    /// Input written to the cache.
+    pub cache_write: MicroDollars,
+    /// Output.
+    pub output: MicroDollars,
+}
+
+impl Prices {
+    /// What `usage` costs, rounded up to a millionth of a dollar.
+    #[must_use]
+    pub fn cost(&self, usage: &Usage) -> MicroDollars {
+        let fresh = usage
+            .input
+            .saturating_sub(usage.cached)
+            .saturating_sub(usage.cache_write);
+        let terms = [
+            (fresh, self.input),
+            (usage.cached, self.cached),
+            (usage.cache_write, self.cache_write),
+            (usage.output, self.output),
+        ];
+        let total: u128 = terms
+            .iter()
+            .map(|(n, price)| u128::from(n.0) * u128::from(price.0))
+            .sum();
+        MicroDollars(u64::try_from(total.div_ceil(1_000_000)).unwrap_or(u64::MAX))
+    }
+
+    /// The most that a call with that much input and output can cost.
+    #[must_use]
+    pub fn ceiling(&self, input: Tokens, output: Tokens) -> MicroDollars {
+        let dearest = self.input.max(self.cached).max(self.cache_write);
+        Self {
+            input: dearest,
+            ..*self
+        }
+        .cost(&Usage {
+            input,
+            output,
+            ..Usage::default()
+        })
+    }
+}
+
+/// What the kernel must know of a device to plan and to pay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// The device's name, unique in a kernel: a name of the table of models.
+    pub name: String,
+    /// The model as its endpoint calls it.
+    pub model: String,
+    /// The window: prompt and reply together.
+    pub window: Tokens,
+    /// The most output tokens of a call whose manifest names none.
+    pub max_output: Tokens,
+    /// What it costs.
+    pub prices: Prices,
+    /// How many calls may be in flight at once, at least 1.
+    pub slots: usize,
+}
+
+/// A model endpoint. One call is one attempt.
+pub trait Device: Send + Sync {
+    /// What it is.
+    fn info(&self) -> &DeviceInfo;
+
+    /// The bytes of a request: the same request gives the same bytes.
+    ///
+    /// # Errors
+    /// [`RenderError`] where the dialect cannot express the request.
+    fn render(&self, request: &Request) -> Result<Rendered, RenderError>;
+
+    /// Makes one attempt. Dropping the future gives the call up.
+    fn call<'a>(
+        &'a self,
+        rendered: &'a Rendered,
+        request: &'a Request,
+        progress: &'a dyn Progress,
+    ) -> BoxFuture<'a, Result<Reply, CallError>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRICES: Prices = Prices {
+        input: MicroDollars(1_250_000),
+        cached: MicroDollars(125_000),
+        cache_write: MicroDollars(1_562_500),
+        output: MicroDollars(10_000_000),
+    };
+
+    #[test]
+    fn cost_counts_each_token_once() {
+        let usage = Usage {
+            input: Tokens(1_000_000),
+            cached: Tokens(400_000),
+            cache_write: Tokens(100_000),
+            output: Tokens(10_000),
+            reasoning: Tokens(9_000),
+        };
+        // 0.5 M fresh, 0.4 M cached, 0.1 M written, 0.01 M out.
+        assert_eq!(
+            PRICES.cost(&usage),
+            MicroDollars(625_000 + 50_000 + 156_250 + 100_000)
+        );
+    }
+
+    #[test]
+    fn no_call_costs_more_than_its_ceiling() {
+        let usage = Usage {
+            input: Tokens(1000),
+            cache_write: Tokens(1000),
+            output: Tokens(10),
+            ..Usage::default()
+        };
+        assert_eq!(
+            PRICES.ceiling(Tokens(1000), Tokens(10)),
+            PRICES.cost(&usage)
+        );
+        assert_eq!(
+            Prices::default().ceiling(Tokens(1000), Tokens(10)),
+            MicroDollars::ZERO
+        );
+    }
+}

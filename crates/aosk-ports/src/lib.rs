@@ -1,0 +1,30 @@
+//! The ports of the kernel: object-safe traits for everything that touches the world.
+//!
+//! 1. **The kernel knows ports, never devices.** The binary wires real devices in; the simulator
+//!    wires in faulty ones. What a port promises stands here; a conformance suite or a test with
+//!    the real thing holds each implementor to it.
+//! 2. **One attempt per call.** A [`Device`] answers once; retries are the kernel's, because they
+//!    are journaled.
+//! 3. **Enqueue, then wait.** [`Store::append`](JournalWriter::append) queues and returns a
+//!    [`Ticket`]; awaiting the ticket awaits durability; dropping it cancels nothing.
+//! 4. **Time and randomness are inputs.** Nothing reads a clock but through [`Clock`].
+
+mod clock;
+mod device;
+mod sandbox;
+mod store;
+mod tokenizer;
+mod tool;
+
+pub use clock::{Clock, Random};
+pub use device::{
+    CallError, Delta, Device, DeviceInfo, Message, Part, Prices, Progress, RenderError, Rendered,
+    Reply, Request,
+};
+pub use sandbox::{DirEntry, EntryKind, Listing, Sandbox, SandboxError};
+pub use store::{
+    Append, Checkpoint, Committed, Inbox, InboxId, InboxItem, Journal, JournalWriter,
+    ProcessFilter, ProcessRow, Receipt, Store, StoreError, Ticket,
+};
+pub use tokenizer::Tokenizer;
+pub use tool::{Tool, ToolContext};

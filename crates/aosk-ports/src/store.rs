@@ -1,0 +1,254 @@
+//! Stores: the journal and what stands beside it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use aosk_abi::{
+    Code, Content, ContentKey, Epoch, Hash, MicroDollars, Pid, ProcessState, Record, Seq, Signal,
+    Tenant, Timestamp, Usage,
+};
+use futures::future::BoxFuture;
+
+/// One process's events, committed together or not at all, with the contents that they name.
+#[derive(Debug, Clone)]
+pub struct Append {
+    /// Whose process.
+    pub tenant: Tenant,
+    /// Which.
+    pub pid: Pid,
+    /// The fencing token of the writer; the records carry the same.
+    pub epoch: Epoch,
+    /// The chain's link before the first record.
+    pub prev: Hash,
+    /// At least one, consecutive; the first continues the journal.
+    pub records: Vec<Record>,
+    /// The contents that the records name. One of up to [`Content::INLINE_MAX`] bytes comes with
+    /// every append that names it; a larger one may be left out where an earlier append of the
+    /// tenant brought it. Bringing one twice stores it once.
+    pub contents: Vec<Content>,
+    /// What lists show of the process from now on.
+    pub row: ProcessRow,
+    /// The fold after the last record, now and then; its `seq` is that record's.
+    pub checkpoint: Option<Checkpoint>,
+    /// Inbox items of this process that the records took over; removed in the same transaction.
+    /// An item that is not there (any more) rejects the append, lest it be taken over twice.
+    pub consumed: Vec<InboxId>,
+}
+
+/// What lists show of a process: a view of its fold, written with every append so that readers
+/// need not fold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessRow {
+    /// The agent's name.
+    pub name: String,
+    /// The model it asks.
+    pub model: String,
+    /// Where it stands.
+    pub state: ProcessState,
+    /// Steps begun.
+    pub steps: u64,
+    /// Tokens used.
+    pub usage: Usage,
+    /// Money spent; calls whose end is unknown count with what was reserved for them.
+    pub spent: MicroDollars,
+    /// When it was spawned.
+    pub created: Timestamp,
+    /// When its last event happened.
+    pub updated: Timestamp,
+}
+
+/// A process as stores list it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Whose.
+    pub tenant: Tenant,
+    /// Which.
+    pub pid: Pid,
+    /// The fencing token that the next append must carry.
+    pub epoch: Epoch,
+    /// The place of the next event.
+    pub next: Seq,
+    /// The chain's link after the last event.
+    pub head: Hash,
+    /// What lists show.
+    pub row: ProcessRow,
+}
+
+/// A saved fold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The last event that it includes.
+    pub seq: Seq,
+    /// The version of its encoding.
+    pub version: u16,
+    /// The encoded fold.
+    pub bytes: Vec<u8>,
+}
+
+/// The answer to an append: its last event is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// The last event of the append.
+    pub last: Seq,
+}
+
+/// Awaits the durability of an append. Dropping it cancels nothing.
+#[must_use = "an append is acknowledged only when its ticket resolves"]
+pub struct Ticket(BoxFuture<'static, Result<Committed, StoreError>>);
+
+impl Ticket {
+    /// A ticket that resolves with `future`, which must make progress by itself.
+    pub fn new(
+        future: impl Future<Output = Result<Committed, StoreError>> + Send + 'static,
+    ) -> Self {
+        Self(Box::pin(future))
+    }
+}
+
+impl Future for Ticket {
+    type Output = Result<Committed, StoreError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(context)
+    }
+}
+
+/// Which processes a list holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProcessFilter {
+    /// All.
+    All,
+    /// Those that have not exited.
+    Unfinished,
+}
+
+/// The number of an inbox item, unique in a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InboxId(pub i64);
+
+/// Something from outside for a process. Not fenced: anyone may post, the owner takes it over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InboxItem {
+    /// A signal.
+    Signal(Signal),
+    /// A message.
+    Message {
+        /// The sender: a pid or `user`.
+        from: String,
+        /// What it says, UTF-8.
+        text: String,
+    },
+}
+
+/// Why a store could not do what was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct StoreError {
+    /// The stable code.
+    pub code: Code,
+    /// What was wrong, whose fault it is and what to do next.
+    pub message: String,
+}
+
+impl StoreError {
+    /// An error with its code and words.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+/// The read half: safe for anyone at any time, also while another kernel writes.
+///
+/// A call that names a process that is not in the store answers [`Code::StoreUnknownProcess`];
+/// only [`process`](Self::process) answers `None`.
+pub trait Journal: Send + Sync {
+    /// The key under which a tenant's contents are hashed; made at the tenant's first use.
+    fn content_key(&self, tenant: &Tenant) -> BoxFuture<'_, Result<ContentKey, StoreError>>;
+
+    /// The process, or `None` where there is none.
+    fn process(
+        &self,
+        tenant: &Tenant,
+        pid: Pid,
+    ) -> BoxFuture<'_, Result<Option<Receipt>, StoreError>>;
+
+    /// The tenant's processes, by pid, which for new pids is by spawn time.
+    fn processes(
+        &self,
+        tenant: &Tenant,
+        filter: ProcessFilter,
+    ) -> BoxFuture<'_, Result<Vec<Receipt>, StoreError>>;
+
+    /// Up to `limit` events from `from` on, in order, with the chain's link before the first.
+    /// Empty past the end. The chain is verified as it is read.
+    fn read(
+        &self,
+        tenant: &Tenant,
+        pid: Pid,
+        from: Seq,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
+
+    /// The bytes of contents that the process's events name, in the order asked. `seqs` says which
+    /// event names each; contents of up to [`Content::INLINE_MAX`] bytes stand beside it.
+    fn contents(
+        &self,
+        tenant: &Tenant,
+        pid: Pid,
+        wanted: &[(Seq, Hash)],
+    ) -> BoxFuture<'_, Result<Vec<Arc<[u8]>>, StoreError>>;
+
+    /// The newest checkpoint at or before `at`; of all where that is `None`.
+    fn checkpoint(
+        &self,
+        tenant: &Tenant,
+        pid: Pid,
+        at: Option<Seq>,
+    ) -> BoxFuture<'_, Result<Option<Checkpoint>, StoreError>>;
+}
+
+/// The inbox: unfenced, for everyone who does not own the process.
+pub trait Inbox: Send + Sync {
+    /// Posts an item, durably.
+    fn post(
+        &self,
+        tenant: &Tenant,
+        pid: Pid,
+        item: InboxItem,
+    ) -> BoxFuture<'_, Result<InboxId, StoreError>>;
+
+    /// The items that wait for any of the tenant's processes, oldest first.
+    fn pending(
+        &self,
+        tenant: &Tenant,
+    ) -> BoxFuture<'_, Result<Vec<(Pid, InboxId, InboxItem)>, StoreError>>;
+}
+
+/// The write half: only for the kernel that owns the store.
+pub trait JournalWriter: Send + Sync {
+    /// Queues an append. Appends of one process are committed in the order of the calls; those of
+    /// many processes are committed in groups. A stale epoch, a gap or a broken chain rejects this
+    /// append and every queued later one of the same process, and no other process's.
+    ///
+    /// The first append of a process (its records start at 0) creates it with the append's epoch.
+    /// An append whose records are all in the journal already, with the same hashes, is
+    /// acknowledged again and changes nothing; so a writer may repeat what it has no answer to.
+    ///
+    /// Codes: [`Code::StoreStaleEpoch`] for any epoch but the process's; [`Code::StoreConflict`]
+    /// for a gap, other records in a place that is taken, a broken chain, no records, a consumed
+    /// item that is not there, a content of another tenant's key; [`Code::EventEncode`] for more
+    /// bytes than a store takes at once.
+    fn append(&self, append: Append) -> Ticket;
+
+    /// Takes a process over: from now on only appends with the returned epoch are accepted.
+    fn claim(&self, tenant: &Tenant, pid: Pid) -> BoxFuture<'_, Result<Epoch, StoreError>>;
+}
+
+/// A whole store.
+pub trait Store: Journal + Inbox + JournalWriter {}
+
+impl<T: Journal + Inbox + JournalWriter> Store for T {}
