@@ -2,6 +2,8 @@
 //! every later version. The golden file holds one chain with each kind of event. It is compared
 //! byte for byte; a line may be added for a new kind or version, and none may change.
 
+#![expect(clippy::expect_used, reason = "a test that cannot go on says why")]
+
 use aosk_abi::{
     Admission, Blocked, BlockedOn, Cancelled, ContentKey, ContentRef, DecodeError, Effect, Epoch,
     Event, Exit, Exited, FailureKind, Hash, Interrupted, Kind, LlmFailed, LlmRequested,

@@ -23,7 +23,7 @@ pub use device::{
 };
 pub use sandbox::{DirEntry, EntryKind, Listing, Sandbox, SandboxError};
 pub use store::{
-    Append, Checkpoint, Committed, Inbox, InboxId, InboxItem, Journal, JournalWriter,
+    Append, Checkpoint, Committed, Inbox, InboxId, InboxItem, Journal, JournalWriter, Posted,
     ProcessFilter, ProcessRow, Receipt, Store, StoreError, Ticket,
 };
 pub use tokenizer::Tokenizer;

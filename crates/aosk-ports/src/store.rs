@@ -141,6 +141,9 @@ pub enum InboxItem {
     },
 }
 
+/// An item that waits in the inbox, and for whom.
+pub type Posted = (Pid, InboxId, InboxItem);
+
 /// Why a store could not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{code}: {message}")]
@@ -222,10 +225,7 @@ pub trait Inbox: Send + Sync {
     ) -> BoxFuture<'_, Result<InboxId, StoreError>>;
 
     /// The items that wait for any of the tenant's processes, oldest first.
-    fn pending(
-        &self,
-        tenant: &Tenant,
-    ) -> BoxFuture<'_, Result<Vec<(Pid, InboxId, InboxItem)>, StoreError>>;
+    fn pending(&self, tenant: &Tenant) -> BoxFuture<'_, Result<Vec<Posted>, StoreError>>;
 }
 
 /// The write half: only for the kernel that owns the store.
