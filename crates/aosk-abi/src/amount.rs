@@ -79,11 +79,7 @@ impl MicroDollars {
     /// The amount that a decimal number of dollars stands for, rounded to a millionth; `None` for
     /// a negative, infinite or not-a-number value, or one above 18 trillion dollars.
     #[must_use]
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "range checked"
-    )]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "range checked")]
     pub fn from_dollars(dollars: f64) -> Option<Self> {
         let micros = (dollars * 1e6).round();
         (0.0..1.8e19).contains(&micros).then_some(Self(micros as u64))

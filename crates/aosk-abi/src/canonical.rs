@@ -8,14 +8,13 @@
 //! bytes.
 
 use serde::Serialize;
-use serde_json::Value;
 
 /// Why a value has no canonical form.
 #[derive(Debug, thiserror::Error)]
 pub enum CanonicalError {
     /// A float; scale it to an integer of a stated unit.
     #[error("the float {0} has no canonical form: use an integer of a smaller unit")]
-    Float(f64),
+    Float(String),
     /// A string or key with U+0000; carry it as a content.
     #[error("a string holds U+0000, which event bodies cannot carry: name it by content hash")]
     Nul,
@@ -29,58 +28,101 @@ pub enum CanonicalError {
 /// # Errors
 /// [`CanonicalError`] where the value holds a float or U+0000 or is not JSON.
 pub fn to_canonical_json<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CanonicalError> {
-    let mut bytes = Vec::with_capacity(256);
-    write_value(&mut bytes, &serde_json::to_value(value)?)?;
-    Ok(bytes)
+    // The writer already spells every string and integer in the canonical way and pads nothing:
+    // what is left is to sort the keys, which needs no tree of values.
+    let json = serde_json::to_vec(value)?;
+    let mut sorted = Vec::with_capacity(json.len());
+    let rest = sort_value(&json, &mut sorted)?;
+    debug_assert!(rest.is_empty(), "the writer ends where the value ends");
+    Ok(sorted)
 }
 
-fn write_value(out: &mut Vec<u8>, value: &Value) -> Result<(), CanonicalError> {
-    match value {
-        Value::Null => out.extend_from_slice(b"null"),
-        Value::Bool(true) => out.extend_from_slice(b"true"),
-        Value::Bool(false) => out.extend_from_slice(b"false"),
-        Value::Number(number) => {
-            if number.is_f64() {
-                return Err(CanonicalError::Float(number.as_f64().unwrap_or(f64::NAN)));
-            }
-            out.extend_from_slice(number.to_string().as_bytes());
-        }
-        Value::String(text) => write_string(out, text)?,
-        Value::Array(items) => {
+/// Copies the value at the start of `json` to `out`, keys sorted; returns what follows it.
+fn sort_value<'a>(json: &'a [u8], out: &mut Vec<u8>) -> Result<&'a [u8], CanonicalError> {
+    match json.first() {
+        Some(b'{') => sort_object(json, out),
+        Some(b'[') => {
+            let mut rest = &json[1..];
             out.push(b'[');
-            for (index, item) in items.iter().enumerate() {
-                if index > 0 {
+            while rest.first() != Some(&b']') {
+                if rest.first() == Some(&b',') {
                     out.push(b',');
+                    rest = &rest[1..];
                 }
-                write_value(out, item)?;
+                rest = sort_value(rest, out)?;
             }
             out.push(b']');
+            Ok(&rest[1..])
         }
-        Value::Object(map) => {
-            // The map's own order depends on a feature that any crate of the build may switch on.
-            let mut entries: Vec<_> = map.iter().collect();
-            entries.sort_unstable_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
-            out.push(b'{');
-            for (index, (key, item)) in entries.into_iter().enumerate() {
-                if index > 0 {
-                    out.push(b',');
-                }
-                write_string(out, key)?;
-                out.push(b':');
-                write_value(out, item)?;
+        Some(b'"') => {
+            let (text, rest) = split_string(json)?;
+            out.extend_from_slice(text);
+            Ok(rest)
+        }
+        _ => {
+            let end = json.iter().position(|byte| b",]}".contains(byte)).unwrap_or(json.len());
+            let (scalar, rest) = json.split_at(end);
+            let is_number = scalar.first().is_some_and(|byte| matches!(byte, b'-' | b'0'..=b'9'));
+            if is_number && scalar.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E')) {
+                return Err(CanonicalError::Float(String::from_utf8_lossy(scalar).into_owned()));
             }
-            out.push(b'}');
+            out.extend_from_slice(scalar);
+            Ok(rest)
         }
     }
-    Ok(())
 }
 
-fn write_string(out: &mut Vec<u8>, text: &str) -> Result<(), CanonicalError> {
-    if text.contains('\0') {
-        return Err(CanonicalError::Nul);
+fn sort_object<'a>(json: &'a [u8], out: &mut Vec<u8>) -> Result<&'a [u8], CanonicalError> {
+    let mut entries: Vec<(&[u8], std::ops::Range<usize>)> = Vec::with_capacity(16);
+    let mut values = Vec::with_capacity(json.len());
+    let mut rest = &json[1..];
+    while rest.first() != Some(&b'}') {
+        if rest.first() == Some(&b',') {
+            rest = &rest[1..];
+        }
+        let (key, after) = split_string(rest)?;
+        let start = values.len();
+        rest = sort_value(&after[1..], &mut values)?;
+        entries.push((key, start..values.len()));
     }
-    serde_json::to_writer(out, text)?;
-    Ok(())
+    if entries.iter().any(|(key, _)| key.contains(&b'\\')) {
+        // Escapes sort otherwise than what they stand for.
+        entries.sort_by_cached_key(|(key, _)| {
+            serde_json::from_slice::<String>(key).map(String::into_bytes).unwrap_or_default()
+        });
+    } else {
+        entries.sort_unstable_by_key(|(key, _)| &key[1..key.len() - 1]);
+    }
+    out.push(b'{');
+    for (index, (key, value)) in entries.into_iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(key);
+        out.push(b':');
+        out.extend_from_slice(&values[value]);
+    }
+    out.push(b'}');
+    Ok(&rest[1..])
+}
+
+/// The string at the start of `json`, quotes included, and what follows it.
+fn split_string(json: &[u8]) -> Result<(&[u8], &[u8]), CanonicalError> {
+    let mut at = 1;
+    loop {
+        match json.get(at) {
+            Some(b'"') => return Ok(json.split_at(at + 1)),
+            Some(b'\\') => {
+                if json[at + 1..].starts_with(b"u0000") {
+                    return Err(CanonicalError::Nul);
+                }
+                at += 2;
+            }
+            Some(_) => at += 1,
+            // The writer closes what it opens.
+            None => return Ok((json, &[])),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -101,29 +143,63 @@ mod tests {
 
     #[test]
     fn floats_and_nul_are_refused() {
-        assert!(matches!(
-            to_canonical_json(&json!(0.5)),
-            Err(CanonicalError::Float(_))
-        ));
-        assert!(matches!(
-            to_canonical_json(&json!(["a\0b"])),
-            Err(CanonicalError::Nul)
-        ));
-        assert!(matches!(
-            to_canonical_json(&json!({"a\0": 1})),
-            Err(CanonicalError::Nul)
-        ));
-        assert_eq!(
-            to_canonical_json(&u64::MAX).expect("integer"),
-            b"18446744073709551615"
-        );
-        assert_eq!(
-            to_canonical_json(&i64::MIN).expect("integer"),
-            b"-9223372036854775808"
-        );
+        assert!(matches!(to_canonical_json(&json!(0.5)), Err(CanonicalError::Float(_))));
+        assert!(matches!(to_canonical_json(&json!(["a\0b"])), Err(CanonicalError::Nul)));
+        assert!(matches!(to_canonical_json(&json!({"a\0": 1})), Err(CanonicalError::Nul)));
+        assert_eq!(to_canonical_json(&u64::MAX).expect("integer"), b"18446744073709551615");
+        assert_eq!(to_canonical_json(&i64::MIN).expect("integer"), b"-9223372036854775808");
+    }
+
+    #[test]
+    fn keys_sort_by_what_their_escapes_stand_for() {
+        // U+001F is written as an escape, which begins with a backslash (0x5C), yet it is less
+        // than "A" (0x41).
+        let bytes = to_canonical_json(&json!({"A": 1, "\u{1f}": 2})).expect("canonical");
+        assert_eq!(String::from_utf8(bytes).expect("UTF-8"), r#"{"\u001f":2,"A":1}"#);
+    }
+
+    /// Any JSON without floats and U+0000.
+    fn value() -> impl Strategy<Value = serde_json::Value> {
+        let text = "[^\0]{0,6}";
+        let leaf = prop_oneof![
+            Just(json!(null)),
+            any::<bool>().prop_map(|b| json!(b)),
+            any::<i64>().prop_map(|n| json!(n)),
+            any::<u64>().prop_map(|n| json!(n)),
+            text.prop_map(|s| json!(s)),
+        ];
+        leaf.prop_recursive(3, 32, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(|items| json!(items)),
+                prop::collection::hash_map(text, inner, 0..6).prop_map(|map| json!(map)),
+            ]
+        })
+    }
+
+    /// The same rules, said the slow way.
+    fn oracle(value: &serde_json::Value) -> String {
+        use serde_json::Value;
+        match value {
+            Value::Array(items) => {
+                format!("[{}]", items.iter().map(oracle).collect::<Vec<_>>().join(","))
+            }
+            Value::Object(map) => {
+                let mut keys: Vec<&String> = map.keys().collect();
+                keys.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
+                let entry = |key: &String| format!("{}:{}", json!(key), oracle(&map[key]));
+                format!("{{{}}}", keys.into_iter().map(entry).collect::<Vec<_>>().join(","))
+            }
+            scalar => scalar.to_string(),
+        }
     }
 
     proptest! {
+        #[test]
+        fn any_value_has_the_bytes_that_the_rules_give_it(value in value()) {
+            let bytes = to_canonical_json(&value).expect("no floats, no NUL");
+            prop_assert_eq!(String::from_utf8(bytes).expect("UTF-8"), oracle(&value));
+        }
+
         #[test]
         fn canonical_bytes_are_json_of_the_same_value_and_stable(
             map in prop::collection::hash_map("[^\0]{0,8}", any::<i64>(), 0..8)

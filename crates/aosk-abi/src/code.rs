@@ -153,13 +153,7 @@ mod tests {
         let pages = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors");
         let mut found: Vec<String> = std::fs::read_dir(pages)
             .expect("docs/errors")
-            .map(|entry| {
-                entry
-                    .expect("entry")
-                    .file_name()
-                    .into_string()
-                    .expect("UTF-8")
-            })
+            .map(|entry| entry.expect("entry").file_name().into_string().expect("UTF-8"))
             .filter(|name| name.starts_with("AOSK-"))
             .collect();
         let mut expected: Vec<String> = Code::ALL.iter().map(|code| format!("{code}.md")).collect();

@@ -64,9 +64,7 @@ impl FromStr for Hash {
         if text.bytes().any(|b| b.is_ascii_uppercase()) {
             return Err(error());
         }
-        blake3::Hash::from_hex(text)
-            .map(|hash| Self(*hash.as_bytes()))
-            .map_err(|_| error())
+        blake3::Hash::from_hex(text).map(|hash| Self(*hash.as_bytes())).map_err(|_| error())
     }
 }
 
@@ -111,10 +109,7 @@ impl ContentKey {
     #[must_use]
     pub fn seal(&self, bytes: impl Into<Arc<[u8]>>) -> Content {
         let bytes = bytes.into();
-        Content {
-            hash: self.hash(&bytes),
-            bytes,
-        }
+        Content { hash: self.hash(&bytes), bytes }
     }
 }
 
@@ -150,10 +145,7 @@ impl Content {
     /// How events name this content.
     #[must_use]
     pub fn reference(&self) -> ContentRef {
-        ContentRef {
-            hash: self.hash,
-            len: self.bytes.len() as u64,
-        }
+        ContentRef { hash: self.hash, len: self.bytes.len() as u64 }
     }
 }
 
@@ -179,10 +171,7 @@ mod tests {
 
     #[test]
     fn the_same_bytes_have_other_addresses_under_other_keys() {
-        let (a, b) = (
-            ContentKey::from_bytes([1; 32]),
-            ContentKey::from_bytes([2; 32]),
-        );
+        let (a, b) = (ContentKey::from_bytes([1; 32]), ContentKey::from_bytes([2; 32]));
         assert_eq!(a.hash(b"x"), a.seal(*b"x").hash());
         assert_ne!(a.hash(b"x"), b.hash(b"x"));
         assert_ne!(a.hash(b"x"), Hash::of(b"x"));
@@ -198,9 +187,6 @@ mod tests {
 
     #[test]
     fn a_key_never_prints() {
-        assert_eq!(
-            format!("{:?}", ContentKey::from_bytes([7; 32])),
-            "ContentKey(..)"
-        );
+        assert_eq!(format!("{:?}", ContentKey::from_bytes([7; 32])), "ContentKey(..)");
     }
 }

@@ -12,6 +12,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::amount::{MicroDollars, Timestamp, Tokens};
+use crate::canonical::{CanonicalError, to_canonical_json};
 use crate::content::{ContentRef, Hash};
 use crate::id::{Epoch, Op, PageId, Pid, Step};
 use crate::inference::{FailureKind, ReplyPart, StopReason, Usage};
@@ -43,23 +44,24 @@ impl Event {
         self.what.kind()
     }
 
-    pub(crate) fn to_value(&self) -> Result<serde_json::Value, serde_json::Error> {
-        let mut value = self.what.to_value()?;
-        if let serde_json::Value::Object(body) = &mut value {
-            body.insert("at".to_owned(), self.at.as_millis().into());
-        }
-        Ok(value)
+    pub(crate) fn body(&self) -> Result<Vec<u8>, CanonicalError> {
+        self.what.body(self.at)
     }
 
     pub(crate) fn from_body(kind: Kind, body: &[u8]) -> Result<Self, serde_json::Error> {
         let mut value: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body)?;
         let at = value.remove("at").unwrap_or(serde_json::Value::Null);
         let at: Timestamp = serde_json::from_value(at)?;
-        Ok(Self {
-            at,
-            what: What::from_value(kind, serde_json::Value::Object(value))?,
-        })
+        Ok(Self { at, what: What::from_value(kind, serde_json::Value::Object(value))? })
     }
+}
+
+/// What the canonical bytes of an event hold: its time and what happened, side by side.
+#[derive(Serialize)]
+struct Body<'a, T> {
+    at: Timestamp,
+    #[serde(flatten)]
+    what: &'a T,
 }
 
 macro_rules! kinds {
@@ -85,9 +87,9 @@ macro_rules! kinds {
                 }
             }
 
-            fn to_value(&self) -> Result<serde_json::Value, serde_json::Error> {
+            fn body(&self, at: Timestamp) -> Result<Vec<u8>, CanonicalError> {
                 match self {
-                    $(Self::$name(body) => serde_json::to_value(body),)*
+                    $(Self::$name(what) => to_canonical_json(&Body { at, what }),)*
                 }
             }
 

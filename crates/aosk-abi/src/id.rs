@@ -75,9 +75,7 @@ impl FromStr for Pid {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        Uuid::try_parse(text)
-            .map(Self)
-            .map_err(|_| IdError::Pid(text.to_owned()))
+        Uuid::try_parse(text).map(Self).map_err(|_| IdError::Pid(text.to_owned()))
     }
 }
 
@@ -110,10 +108,8 @@ impl FromStr for Tenant {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let first_is_plain = text
-            .bytes()
-            .next()
-            .is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let first_is_plain =
+            text.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
         let rest_is_plain = text.bytes().all(|b| {
             b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.')
         });

@@ -82,10 +82,7 @@ pub struct Usage {
     pub reasoning: Tokens,
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the signature that serde calls"
-)]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
 fn is_zero(tokens: &Tokens) -> bool {
     *tokens == Tokens::ZERO
 }

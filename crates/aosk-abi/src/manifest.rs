@@ -124,11 +124,7 @@ fn truncate_oldest() -> String {
 
 impl Default for ContextSpec {
     fn default() -> Self {
-        Self {
-            window: None,
-            tail: true,
-            policy: truncate_oldest(),
-        }
+        Self { window: None, tail: true, policy: truncate_oldest() }
     }
 }
 
@@ -168,11 +164,7 @@ impl Manifest {
             message,
             line: text
                 .lines()
-                .position(|line| {
-                    line.split('=')
-                        .next()
-                        .is_some_and(|left| left.trim() == key)
-                })
+                .position(|line| line.split('=').next().is_some_and(|left| left.trim() == key))
                 .map(|index| index + 1),
         })?;
         Ok(manifest)
@@ -189,10 +181,7 @@ impl Manifest {
         if length == 0 || length > Self::NAME_MAX {
             return Err((
                 "name",
-                format!(
-                    "`name` has {length} characters: give 1 to {}",
-                    Self::NAME_MAX
-                ),
+                format!("`name` has {length} characters: give 1 to {}", Self::NAME_MAX),
             ));
         }
         if self.name.chars().any(char::is_control) {
@@ -210,16 +199,10 @@ impl Manifest {
         if let Some(temperature) = self.sampling.temperature
             && !(0.0..=2.0).contains(&temperature)
         {
-            return Err((
-                "temperature",
-                format!("`temperature` is {temperature}: give 0 to 2"),
-            ));
+            return Err(("temperature", format!("`temperature` is {temperature}: give 0 to 2")));
         }
         if self.sampling.max_output_tokens == Some(Tokens::ZERO) {
-            return Err((
-                "max_output_tokens",
-                "`max_output_tokens` is 0: give at least 1".into(),
-            ));
+            return Err(("max_output_tokens", "`max_output_tokens` is 0: give at least 1".into()));
         }
         if self.context.window == Some(Tokens::ZERO) {
             return Err(("window", "`window` is 0: give at least 1".to_owned()));
@@ -232,7 +215,7 @@ impl Manifest {
                 format!("`spend_usd` is {dollars}: give an amount of 0 or more"),
             ));
         }
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = std::collections::BTreeSet::new();
         if let Some(twice) = self.tools.iter().find(|tool| !seen.insert(tool.as_str())) {
             return Err(("tools", format!("`tools` names {twice:?} twice")));
         }
@@ -241,12 +224,7 @@ impl Manifest {
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
-    1 + text
-        .as_bytes()
-        .iter()
-        .take(offset)
-        .filter(|&&byte| byte == b'\n')
-        .count()
+    1 + text.as_bytes().iter().take(offset).filter(|&&byte| byte == b'\n').count()
 }
 
 #[cfg(test)]
@@ -270,10 +248,7 @@ mod tests {
     #[test]
     fn an_unknown_key_is_named_with_its_line() {
         let (message, line) = error("name = \"a\"\nmodle = \"x\"\n");
-        assert!(
-            message.contains("modle") && message.contains("model"),
-            "{message}"
-        );
+        assert!(message.contains("modle") && message.contains("model"), "{message}");
         assert_eq!(line, Some(2));
     }
 
@@ -298,10 +273,6 @@ mod tests {
 
     #[test]
     fn endpoints_are_no_part_of_a_manifest() {
-        assert!(
-            error("name = \"a\"\nbase_url = \"http://x\"")
-                .0
-                .contains("base_url")
-        );
+        assert!(error("name = \"a\"\nbase_url = \"http://x\"").0.contains("base_url"));
     }
 }

@@ -70,10 +70,7 @@ const fn half() -> Ppm {
     Admission::DEFAULT_IMPORTANCE
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the signature that serde calls"
-)]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
 fn is_half(importance: &Ppm) -> bool {
     *importance == Admission::DEFAULT_IMPORTANCE
 }

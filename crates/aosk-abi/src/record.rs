@@ -14,7 +14,7 @@
 //! `version` is the version of the body's schema of that kind. A reader that meets a newer version
 //! or an unknown kind stops with an error that names it: a journal is never half understood.
 
-use crate::canonical::{CanonicalError, to_canonical_json};
+use crate::canonical::CanonicalError;
 use crate::content::Hash;
 use crate::event::{Event, Kind};
 use crate::id::{Epoch, Pid, Seq, Tenant};
@@ -120,19 +120,9 @@ impl Record {
         event: &Event,
     ) -> Result<Self, EncodeError> {
         let kind = event.kind();
-        let body = event
-            .to_value()
-            .map_err(CanonicalError::from)
-            .and_then(|value| to_canonical_json(&value))
-            .map_err(|source| EncodeError { kind, source })?;
-        let mut record = Self {
-            seq,
-            epoch,
-            kind: kind.code(),
-            version: kind.version(),
-            body,
-            hash: Hash::ZERO,
-        };
+        let body = event.body().map_err(|source| EncodeError { kind, source })?;
+        let mut record =
+            Self { seq, epoch, kind: kind.code(), version: kind.version(), body, hash: Hash::ZERO };
         record.hash = record.link(tenant, pid, prev);
         Ok(record)
     }
@@ -165,12 +155,7 @@ impl Record {
         if computed == self.hash {
             return Ok(());
         }
-        Err(VerifyError {
-            pid,
-            seq: self.seq,
-            stored: self.hash,
-            computed,
-        })
+        Err(VerifyError { pid, seq: self.seq, stored: self.hash, computed })
     }
 
     /// The event that the bytes stand for.

@@ -58,12 +58,7 @@ impl ToolResult {
     /// A success with `data`.
     #[must_use]
     pub fn ok(data: impl Into<serde_json::Value>) -> Self {
-        Self {
-            success: true,
-            data: data.into(),
-            error: None,
-            metadata: serde_json::Map::new(),
-        }
+        Self { success: true, data: data.into(), error: None, metadata: serde_json::Map::new() }
     }
 
     /// A failure that says what was wrong and what to do instead.
@@ -93,12 +88,7 @@ impl ToolResult {
         let text = match (&self.error, &self.data) {
             (Some(error), _) => {
                 let hint = error.hint.as_ref().map(|hint| format!(" Hint: {hint}."));
-                format!(
-                    "Error ({}): {}.{}",
-                    error.code,
-                    error.message,
-                    hint.unwrap_or_default()
-                )
+                format!("Error ({}): {}.{}", error.code, error.message, hint.unwrap_or_default())
             }
             (None, serde_json::Value::String(text)) => text.clone(),
             (None, data) => data.to_string(),
@@ -108,10 +98,7 @@ impl ToolResult {
         }
         let end = text.floor_char_boundary(budget);
         // A cut at a line end reads better, if that costs at most a quarter of the text.
-        let end = text[..end]
-            .rfind('\n')
-            .filter(|line| line + budget / 4 >= end)
-            .unwrap_or(end);
+        let end = text[..end].rfind('\n').filter(|line| line + budget / 4 >= end).unwrap_or(end);
         format!(
             "{}\n[cut: the first {end} of {} bytes; ask for a smaller part]",
             &text[..end],
@@ -134,15 +121,9 @@ mod tests {
     #[test]
     fn the_model_reads_text_json_or_a_sentence() {
         assert_eq!(ToolResult::ok("plain").to_text(99), "plain");
-        assert_eq!(
-            ToolResult::ok(serde_json::json!({"a": [1]})).to_text(99),
-            r#"{"a":[1]}"#
-        );
+        assert_eq!(ToolResult::ok(serde_json::json!({"a": [1]})).to_text(99), r#"{"a":[1]}"#);
         let failed = ToolResult::failed("not_found", "no such file", "list the folder");
-        assert_eq!(
-            failed.to_text(99),
-            "Error (not_found): no such file. Hint: list the folder."
-        );
+        assert_eq!(failed.to_text(99), "Error (not_found): no such file. Hint: list the folder.");
     }
 
     #[test]
@@ -151,15 +132,9 @@ mod tests {
         assert_eq!(result.to_text(17), "é".repeat(8));
         assert_eq!(result.to_text(16), "é".repeat(8));
         assert!(
-            result
-                .to_text(15)
-                .starts_with(&format!("{}\n[cut: the first 14 of 16", "é".repeat(7)))
+            result.to_text(15).starts_with(&format!("{}\n[cut: the first 14 of 16", "é".repeat(7)))
         );
         let lines = ToolResult::ok("12345678\n12345\n12345678");
-        assert!(
-            lines
-                .to_text(16)
-                .starts_with("12345678\n12345\n[cut: the first 14 of")
-        );
+        assert!(lines.to_text(16).starts_with("12345678\n12345\n[cut: the first 14 of"));
     }
 }

@@ -16,19 +16,14 @@ use aosk_abi::{
 const GOLDEN: &str = include_str!("golden/events-v1.txt");
 
 fn text(text: &str) -> ContentRef {
-    ContentKey::from_bytes([7; 32])
-        .seal(text.as_bytes())
-        .reference()
+    ContentKey::from_bytes([7; 32]).seal(text.as_bytes()).reference()
 }
 
 fn every_kind() -> Vec<What> {
     let page = |page, kind, seq, part| Admission {
         page: PageId(page),
         kind,
-        source: Source {
-            seq: Seq(seq),
-            part,
-        },
+        source: Source { seq: Seq(seq), part },
         range: None,
         unit: Seq(seq),
         tokens: Tokens(12),
@@ -96,21 +91,14 @@ fn every_kind() -> Vec<What> {
                 needed: MicroDollars(420),
             },
         }),
-        What::SpendRaised(SpendRaised {
-            limit: MicroDollars(200_000),
-        }),
+        What::SpendRaised(SpendRaised { limit: MicroDollars(200_000) }),
         What::Unblocked(Unblocked {}),
-        What::Recovered(Recovered {
-            from: Epoch(1),
-            instance: "host/4711".into(),
-        }),
+        What::Recovered(Recovered { from: Epoch(1), instance: "host/4711".into() }),
         What::LlmReturned(LlmReturned {
             op: Op(0),
             attempt: 2,
             parts: vec![
-                ReplyPart::Text {
-                    content: text("Let me see."),
-                },
+                ReplyPart::Text { content: text("Let me see.") },
                 ReplyPart::Opaque {
                     format: "openai/reasoning_content".into(),
                     content: text("\0opaque"),
@@ -147,27 +135,14 @@ fn every_kind() -> Vec<What> {
             result: text("{\"data\":391,\"success\":true}"),
             took_ms: 1,
         }),
-        What::Interrupted(Interrupted {
-            op: Op(2),
-            result: text("{\"success\":false}"),
-        }),
-        What::MessageReceived(MessageReceived {
-            from: "user".into(),
-            content: text("and now?"),
-        }),
-        What::Told(Told {
-            op: Op(3),
-            content: text("Go on."),
-        }),
-        What::SignalReceived(SignalReceived {
-            signal: Signal::Kill,
-        }),
+        What::Interrupted(Interrupted { op: Op(2), result: text("{\"success\":false}") }),
+        What::MessageReceived(MessageReceived { from: "user".into(), content: text("and now?") }),
+        What::Told(Told { op: Op(3), content: text("Go on.") }),
+        What::SignalReceived(SignalReceived { signal: Signal::Kill }),
         What::Cancelled(Cancelled { op: Op(4) }),
         What::Exited(Exited {
             op: Some(Op(5)),
-            exit: Exit::Completed {
-                answer: Some(text("391")),
-            },
+            exit: Exit::Completed { answer: Some(text("391")) },
         }),
     ]
 }
@@ -196,16 +171,10 @@ fn event_bytes_and_hashes_never_change() {
         .iter()
         .map(|r| {
             let body = String::from_utf8_lossy(&r.body);
-            format!(
-                "{} {} {} {} {} {body}\n",
-                r.seq, r.epoch, r.kind, r.version, r.hash
-            )
+            format!("{} {} {} {} {} {body}\n", r.seq, r.epoch, r.kind, r.version, r.hash)
         })
         .collect();
-    assert!(
-        lines == GOLDEN,
-        "the bytes of events changed; they are now:\n{lines}"
-    );
+    assert!(lines == GOLDEN, "the bytes of events changed; they are now:\n{lines}");
 }
 
 #[test]
@@ -236,22 +205,10 @@ fn a_change_of_any_field_breaks_the_chain() {
     let mut body = record.clone();
     body.body[3] ^= 1;
     let changed = [
-        Record {
-            seq: Seq(3),
-            ..record.clone()
-        },
-        Record {
-            epoch: Epoch(2),
-            ..record.clone()
-        },
-        Record {
-            kind: record.kind + 1,
-            ..record.clone()
-        },
-        Record {
-            version: 2,
-            ..record.clone()
-        },
+        Record { seq: Seq(3), ..record.clone() },
+        Record { epoch: Epoch(2), ..record.clone() },
+        Record { kind: record.kind + 1, ..record.clone() },
+        Record { version: 2, ..record.clone() },
         body,
     ];
     assert!(record.verify(&tenant, pid, prev).is_ok());
@@ -259,38 +216,18 @@ fn a_change_of_any_field_breaks_the_chain() {
         assert!(bad.verify(&tenant, pid, prev).is_err(), "{bad:?}");
     }
     assert!(record.verify(&tenant, pid, Hash::ZERO).is_err());
-    assert!(
-        record
-            .verify(&tenant, Pid::from_alias("other"), prev)
-            .is_err()
-    );
-    assert!(
-        record
-            .verify(&"locale".parse().expect("tenant"), pid, prev)
-            .is_err()
-    );
+    assert!(record.verify(&tenant, Pid::from_alias("other"), prev).is_err());
+    assert!(record.verify(&"locale".parse().expect("tenant"), pid, prev).is_err());
 }
 
 #[test]
 fn a_newer_version_or_an_unknown_kind_is_an_error_that_names_it() {
     let (_, _, records) = chain();
-    let newer = Record {
-        version: 2,
-        ..records[0].clone()
-    };
-    assert!(matches!(
-        newer.decode(),
-        Err(DecodeError::NewerVersion { version: 2, .. })
-    ));
+    let newer = Record { version: 2, ..records[0].clone() };
+    assert!(matches!(newer.decode(), Err(DecodeError::NewerVersion { version: 2, .. })));
     let message = newer.decode().expect_err("newer").to_string();
-    assert!(
-        message.contains("spawned of version 2") && message.contains("upgrade"),
-        "{message}"
-    );
-    let unknown = Record {
-        kind: 999,
-        ..records[0].clone()
-    };
+    assert!(message.contains("spawned of version 2") && message.contains("upgrade"), "{message}");
+    let unknown = Record { kind: 999, ..records[0].clone() };
     let message = unknown.decode().expect_err("unknown").to_string();
     assert!(message.contains("kind 999"), "{message}");
 }
@@ -302,8 +239,5 @@ fn a_body_with_an_unknown_field_is_damaged_and_not_half_understood() {
     record.body = br#"{"at":1,"extra":2}"#.to_vec();
     assert!(matches!(record.decode(), Err(DecodeError::Body { .. })));
     record.body = b"{}".to_vec();
-    assert!(
-        matches!(record.decode(), Err(DecodeError::Body { .. })),
-        "an event has a time"
-    );
+    assert!(matches!(record.decode(), Err(DecodeError::Body { .. })), "an event has a time");
 }

@@ -171,20 +171,15 @@ impl Prices {
     /// What `usage` costs, rounded up to a millionth of a dollar.
     #[must_use]
     pub fn cost(&self, usage: &Usage) -> MicroDollars {
-        let fresh = usage
-            .input
-            .saturating_sub(usage.cached)
-            .saturating_sub(usage.cache_write);
+        let fresh = usage.input.saturating_sub(usage.cached).saturating_sub(usage.cache_write);
         let terms = [
             (fresh, self.input),
             (usage.cached, self.cached),
             (usage.cache_write, self.cache_write),
             (usage.output, self.output),
         ];
-        let total: u128 = terms
-            .iter()
-            .map(|(n, price)| u128::from(n.0) * u128::from(price.0))
-            .sum();
+        let total: u128 =
+            terms.iter().map(|(n, price)| u128::from(n.0) * u128::from(price.0)).sum();
         MicroDollars(u64::try_from(total.div_ceil(1_000_000)).unwrap_or(u64::MAX))
     }
 
@@ -192,15 +187,7 @@ impl Prices {
     #[must_use]
     pub fn ceiling(&self, input: Tokens, output: Tokens) -> MicroDollars {
         let dearest = self.input.max(self.cached).max(self.cache_write);
-        Self {
-            input: dearest,
-            ..*self
-        }
-        .cost(&Usage {
-            input,
-            output,
-            ..Usage::default()
-        })
+        Self { input: dearest, ..*self }.cost(&Usage { input, output, ..Usage::default() })
     }
 }
 
@@ -262,10 +249,7 @@ mod tests {
             reasoning: Tokens(9_000),
         };
         // 0.5 M fresh, 0.4 M cached, 0.1 M written, 0.01 M out.
-        assert_eq!(
-            PRICES.cost(&usage),
-            MicroDollars(625_000 + 50_000 + 156_250 + 100_000)
-        );
+        assert_eq!(PRICES.cost(&usage), MicroDollars(625_000 + 50_000 + 156_250 + 100_000));
     }
 
     #[test]
@@ -276,13 +260,7 @@ mod tests {
             output: Tokens(10),
             ..Usage::default()
         };
-        assert_eq!(
-            PRICES.ceiling(Tokens(1000), Tokens(10)),
-            PRICES.cost(&usage)
-        );
-        assert_eq!(
-            Prices::default().ceiling(Tokens(1000), Tokens(10)),
-            MicroDollars::ZERO
-        );
+        assert_eq!(PRICES.ceiling(Tokens(1000), Tokens(10)), PRICES.cost(&usage));
+        assert_eq!(Prices::default().ceiling(Tokens(1000), Tokens(10)), MicroDollars::ZERO);
     }
 }

@@ -157,10 +157,7 @@ pub struct StoreError {
 impl StoreError {
     /// An error with its code and words.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-        }
+        Self { code, message: message.into() }
     }
 }
 
