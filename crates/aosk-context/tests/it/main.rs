@@ -1,0 +1,12 @@
+//! The promises of the page table.
+
+#![allow(
+    clippy::expect_used,
+    reason = "what a test takes for granted may fail it"
+)]
+
+mod contradictions;
+mod damage;
+mod marks;
+mod process;
+mod streams;

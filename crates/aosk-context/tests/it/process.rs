@@ -1,0 +1,140 @@
+//! A process that only plans: it collects arrivals and journals its plans.
+
+use aosk_abi::{Admission, Hash, Op, PageId, PageKind, Planned, Ppm, Seq, Source, Step, Tokens};
+use aosk_context::{Arrival, Demand, Error, PageTable, Plan, Policy};
+
+pub struct Process {
+    pub table: PageTable,
+    pub journal: Vec<Planned>,
+    pub pending: Vec<Arrival>,
+    pub next_seq: u64,
+}
+
+pub fn demand(window: u64, max_output: u64, overhead: u64, margin: u32) -> Demand {
+    Demand {
+        window: Tokens(window),
+        max_output: Tokens(max_output),
+        overhead: Tokens(overhead),
+        margin: Ppm(margin),
+    }
+}
+
+/// A demand of exactly that many tokens of pages.
+pub fn room(pages: u64) -> Demand {
+    demand(pages, 0, 0, 0)
+}
+
+impl Process {
+    /// A process whose head (system, tools, task) has these sizes.
+    pub fn spawn(head: [u64; 3]) -> Self {
+        let mut process = Self {
+            table: PageTable::default(),
+            journal: Vec::new(),
+            pending: Vec::new(),
+            next_seq: 1,
+        };
+        let kinds = [PageKind::System, PageKind::Tools, PageKind::Task];
+        for ((kind, tokens), part) in kinds.into_iter().zip(head).zip(0..) {
+            process.pending.push(Arrival {
+                source: Source { seq: Seq(0), part },
+                pinned: true,
+                ..arrival(kind, 0, 0, tokens)
+            });
+        }
+        process
+    }
+
+    pub fn seq(&mut self) -> u64 {
+        self.next_seq += 1;
+        self.next_seq - 1
+    }
+
+    pub fn message(&mut self, tokens: u64) -> &mut Arrival {
+        let seq = self.seq();
+        self.pending
+            .push(arrival(PageKind::Message, seq, seq, tokens));
+        self.pending.last_mut().expect("just pushed")
+    }
+
+    /// A turn of the model that says something, calls tools, or both; gives its unit.
+    pub fn turn(&mut self, reply: Option<u64>, calls: usize) -> u64 {
+        let unit = self.seq();
+        if let Some(tokens) = reply {
+            self.pending
+                .push(arrival(PageKind::Reply, unit, unit, tokens));
+        }
+        for _ in 0..calls {
+            self.pending
+                .push(arrival(PageKind::ToolCall, unit, unit, 5));
+        }
+        unit
+    }
+
+    pub fn result(&mut self, unit: u64, tokens: u64) -> &mut Arrival {
+        let seq = self.seq();
+        self.pending
+            .push(arrival(PageKind::ToolResult, seq, unit, tokens));
+        self.pending.last_mut().expect("just pushed")
+    }
+
+    pub fn plan(&self, demand: &Demand, policy: &dyn Policy) -> Result<Plan, Error> {
+        self.table.plan(&self.pending, demand, policy)
+    }
+
+    /// Journals and applies a plan of the pending arrivals.
+    pub fn commit(&mut self, plan: &Plan, demand: &Demand) {
+        let planned = planned(plan, demand);
+        self.table
+            .apply(&planned)
+            .expect("a plan applies to the table it was made of");
+        self.journal.push(planned);
+        self.pending.clear();
+    }
+
+    /// Plans and commits; gives what left.
+    pub fn step(&mut self, demand: &Demand, policy: &dyn Policy) -> Result<Vec<PageId>, Error> {
+        let plan = self.plan(demand, policy)?;
+        self.commit(&plan, demand);
+        Ok(plan.evicted)
+    }
+}
+
+fn arrival(kind: PageKind, seq: u64, unit: u64, tokens: u64) -> Arrival {
+    Arrival {
+        kind,
+        source: Source {
+            seq: Seq(seq),
+            part: 0,
+        },
+        unit: Seq(unit),
+        tokens: Tokens(tokens),
+        pinned: false,
+        importance: Admission::DEFAULT_IMPORTANCE,
+    }
+}
+
+pub fn planned(plan: &Plan, demand: &Demand) -> Planned {
+    Planned {
+        op: Op(0),
+        step: Step(1),
+        generation: plan.generation,
+        tools: true,
+        policy: "any".to_owned(),
+        tokenizer: "any".to_owned(),
+        render: "1/any".to_owned(),
+        window: demand.window,
+        max_output: demand.max_output,
+        prompt_tokens: plan.prompt_tokens,
+        prompt: Hash::ZERO,
+        prompt_len: 0,
+        tail: false,
+        admitted: plan.admitted.clone(),
+        evicted: plan.evicted.clone(),
+    }
+}
+
+pub fn to_cbor(table: &PageTable) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    ciborium::into_writer(table, &mut bytes).expect("a table serialises");
+    bytes
+}

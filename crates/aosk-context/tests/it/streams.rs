@@ -1,0 +1,361 @@
+//! Random streams of content, windows, errors of counting and policies: after each plan every
+//! invariant is worked out anew from the whole history.
+
+use std::collections::BTreeMap;
+
+use aosk_abi::{PageId, PageKind, Ppm, Seq, Tokens};
+use aosk_context::{Arrival, Demand, Error, POLICIES, Page, PageTable, Plan, Policy, Unit};
+use proptest::prelude::*;
+
+use crate::process::{Process, demand, to_cbor};
+
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    tokens: u64,
+    importance: u32,
+    pinned: bool,
+}
+
+/// What comes between the calls of a turn and its second result.
+#[derive(Debug, Clone, Copy)]
+pub enum Between {
+    Nothing,
+    Message,
+    Plan,
+    /// A message that arrived before the turn and is told after it.
+    OlderMessage,
+}
+
+#[derive(Debug, Clone)]
+pub enum Move {
+    Message(Sizes),
+    Turn {
+        reply: Option<u64>,
+        results: Vec<Sizes>,
+        between: Between,
+    },
+    Plan {
+        window: u64,
+        margin: u32,
+        policy: usize,
+    },
+}
+
+pub fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let sizes = (0..200_u64, 0..=1_000_000_u32, prop::bool::weighted(0.05)).prop_map(
+        |(tokens, importance, pinned)| {
+            // Pinned pages add up for ever: a few small ones are enough.
+            let tokens = if pinned { tokens / 20 } else { tokens };
+            Sizes {
+                tokens,
+                importance,
+                pinned,
+            }
+        },
+    );
+    let message = sizes.clone().prop_map(Move::Message);
+    let between = prop::sample::select(vec![
+        Between::Nothing,
+        Between::Message,
+        Between::Plan,
+        Between::OlderMessage,
+    ]);
+    let reply = prop::option::weighted(0.8, 0..60_u64);
+    let turn = (reply, prop::collection::vec(sizes, 0..4), between).prop_map(
+        |(reply, results, between)| Move::Turn {
+            reply,
+            results,
+            between,
+        },
+    );
+    let plan =
+        (900..1_500_u64, 0..200_000_u32, 0..POLICIES.len()).prop_map(|(window, margin, policy)| {
+            Move::Plan {
+                window,
+                margin,
+                policy,
+            }
+        });
+    prop::collection::vec(prop_oneof![1 => message, 2 => turn, 3 => plan], 1..80)
+}
+
+/// Sizes and order of what must stay, what may leave, and what has left, from the pages alone.
+struct Census {
+    fixed: u64,
+    may_leave: Vec<Unit>,
+}
+
+fn census(pages: &[Page], unanswered: &[PageId]) -> Census {
+    let mut units: BTreeMap<Seq, Vec<&Page>> = BTreeMap::new();
+    for page in pages {
+        units.entry(page.unit).or_default().push(page);
+    }
+    let mut census = Census {
+        fixed: 0,
+        may_leave: Vec::new(),
+    };
+    for (id, pages) in units {
+        let tokens: Tokens = pages.iter().map(|page| page.tokens).sum();
+        if pages
+            .iter()
+            .any(|page| page.pinned || unanswered.contains(&page.id))
+        {
+            census.fixed += tokens.0;
+        } else {
+            let first = pages.iter().map(|page| page.id).min().expect("not empty");
+            let importance = pages
+                .iter()
+                .map(|page| page.importance)
+                .max()
+                .expect("not empty");
+            census.may_leave.push(Unit {
+                id,
+                first,
+                tokens,
+                importance,
+            });
+        }
+    }
+    census
+}
+
+fn sum(pages: &[Page]) -> u64 {
+    pages.iter().map(|page| page.tokens.0).sum()
+}
+
+struct Watch {
+    process: Process,
+    /// Pages that came with or after the newest turn of the model.
+    unanswered: Vec<PageId>,
+}
+
+impl Watch {
+    fn turn(
+        &mut self,
+        reply: Option<u64>,
+        results: &[Sizes],
+        between: Between,
+    ) -> Result<(), TestCaseError> {
+        let older = self.process.seq();
+        let unit = self.process.turn(reply, results.len());
+        for (index, sizes) in results.iter().enumerate() {
+            match between {
+                Between::Message if index == 1 => _ = self.process.message(20),
+                Between::Plan if index == 1 => self.plan(&demand_of(1_200, 0), POLICIES[0])?,
+                Between::OlderMessage if index == 1 => {
+                    let message = self.process.message(30);
+                    (message.unit, message.source.seq) = (Seq(older), Seq(older));
+                }
+                _ => {}
+            }
+            sizes.rate(self.process.result(unit, sizes.tokens));
+        }
+        Ok(())
+    }
+
+    fn plan(&mut self, demand: &Demand, policy: &dyn Policy) -> Result<(), TestCaseError> {
+        let Self {
+            process,
+            unanswered,
+        } = self;
+        if process
+            .pending
+            .iter()
+            .any(|new| matches!(new.kind, PageKind::Reply | PageKind::ToolCall))
+        {
+            unanswered.clear();
+        }
+        let first = process.table.pages().len();
+        unanswered.extend((first..first + process.pending.len()).map(|id| PageId(id as u32)));
+
+        let before: Vec<Page> = process.table.resident().copied().collect();
+        let result = process.plan(demand, policy);
+        prop_assert_eq!(
+            &result,
+            &process.plan(demand, policy),
+            "the same question, two answers"
+        );
+        let capacity = demand.window.0.saturating_sub(demand.max_output.0) as u128 * 1_000_000
+            / (1_000_000 + u128::from(demand.margin.0));
+        match result {
+            Ok(plan) => {
+                let all: Vec<Page> = before
+                    .iter()
+                    .copied()
+                    .chain(plan.admitted.iter().map(Page::from))
+                    .collect();
+                prop_assert_eq!(plan.admitted.len(), process.pending.len());
+                check(&plan, demand, policy, capacity as u64, &all, unanswered)?;
+                let preview: Vec<Page> = process.table.preview(&plan).collect();
+                process.commit(&plan, demand);
+                let after: Vec<Page> = process.table.resident().copied().collect();
+                prop_assert_eq!(
+                    &preview,
+                    &after,
+                    "the prompt is not the one that was planned"
+                );
+                if plan.evicted.is_empty() {
+                    prop_assert_eq!(
+                        &after[..before.len()],
+                        &before[..],
+                        "not a prefix extension"
+                    );
+                }
+            }
+            Err(Error::Overflow(numbers)) => {
+                let mut grown = process.table.clone();
+                let wide = demand_of(1_000_000, 0);
+                let plan = process.plan(&wide, policy).expect("a wide window");
+                grown
+                    .apply(&crate::process::planned(&plan, &wide))
+                    .expect("applies");
+                let all: Vec<Page> = grown.resident().copied().collect();
+                let fixed = census(&all, unanswered).fixed;
+                prop_assert!(
+                    u128::from(fixed + demand.overhead.0) > capacity,
+                    "it would fit"
+                );
+                prop_assert_eq!(numbers.pinned.0 + numbers.unanswered.0, fixed);
+                process.commit(&plan, &wide);
+            }
+            Err(Error::Invariant(violation)) => prop_assert!(false, "{violation}"),
+        }
+        for page in process.table.pages() {
+            prop_assert!(page.resident || !page.pinned, "{page:?} left");
+        }
+        Ok(())
+    }
+}
+
+impl Sizes {
+    fn rate(self, arrival: &mut Arrival) {
+        arrival.importance = Ppm(self.importance);
+        arrival.pinned = self.pinned;
+    }
+}
+
+fn check(
+    plan: &Plan,
+    demand: &Demand,
+    policy: &dyn Policy,
+    capacity: u64,
+    all: &[Page],
+    unanswered: &[PageId],
+) -> Result<(), TestCaseError> {
+    let stays: Vec<Page> = all
+        .iter()
+        .filter(|page| !plan.evicted.contains(&page.id))
+        .copied()
+        .collect();
+    let total = sum(&stays) + demand.overhead.0;
+    prop_assert_eq!(plan.prompt_tokens.0, total);
+    prop_assert!(total <= capacity, "{total} of {capacity}");
+    prop_assert!(
+        stays.iter().map(|page| !page.in_head()).is_sorted(),
+        "the head is not first"
+    );
+    prop_assert!(
+        stays.iter().map(|page| page.id).is_sorted(),
+        "the order of admission is lost"
+    );
+    for id in unanswered {
+        prop_assert!(!plan.evicted.contains(id), "{id} left unanswered");
+    }
+    for page in all.iter().filter(|page| plan.evicted.contains(&page.id)) {
+        prop_assert!(
+            !stays.iter().any(|other| other.unit == page.unit),
+            "{} torn",
+            page.unit
+        );
+    }
+    let fitted = sum(all) + demand.overhead.0 <= capacity;
+    prop_assert_eq!(
+        fitted,
+        plan.evicted.is_empty(),
+        "pages leave when it does not fit, and only then"
+    );
+    if !fitted {
+        let key = |unit: &Unit| (policy.worth(unit), unit.first);
+        let low = u128::from(capacity) * 850_000 / 1_000_000;
+        let remaining = census(&stays, unanswered).may_leave;
+        let least = remaining.iter().map(key).min();
+        prop_assert!(
+            least.is_none() || u128::from(total) <= low,
+            "{total} above the low mark"
+        );
+        let gone: Vec<Unit> = census(all, unanswered)
+            .may_leave
+            .into_iter()
+            .filter(|unit| !remaining.iter().any(|stay| stay.id == unit.id))
+            .collect();
+        let last = gone
+            .iter()
+            .max_by_key(|unit| key(unit))
+            .expect("something left");
+        prop_assert!(
+            least.is_none_or(|least| key(last) < least),
+            "the policy's order"
+        );
+        prop_assert!(
+            u128::from(total + last.tokens.0) > low,
+            "more left than had to"
+        );
+    }
+    Ok(())
+}
+
+fn demand_of(window: u64, margin: u32) -> Demand {
+    demand(window, 200, 30, margin)
+}
+
+/// Runs the moves; gives the process with all its plans.
+pub fn run(moves: &[Move]) -> Result<Process, TestCaseError> {
+    let mut watch = Watch {
+        process: Process::spawn([90, 60, 50]),
+        unanswered: Vec::new(),
+    };
+    watch.plan(&demand_of(1_000, 0), POLICIES[0])?;
+    for step in moves {
+        match step {
+            Move::Message(sizes) => sizes.rate(watch.process.message(sizes.tokens)),
+            Move::Turn {
+                reply,
+                results,
+                between,
+            } => watch.turn(*reply, results, *between)?,
+            Move::Plan {
+                window,
+                margin,
+                policy,
+            } => {
+                watch.plan(&demand_of(*window, *margin), POLICIES[*policy])?;
+            }
+        }
+    }
+    Ok(watch.process)
+}
+
+proptest! {
+    #[test]
+    fn every_plan_of_a_random_stream_keeps_every_invariant(moves in moves()) {
+        run(&moves)?;
+    }
+
+    #[test]
+    fn a_table_folds_to_the_same_whole_or_from_any_checkpoint(
+        moves in moves(), at in any::<prop::sample::Index>()
+    ) {
+        let process = run(&moves)?;
+        let at = at.index(process.journal.len() + 1);
+        let mut table = PageTable::default();
+        for (index, planned) in process.journal.iter().enumerate() {
+            if index == at {
+                table = ciborium::from_reader(&to_cbor(&table)[..]).expect("reads back");
+            }
+            table.apply(planned).expect("the journal folds");
+        }
+        let back: PageTable = ciborium::from_reader(&to_cbor(&table)[..]).expect("reads back");
+        prop_assert_eq!(&back, &process.table);
+        prop_assert_eq!(&table, &process.table);
+    }
+}

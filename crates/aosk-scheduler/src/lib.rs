@@ -1,0 +1,51 @@
+//! Which process makes the next model call.
+//!
+//! A model call is a black box: it cannot be interrupted, what it costs is known only when it
+//! ends, and a device holds a number of calls at once, its slots. The scheduler is start-time fair
+//! queueing in front of such a box (SFQ(D): Jin, Chase, Kaur, *Interposed proportional sharing for
+//! a storage service utility*, SIGMETRICS 2004), over a tree of tenants and their processes, with
+//! each call charged by an estimate when it starts and settled when it ends. It does no I/O and
+//! reads no clock; a decision takes O(log n) time. Its principles:
+//!
+//! 1. **A share is a promise with a bound.** While two tenants, or two processes of one tenant,
+//!    wait without a break, what they were charged differs from their weights by a constant that
+//!    does not grow with time. The bounds and their proofs stand with [`Scheduler`].
+//! 2. **Wrong estimates do not pay.** Every call is settled by what it used, so that an
+//!    estimate's error is gone when the call ends.
+//! 3. **Neither sleep nor hoarding pays.** Who sleeps keeps its debt; what it left unused is kept
+//!    up to two calls.
+//! 4. **Integers only**: the same calls give the same order on every machine.
+//! 5. **A slot is freed once.** Settling twice is settling once.
+//!
+//! ```
+//! use std::time::Duration;
+//! use aosk_abi::{Priority, Tenant};
+//! use aosk_scheduler::{Scheduler, Units};
+//!
+//! let mut scheduler = Scheduler::new();
+//! let device = scheduler.add_device(1)?;
+//! scheduler.admit("writer", Tenant::local(), Priority::DEFAULT)?;
+//! scheduler.admit("reader", Tenant::local(), Priority::DEFAULT)?;
+//! scheduler.wake(&"writer", device, Units(1_000))?;
+//! scheduler.wake(&"reader", device, Units(1_000))?;
+//!
+//! let first = scheduler.pick(Duration::ZERO).expect("a slot is free");
+//! assert_eq!(first.key, "reader"); // nobody was charged yet: the smaller key
+//! assert!(scheduler.pick(Duration::ZERO).is_none(), "the slot is taken");
+//! scheduler.charge(first.id, Units(700))?;
+//! assert_eq!(scheduler.pick(Duration::ZERO).map(|next| next.key), Some("writer"));
+//! # Ok::<(), aosk_scheduler::Error>(())
+//! ```
+
+mod device;
+mod error;
+mod fair_queue;
+mod scheduler;
+mod units;
+mod weight;
+
+pub use device::{DeviceId, Load};
+pub use error::Error;
+pub use scheduler::{Dispatch, DispatchId, Scheduler};
+pub use units::Units;
+pub use weight::weight;
