@@ -1,0 +1,75 @@
+//! The inbox.
+
+use aosk_abi::{Code, Hash, Signal, Tenant};
+use aosk_ports::{Append, InboxItem};
+
+use super::refused;
+use crate::World;
+
+/// An item leaves the inbox in the very transaction that puts it into the journal.
+pub async fn items_wait_until_an_append_takes_them_over(mut world: World) {
+    let (mut one, mut two) = (world.scribe(1).await, world.scribe(2).await);
+    one.write(world.store().as_ref(), &[b"zero"]).await.expect("begins");
+    two.write(world.store().as_ref(), &[b"zero"]).await.expect("begins");
+    let items = [
+        (one.pid, InboxItem::Signal(Signal::Stop)),
+        (two.pid, InboxItem::Message { from: "user".to_owned(), text: "hé\0llo".to_owned() }),
+        (one.pid, InboxItem::Signal(Signal::Cont)),
+        (one.pid, InboxItem::Message { from: String::new(), text: "x".repeat(100_000) }),
+        (two.pid, InboxItem::Signal(Signal::Kill)),
+    ];
+    let mut posted = Vec::new();
+    for (pid, item) in items {
+        let id = world.store().post(&one.tenant, pid, item.clone()).await.expect("posted");
+        posted.push((pid, id, item));
+    }
+    let pending =
+        async |world: &World| world.store().pending(&Tenant::local()).await.expect("answers");
+    assert_eq!(pending(&world).await, posted);
+    world.reopen();
+    assert_eq!(pending(&world).await, posted, "posted is durable");
+
+    let consumed = vec![posted[0].1, posted[3].1];
+    let mut broken = Append { consumed: consumed.clone(), ..one.append(&[b"broken"]) };
+    broken.records[0].hash = Hash::ZERO;
+    refused(world.store().append(broken).await, Code::StoreConflict);
+    assert_eq!(pending(&world).await, posted, "a refused append takes nothing over");
+
+    let append = Append { consumed, ..one.append(&[b"taken over"]) };
+    world.store().append(append.clone()).await.expect("continues");
+    one.follow(&append);
+    let left = [posted[1].clone(), posted[2].clone(), posted[4].clone()];
+    assert_eq!(pending(&world).await, left);
+    world.reopen();
+    assert_eq!(pending(&world).await, left);
+}
+
+/// Not twice, not by another process, not by another tenant.
+pub async fn an_item_is_taken_over_once(world: World) {
+    let store = world.store();
+    let other: Tenant = "other".parse().expect("a tenant name");
+    let (mut one, mut two) = (world.scribe(1).await, world.scribe(2).await);
+    let mut foreign = world.scribe_of(&other, 1).await;
+    for scribe in [&mut one, &mut two, &mut foreign] {
+        scribe.write(store.as_ref(), &[b"zero"]).await.expect("begins");
+    }
+    let item = InboxItem::Signal(Signal::Stop);
+    let id = store.post(&one.tenant, one.pid, item.clone()).await.expect("posted");
+    assert!(store.pending(&other).await.expect("answers").is_empty());
+    for thief in [&two, &foreign] {
+        let append = Append { consumed: vec![id], ..thief.append(&[b"mine"]) };
+        refused(store.append(append).await, Code::StoreConflict);
+    }
+    let twice = Append { consumed: vec![id, id], ..one.append(&[b"twice"]) };
+    refused(store.append(twice).await, Code::StoreConflict);
+
+    let append = Append { consumed: vec![id], ..one.append(&[b"once"]) };
+    store.append(append.clone()).await.expect("continues");
+    one.follow(&append);
+    let again = Append { consumed: vec![id], ..one.append(&[b"again"]) };
+    refused(store.append(again).await, Code::StoreConflict);
+    store.append(append).await.expect("a repeated append is no second taking over");
+
+    let next = store.post(&one.tenant, one.pid, item).await.expect("posted");
+    assert!(next > id, "a number is never used twice");
+}

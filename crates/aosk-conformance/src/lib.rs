@@ -1,0 +1,90 @@
+//! What every store of the Agent OS Kernel must do, as checks that any backend can run.
+//!
+//! The traits of [`aosk_ports`] say in words what a store promises; this crate says it in checks.
+//! The kernel, recovery and replay are built on these promises, so a backend that fails one is not
+//! a store, whatever it is good at.
+//!
+//! 1. **Nothing but the ports.** The checks know `dyn Store` and a way to open it again.
+//! 2. **A check is a promise**, and its name says which.
+//! 3. **The model decides what the checks forgot**: random operations, refused ones too, must
+//!    leave a store and a map in memory with the same answers.
+//!
+//! A backend runs them by saying where its stores live:
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use aosk_conformance::Site;
+//! use aosk_ports::Store;
+//!
+//! struct Somewhere;
+//!
+//! impl Site for Somewhere {
+//!     fn open(&mut self) -> Arc<dyn Store> {
+//!         unimplemented!("open the store that lives here; make it at the first time")
+//!     }
+//! }
+//!
+//! aosk_conformance::conformance_tests!(Somewhere);
+//! ```
+#![expect(clippy::expect_used, reason = "a check fails by panicking, with what was expected")]
+
+#[doc(hidden)]
+pub mod checks;
+mod model;
+mod scribe;
+mod world;
+
+pub use scribe::Scribe;
+pub use world::{Site, World, run};
+
+/// Makes a test of every check. The expression makes the [`Site`] of one, and is evaluated anew
+/// for each.
+#[macro_export]
+macro_rules! conformance_tests {
+    ($site:expr) => {
+        $crate::conformance_tests! { @each $site;
+            bodies_and_contents_come_back_byte_for_byte,
+            reads_begin_anywhere_and_stop_at_the_limit,
+            a_repeated_append_is_acknowledged_and_changes_nothing,
+            a_gap_is_refused,
+            other_records_in_a_taken_place_are_refused,
+            a_broken_chain_is_refused,
+            an_append_without_records_is_refused,
+            a_refusal_takes_the_later_appends_of_its_process_with_it_and_no_others,
+            after_a_refusal_the_process_goes_on,
+            a_claim_fences_the_old_epoch,
+            an_epoch_that_nobody_granted_is_refused,
+            unknown_processes_are_named_as_such,
+            contents_at_the_inline_bound_come_back,
+            one_content_serves_many_processes,
+            a_content_that_nobody_stored_is_missing,
+            a_content_of_another_tenants_key_is_refused,
+            tenants_do_not_see_each_other,
+            acks_come_in_the_order_of_the_calls,
+            a_dropped_ticket_cancels_nothing,
+            the_newest_checkpoint_is_found,
+            a_checkpoint_of_another_event_is_refused,
+            items_wait_until_an_append_takes_them_over,
+            an_item_is_taken_over_once,
+            lists_show_the_newest_row_in_the_order_of_pids,
+            every_number_and_text_of_a_row_comes_back,
+            everything_survives_a_reopen,
+            many_writers_at_once_lose_nothing,
+        }
+
+        #[test]
+        fn random_operations_leave_a_store_and_the_model_alike() {
+            $crate::checks::random_operations_leave_a_store_and_the_model_alike(|| {
+                ::std::boxed::Box::new($site)
+            });
+        }
+    };
+    (@each $site:expr; $($check:ident,)*) => {
+        $(
+            #[test]
+            fn $check() {
+                $crate::run($crate::checks::$check, || ::std::boxed::Box::new($site));
+            }
+        )*
+    };
+}

@@ -1,0 +1,44 @@
+//! The embedded store of the Agent OS Kernel: one folder, one SQLite file, nothing to set up.
+//!
+//! 1. **Acknowledged is durable.** A [`Ticket`](aosk_ports::Ticket) resolves after the log was
+//!    synced, never before. There is no switch for that.
+//! 2. **One owner, many readers.** Whoever holds the lock file is the only one to write journals;
+//!    everyone else reads beside it and posts to the inbox.
+//! 3. **One row an append**, written at the end of its table and never changed. What can be
+//!    recomputed is not stored: a step costs some 400 bytes beyond its contents, at any length of
+//!    the history.
+//! 4. **Nothing is taken on trust.** Every read recomputes the hash chain and the hash of every
+//!    content; damage is an error that names the process and the event.
+//! 5. **The database is the only truth.** No head, epoch or key is cached across transactions, so
+//!    a failed commit leaves nothing to repair.
+//!
+//! What it cannot see: SQLite ends its log at the first frame with a wrong checksum. A log that is
+//! damaged on the disk after it was synced therefore loses its end without an error.
+//!
+//! ```
+//! use aosk_abi::Tenant;
+//! use aosk_ports::{Journal, ProcessFilter};
+//! use aosk_store::{Options, SqliteReader, SqliteStore, owner};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let dir = std::env::temp_dir().join(format!("aosk-store-example-{}", std::process::id()));
+//! let store = SqliteStore::open(&Options { dir: dir.clone(), command: "example".into() })?;
+//! assert_eq!(owner(&dir)?.map(|owner| owner.command), Some("example".into()));
+//!
+//! let reader = SqliteReader::open(&dir)?;
+//! let running = reader.processes(&Tenant::local(), ProcessFilter::Unfinished);
+//! assert!(running.await?.is_empty());
+//!
+//! drop(store);
+//! assert_eq!(owner(&dir)?, None);
+//! # std::fs::remove_dir_all(dir)?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod sqlite;
+
+pub use sqlite::{
+    Options, Owner, Sizes, SqliteReader, SqliteStore, TableSize, owner, sizes,
+};

@@ -1,0 +1,244 @@
+//! Appends: what can be checked and encoded beforehand, and what only the transaction can tell.
+
+use aosk_abi::{Code, Content, Epoch, Hash, Pid, Record, Seq, Tenant};
+use aosk_ports::{Append, Checkpoint, Committed, InboxId, ProcessRow, StoreError};
+use rusqlite::Connection;
+
+use super::batch;
+use super::checkpoint::Packed;
+use super::content;
+use super::fault::Fault;
+use super::inbox;
+use super::journal;
+use super::process::{self, Place};
+use super::tenant;
+
+/// An append that is consistent in itself, encoded. Whether it continues the journal is seen when
+/// its turn comes.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    tenant: Tenant,
+    pid: Pid,
+    epoch: Epoch,
+    prev: Hash,
+    first: Seq,
+    last: Seq,
+    links: Vec<Hash>,
+    head: Hash,
+    batch: Vec<u8>,
+    contents: Vec<Content>,
+    row: ProcessRow,
+    state: String,
+    checkpoint: Option<Packed>,
+    consumed: Vec<InboxId>,
+}
+
+impl Prepared {
+    /// Checks and encodes an append. Takes microseconds for a step, and about 3 ms for each MiB of
+    /// a checkpoint.
+    pub(super) fn new(append: Append) -> Result<Self, StoreError> {
+        let Append { tenant, pid, epoch, prev, records, mut contents, row, checkpoint, consumed } =
+            append;
+        let (Some(first), Some(last)) = (records.first(), records.last()) else {
+            return Err(conflict(pid, "the append has no records"));
+        };
+        let (first, last, head) = (first.seq, last.seq, last.hash);
+        check_links(&tenant, pid, epoch, prev, &records)?;
+        check_sizes(pid, &records, &contents, checkpoint.as_ref())?;
+        if let Some(checkpoint) = checkpoint.as_ref().filter(|saved| saved.seq != last) {
+            return Err(conflict(
+                pid,
+                format_args!("its checkpoint is of event {}, its last is {last}", checkpoint.seq),
+            ));
+        }
+        contents.sort_unstable_by_key(Content::hash);
+        contents.dedup_by_key(|content| content.hash());
+        let beside: Vec<&Content> = contents.iter().filter(|content| is_inline(content)).collect();
+        let encoding = |error: std::io::Error| {
+            StoreError::new(Code::StoreIo, format!("process {pid}: cannot compress: {error}"))
+        };
+        Ok(Self {
+            batch: batch::encode(epoch, &records, &beside).map_err(encoding)?,
+            links: records.iter().map(|record| record.hash).collect(),
+            state: serde_json::to_string(&row.state).map_err(|error| encoding(error.into()))?,
+            checkpoint: checkpoint.as_ref().map(Packed::new).transpose().map_err(encoding)?,
+            tenant,
+            pid,
+            epoch,
+            prev,
+            first,
+            last,
+            head,
+            contents,
+            row,
+            consumed,
+        })
+    }
+
+    /// Writes the append, unless it does not continue the journal: then nothing is written.
+    pub(super) fn apply(&self, connection: &Connection) -> Result<Committed, Fault> {
+        let tenant = tenant::find_or_make(connection, &self.tenant)?;
+        let found = process::find(connection, tenant.id, self.pid)?;
+        let is_new = found.is_none();
+        let mut place = found.unwrap_or_else(|| Place {
+            tenant: tenant.id,
+            pid: self.pid,
+            epoch: self.epoch,
+            next: Seq(0),
+            head: self.prev,
+            origin: self.prev,
+            tail: Vec::new(),
+            checkpoints: Vec::new(),
+            finished: false,
+        });
+        if self.is_there(connection, &place)? {
+            return Ok(Committed { last: self.last });
+        }
+        for content in &self.contents {
+            if tenant.key.hash(content.bytes()) != content.hash() {
+                return Err(conflict(
+                    self.pid,
+                    format_args!(
+                        "the content {} was sealed with a key that is not the tenant's",
+                        content.hash()
+                    ),
+                ).into());
+            }
+        }
+        inbox::check(connection, tenant.id, self.pid, &self.consumed)?;
+
+        for content in self.contents.iter().filter(|content| !is_inline(content)) {
+            content::write(connection, tenant.id, content)?;
+        }
+        journal::append(connection, &mut place, &self.batch, self.last.next(), self.head)?;
+        if let Some(checkpoint) = &self.checkpoint {
+            checkpoint.write(connection, &mut place)?;
+        }
+        process::write(connection, &place, is_new, &self.row, &self.state)?;
+        inbox::remove(connection, &place, &self.consumed)?;
+        Ok(Committed { last: self.last })
+    }
+
+    /// Whether the journal holds these very records already.
+    ///
+    /// # Errors
+    /// A refusal where it neither does nor is continued by them.
+    fn is_there(&self, connection: &Connection, place: &Place) -> Result<bool, Fault> {
+        if self.epoch != place.epoch {
+            return Err(Fault::refused(
+                Code::StoreStaleEpoch,
+                format!(
+                    "process {} is in epoch {}, the append in {}: another kernel has taken the \
+                     process over; this one must let it go",
+                    self.pid, place.epoch, self.epoch
+                ),
+            ));
+        }
+        if self.first > place.next {
+            return Err(conflict(
+                self.pid,
+                format_args!("its next event is {}, the append begins at {}", place.next, self.first),
+            ).into());
+        }
+        if self.first == place.next {
+            if self.prev == place.head {
+                return Ok(false);
+            }
+            return Err(conflict(
+                self.pid,
+                format_args!("its chain ends with {}, the append follows {}", place.head, self.prev),
+            ).into());
+        }
+        let stored =
+            journal::read(connection, &self.tenant, place, self.first, self.links.len())?;
+        if stored.iter().map(|record| record.hash).eq(self.links.iter().copied()) {
+            return Ok(true);
+        }
+        Err(conflict(
+            self.pid,
+            format_args!(
+                "the events {} to {} are taken by others; its next is {}",
+                self.first, self.last, place.next
+            ),
+        ).into())
+    }
+
+    /// What it holds in memory, about.
+    pub(super) fn size(&self) -> usize {
+        let contents: usize = self.contents.iter().map(|content| content.bytes().len()).sum();
+        self.batch.len() + contents
+    }
+}
+
+fn is_inline(content: &Content) -> bool {
+    content.bytes().len() <= Content::INLINE_MAX
+}
+
+fn check_links(
+    tenant: &Tenant,
+    pid: Pid,
+    epoch: Epoch,
+    mut prev: Hash,
+    records: &[Record],
+) -> Result<(), StoreError> {
+    let first = records.first().map_or(0, |record| record.seq.0);
+    for (seq, record) in (first..).zip(records) {
+        if record.seq.0 != seq {
+            return Err(conflict(
+                pid,
+                format_args!("event {} stands where {seq} must", record.seq),
+            ));
+        }
+        if record.epoch != epoch {
+            return Err(conflict(
+                pid,
+                format_args!("event {seq} is of epoch {}, its append of {epoch}", record.epoch),
+            ));
+        }
+        if let Err(error) = record.verify(tenant, pid, prev) {
+            return Err(conflict(pid, error));
+        }
+        prev = record.hash;
+    }
+    Ok(())
+}
+
+fn check_sizes(
+    pid: Pid,
+    records: &[Record],
+    contents: &[Content],
+    checkpoint: Option<&Checkpoint>,
+) -> Result<(), StoreError> {
+    let too_large = |what: &str, len: usize, max: usize| {
+        Err(StoreError::new(
+            Code::EventEncode,
+            format!("process {pid}: {what} has {len} bytes; the store takes up to {max}"),
+        ))
+    };
+    let bodies: usize = records.iter().map(|record| record.body.len()).sum();
+    if bodies > batch::MAX_BYTES {
+        return too_large("the append without its contents", bodies, batch::MAX_BYTES);
+    }
+    let beside: usize =
+        contents.iter().filter(|content| is_inline(content)).map(|c| c.bytes().len()).sum();
+    if beside > batch::MAX_BYTES {
+        return too_large("the sum of its small contents", beside, batch::MAX_BYTES);
+    }
+    let largest = contents.iter().map(|content| content.bytes().len()).max().unwrap_or(0);
+    if largest > content::MAX_BYTES {
+        return too_large("a content", largest, content::MAX_BYTES);
+    }
+    match checkpoint {
+        Some(saved) if saved.bytes.len() > content::MAX_BYTES => {
+            too_large("its checkpoint", saved.bytes.len(), content::MAX_BYTES)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn conflict(pid: Pid, what: impl std::fmt::Display) -> StoreError {
+    StoreError::new(
+        Code::StoreConflict,
+        format!("process {pid}: {what}; the append was refused, nothing of it is stored"),
+    )
+}

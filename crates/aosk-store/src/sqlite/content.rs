@@ -1,0 +1,107 @@
+//! Contents: small ones beside the events that name them, large ones in a table of their own.
+
+use std::sync::Arc;
+
+use aosk_abi::{Code, Content, Hash, Seq};
+use rusqlite::{Connection, OptionalExtension};
+
+use super::compress::{self, Codec};
+use super::fault::Fault;
+use super::journal;
+use super::process::Place;
+use super::tenant::TenantRow;
+
+/// The most bytes of one content; a damaged length cannot make a reader ask for more.
+pub(super) const MAX_BYTES: usize = 64 << 20;
+
+/// The bytes of contents that events of the process name.
+pub(super) fn read(
+    connection: &Connection,
+    tenant: &TenantRow,
+    place: &Place,
+    wanted: &[(Seq, Hash)],
+) -> Result<Vec<Arc<[u8]>>, Fault> {
+    let mut found: Vec<Arc<[u8]>> = Vec::with_capacity(wanted.len());
+    let mut batch = None;
+    for &(seq, hash) in wanted {
+        let missing = || {
+            Fault::refused(
+                Code::StoreContentMissing,
+                format!("process {}: event {seq} names no content {hash} that is here", place.pid),
+            )
+        };
+        let damaged = || {
+            Fault::damaged(format_args!(
+                "process {}: the content {hash} of event {seq} has other bytes than its hash says",
+                place.pid
+            ))
+        };
+        if !batch.as_ref().is_some_and(|(range, _): &(std::ops::Range<u64>, _)| range.contains(&seq.0)) {
+            batch = journal::covering(connection, place, seq)?;
+        }
+        let (_, beside) = batch.as_ref().ok_or_else(missing)?;
+        let mut candidates = beside.candidates(hash).peekable();
+        if candidates.peek().is_some() {
+            let bytes = candidates.find(|bytes| tenant.key.hash(bytes) == hash);
+            found.push(bytes.ok_or_else(damaged)?.into());
+        } else {
+            let bytes = blob(connection, tenant.id, hash)?.ok_or_else(missing)?;
+            if tenant.key.hash(&bytes) != hash {
+                return Err(damaged());
+            }
+            found.push(bytes.into());
+        }
+    }
+    Ok(found)
+}
+
+fn blob(connection: &Connection, tenant: i64, hash: Hash) -> Result<Option<Vec<u8>>, Fault> {
+    let damaged =
+        |what: &dyn std::fmt::Display| Fault::damaged(format_args!("content {hash}: {what}"));
+    let mut statement = connection
+        .prepare_cached("SELECT len, codec, bytes FROM blobs WHERE tenant = ?1 AND hash = ?2")?;
+    let mut rows = statement.query((tenant, hash.as_bytes()))?;
+    let Some(row) = rows.next()? else {
+        return Ok(None);
+    };
+    let len = usize::try_from(row.get::<_, i64>(0)?).ok().filter(|len| *len <= MAX_BYTES);
+    let codec = Codec::from_number(row.get(1)?);
+    let (Some(len), Some(codec)) = (len, codec) else {
+        return Err(damaged(&"its length or codec is none"));
+    };
+    compress::restore(codec, row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?, len)
+        .map(Some)
+        .map_err(|error| damaged(&error))
+}
+
+/// Stores a large content unless the tenant has it already.
+pub(super) fn write(
+    connection: &Connection,
+    tenant: i64,
+    content: &Content,
+) -> Result<(), Fault> {
+    let there = connection
+        .prepare_cached("SELECT 1 FROM blobs WHERE tenant = ?1 AND hash = ?2")?
+        .query_row((tenant, content.hash().as_bytes()), |_| Ok(()))
+        .optional()?;
+    if there.is_some() {
+        return Ok(());
+    }
+    let packed = compress::blob(content.bytes()).map_err(|error| {
+        Fault::refused(Code::StoreIo, format!("cannot compress {}: {error}", content.hash()))
+    })?;
+    let (codec, bytes) =
+        packed.as_deref().map_or((Codec::Plain, &content.bytes()[..]), |bytes| (Codec::Zstd, bytes));
+    connection
+        .prepare_cached(
+            "INSERT INTO blobs (tenant, hash, len, codec, bytes) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute((
+            tenant,
+            content.hash().as_bytes(),
+            content.bytes().len() as i64,
+            codec as u8,
+            bytes,
+        ))?;
+    Ok(())
+}

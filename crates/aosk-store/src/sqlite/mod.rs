@@ -1,0 +1,28 @@
+//! The SQLite backend.
+
+mod append;
+mod batch;
+mod checkpoint;
+mod compress;
+mod content;
+mod fault;
+mod files;
+mod inbox;
+mod journal;
+mod lock;
+mod pool;
+mod process;
+mod queue;
+mod reader;
+mod schema;
+mod sizes;
+mod span;
+mod store;
+mod tenant;
+mod varint;
+mod writer;
+
+pub use lock::{Owner, owner};
+pub use reader::SqliteReader;
+pub use sizes::{Sizes, TableSize, sizes};
+pub use store::{Options, SqliteStore};

@@ -1,0 +1,231 @@
+//! The table of processes: where each journal stands, and what lists show.
+
+use aosk_abi::{
+    Code, Epoch, Hash, MicroDollars, Pid, ProcessState, Seq, Tenant, Timestamp, Tokens, Usage,
+};
+use aosk_ports::{ProcessFilter, ProcessRow, Receipt};
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
+
+use super::fault::Fault;
+use super::span::{self, Entry};
+use super::tenant;
+
+/// Where a process's journal stands.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) tenant: i64,
+    pub(super) pid: Pid,
+    pub(super) epoch: Epoch,
+    pub(super) next: Seq,
+    pub(super) head: Hash,
+    pub(super) origin: Hash,
+    pub(super) tail: Vec<Entry>,
+    pub(super) checkpoints: Vec<Entry>,
+    pub(super) finished: bool,
+}
+
+/// The place of a process, if it is there.
+pub(super) fn find(
+    connection: &Connection,
+    tenant: i64,
+    pid: Pid,
+) -> Result<Option<Place>, Fault> {
+    let found = connection
+        .prepare_cached(
+            "SELECT epoch, next, head, origin, finished, tail, checkpoints FROM processes \
+             WHERE tenant = ?1 AND pid = ?2",
+        )?
+        .query_row((tenant, pid.as_bytes()), |row| {
+            let tail = span::decode(row.get_ref(5)?.as_blob()?);
+            let checkpoints = span::decode(row.get_ref(6)?.as_blob()?);
+            let place = Place {
+                tenant,
+                pid,
+                epoch: Epoch(number(row, 0)?),
+                next: Seq(number(row, 1)?),
+                head: Hash::from_bytes(row.get(2)?),
+                origin: Hash::from_bytes(row.get(3)?),
+                finished: row.get(4)?,
+                tail: Vec::new(),
+                checkpoints: Vec::new(),
+            };
+            Ok((place, tail.zip(checkpoints)))
+        })
+        .optional()?;
+    match found {
+        None => Ok(None),
+        // Half the range is more events than any disk holds, and sums with it cannot overflow.
+        Some((place, Some((tail, checkpoints)))) if place.next.0 <= u64::MAX / 2 => {
+            Ok(Some(Place { tail, checkpoints, ..place }))
+        }
+        Some(_) => {
+            Err(Fault::damaged(format_args!("process {pid}: its row cannot be read")))
+        }
+    }
+}
+
+/// The place of a process that must be there.
+pub(super) fn expect(connection: &Connection, tenant: &Tenant, pid: Pid) -> Result<Place, Fault> {
+    let place = match tenant::find(connection, tenant)? {
+        None => None,
+        Some(tenant) => find(connection, tenant.id, pid)?,
+    };
+    place.ok_or_else(|| unknown(tenant, pid))
+}
+
+/// The refusal of a call that names a process which is not there.
+pub(super) fn unknown(tenant: &Tenant, pid: Pid) -> Fault {
+    Fault::refused(
+        Code::StoreUnknownProcess,
+        format!("tenant {tenant} has no process {pid}: `aosk ps` lists those there are"),
+    )
+}
+
+/// The columns that [`receipt`] reads.
+const RECEIPT: &str = "pid, epoch, next, head, name, model, state, steps, input, cached, \
+                       cache_write, output, reasoning, spent, created, updated";
+
+/// A process as lists show it, if it is there.
+pub(super) fn show(
+    connection: &Connection,
+    tenant: &Tenant,
+    pid: Pid,
+) -> Result<Option<Receipt>, Fault> {
+    let Some(id) = tenant::find(connection, tenant)?.map(|tenant| tenant.id) else {
+        return Ok(None);
+    };
+    let sql = format!("SELECT {RECEIPT} FROM processes WHERE tenant = ?1 AND pid = ?2");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query((id, pid.as_bytes()))?;
+    rows.next()?.map(|row| receipt(tenant, row)).transpose()
+}
+
+/// A tenant's processes, by pid.
+pub(super) fn list(
+    connection: &Connection,
+    tenant: &Tenant,
+    filter: ProcessFilter,
+) -> Result<Vec<Receipt>, Fault> {
+    let Some(id) = tenant::find(connection, tenant)?.map(|tenant| tenant.id) else {
+        return Ok(Vec::new());
+    };
+    let which = match filter {
+        ProcessFilter::All => "",
+        ProcessFilter::Unfinished => "AND finished = 0",
+    };
+    let sql = format!("SELECT {RECEIPT} FROM processes WHERE tenant = ?1 {which} ORDER BY pid");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([id])?;
+    let mut receipts = Vec::new();
+    while let Some(row) = rows.next()? {
+        receipts.push(receipt(tenant, row)?);
+    }
+    Ok(receipts)
+}
+
+fn receipt(tenant: &Tenant, row: &Row<'_>) -> Result<Receipt, Fault> {
+    let pid = Pid::from_bytes(row.get(0)?);
+    let state: ProcessState = serde_json::from_str(row.get_ref(6)?.as_str().map_err(|error| {
+        Fault::damaged(format_args!("process {pid}: its state cannot be read: {error}"))
+    })?)
+    .map_err(|error| {
+        Fault::damaged(format_args!("process {pid}: its state cannot be read: {error}"))
+    })?;
+    Ok(Receipt {
+        tenant: tenant.clone(),
+        pid,
+        epoch: Epoch(number(row, 1)?),
+        next: Seq(number(row, 2)?),
+        head: Hash::from_bytes(row.get(3)?),
+        row: ProcessRow {
+            name: row.get(4)?,
+            model: row.get(5)?,
+            state,
+            steps: number(row, 7)?,
+            usage: Usage {
+                input: Tokens(number(row, 8)?),
+                cached: Tokens(number(row, 9)?),
+                cache_write: Tokens(number(row, 10)?),
+                output: Tokens(number(row, 11)?),
+                reasoning: Tokens(number(row, 12)?),
+            },
+            spent: MicroDollars(number(row, 13)?),
+            created: Timestamp::from_millis(number(row, 14)?),
+            updated: Timestamp::from_millis(number(row, 15)?),
+        },
+    })
+}
+
+/// An unsigned number; SQLite's are signed, so the upper half is stored as negative ones.
+pub(super) fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(column).map(i64::cast_unsigned)
+}
+
+/// Writes where the journal stands now and what lists show. `state` is the row's state as JSON.
+pub(super) fn write(
+    connection: &Connection,
+    place: &Place,
+    is_new: bool,
+    row: &ProcessRow,
+    state: &str,
+) -> Result<(), Fault> {
+    // The column that the partial index covers is left alone unless it changes: naming it in the
+    // statement would rewrite the index with every append.
+    let sql = if is_new {
+        "INSERT INTO processes (tenant, pid, epoch, next, head, origin, tail, checkpoints, finished, name, \
+         model, state, steps, input, cached, cache_write, output, reasoning, spent, created, \
+         updated) VALUES (:tenant, :pid, :epoch, :next, :head, :origin, :tail, :checkpoints, 0, :name, :model, \
+         :state, :steps, :input, :cached, :cache_write, :output, :reasoning, :spent, :created, \
+         :updated)"
+    } else {
+        "UPDATE processes SET epoch = :epoch, next = :next, head = :head, origin = :origin, \
+         tail = :tail, checkpoints = :checkpoints, name = :name, model = :model, state = :state, steps = :steps, \
+         input = :input, cached = :cached, cache_write = :cache_write, output = :output, \
+         reasoning = :reasoning, spent = :spent, created = :created, updated = :updated \
+         WHERE tenant = :tenant AND pid = :pid"
+    };
+    connection.prepare_cached(sql)?.execute(named_params! {
+        ":tenant": place.tenant,
+        ":pid": place.pid.as_bytes(),
+        ":epoch": place.epoch.0.cast_signed(),
+        ":next": place.next.0.cast_signed(),
+        ":head": place.head.as_bytes(),
+        ":origin": place.origin.as_bytes(),
+        ":tail": span::encode(&place.tail),
+        ":checkpoints": span::encode(&place.checkpoints),
+        ":name": row.name,
+        ":model": row.model,
+        ":state": state,
+        ":steps": row.steps.cast_signed(),
+        ":input": row.usage.input.0.cast_signed(),
+        ":cached": row.usage.cached.0.cast_signed(),
+        ":cache_write": row.usage.cache_write.0.cast_signed(),
+        ":output": row.usage.output.0.cast_signed(),
+        ":reasoning": row.usage.reasoning.0.cast_signed(),
+        ":spent": row.spent.0.cast_signed(),
+        ":created": row.created.as_millis().cast_signed(),
+        ":updated": row.updated.as_millis().cast_signed(),
+    })?;
+    let finished = row.state.is_final();
+    if finished != place.finished {
+        connection
+            .prepare_cached("UPDATE processes SET finished = ?3 WHERE tenant = ?1 AND pid = ?2")?
+            .execute((place.tenant, place.pid.as_bytes(), finished))?;
+    }
+    Ok(())
+}
+
+/// Raises the epoch and returns the new one.
+pub(super) fn claim(connection: &Connection, tenant: &Tenant, pid: Pid) -> Result<Epoch, Fault> {
+    let place = expect(connection, tenant, pid)?;
+    let epoch = Epoch(place.epoch.0.checked_add(1).ok_or_else(|| {
+        Fault::refused(
+            Code::StoreStaleEpoch,
+            format!("process {pid} is in the last epoch there is and cannot change hands"),
+        )
+    })?);
+    connection
+        .prepare_cached("UPDATE processes SET epoch = ?3 WHERE tenant = ?1 AND pid = ?2")?
+        .execute((place.tenant, pid.as_bytes(), epoch.0.cast_signed()))?;
+    Ok(epoch)
+}

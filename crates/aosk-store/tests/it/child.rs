@@ -1,0 +1,166 @@
+//! Other processes: this binary run again, so that the tests can kill what they start.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use aosk_abi::{Hash, Pid, Tenant};
+use aosk_conformance::Scribe;
+use aosk_ports::{JournalWriter, Ticket};
+
+use crate::support::{block_on, noise, open};
+
+const ROLE: &str = "AOSK_STORE_TEST_ROLE";
+const DIR: &str = "AOSK_STORE_TEST_DIR";
+
+/// How many processes the role `write` writes.
+pub(crate) const WRITERS: u64 = 8;
+
+/// The `n`-th process of the role `write`.
+pub(crate) fn pid(n: u64) -> Pid {
+    Pid::from_parts(1_700_000_000_000 + n, [3; 10])
+}
+
+/// What a child in the role `write` says after an append was acknowledged: the process, its last
+/// event and the link after it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ack {
+    pub(crate) n: u64,
+    pub(crate) last: u64,
+    pub(crate) hash: Hash,
+}
+
+impl Ack {
+    pub(crate) fn parse(line: &str) -> Option<Self> {
+        let mut words = line.strip_prefix("ack ")?.split(' ');
+        Some(Self {
+            n: words.next()?.parse().ok()?,
+            last: words.next()?.parse().ok()?,
+            hash: words.next()?.parse().ok()?,
+        })
+    }
+}
+
+/// The command that runs this binary in a role.
+pub(crate) fn command(role: &str, dir: &Path) -> Vec<(String, String)> {
+    vec![(ROLE.to_owned(), role.to_owned()), (DIR.to_owned(), dir.display().to_string())]
+}
+
+/// The arguments under which [`in_a_role`] runs alone.
+pub(crate) const ARGUMENTS: [&str; 5] =
+    ["--exact", "child::in_a_role", "--ignored", "--nocapture", "--test-threads=1"];
+
+/// A process in a role; killed when dropped.
+pub(crate) struct Other {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Other {
+    pub(crate) fn start(role: &str, dir: &Path) -> Self {
+        let mut child = Command::new(std::env::current_exe().expect("this binary"))
+            .args(ARGUMENTS)
+            .envs(command(role, dir))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a process");
+        let lines = BufReader::new(child.stdout.take().expect("a pipe"));
+        Self { child, lines }
+    }
+
+    pub(crate) fn os_pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The next line that begins with `word`.
+    pub(crate) fn line(&mut self, word: &str) -> String {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            assert_ne!(self.lines.read_line(&mut line).expect("text"), 0, "it ended before {word}");
+            if line.starts_with(word) {
+                return line.trim_end().to_owned();
+            }
+        }
+    }
+
+    /// Kills it with SIGKILL and returns what it still said.
+    pub(crate) fn kill(mut self) -> String {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("waited");
+        let mut rest = String::new();
+        self.lines.read_to_string(&mut rest).expect("text");
+        rest
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        // It may be gone already, which is what this is for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+#[ignore = "what the other tests run as a process of its own"]
+fn in_a_role() {
+    let dir = std::env::var_os(DIR).expect("started by another test");
+    let dir = Path::new(&dir);
+    match std::env::var(ROLE).expect("started by another test").as_str() {
+        "own" => own(dir),
+        "write" => write(dir),
+        "write one by one" => write_one_by_one(dir),
+        role => panic!("no role is called {role:?}"),
+    }
+}
+
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    out.write_all(format!("{line}\n").as_bytes()).expect("somebody listens");
+    out.flush().expect("somebody listens");
+}
+
+/// Owns the store until the standard input ends.
+fn own(dir: &Path) {
+    let _store = open(dir);
+    say("owned");
+    let _ = std::io::stdin().read(&mut [0]);
+}
+
+/// Appends to several processes at once, up to four appends of each in flight, for ever.
+fn write(dir: &Path) {
+    let store = open(dir);
+    block_on(async {
+        let mut writers = Vec::new();
+        for n in 0..WRITERS {
+            writers.push((Scribe::new(&store, &Tenant::local(), pid(n)).await, Vec::new()));
+        }
+        for round in 0_u64.. {
+            for (n, (scribe, flight)) in (0..).zip(&mut writers) {
+                let len = ((round * 37 + n * 211) % 5000) as usize;
+                let append = scribe.append(&[&noise(round * 100 + n, len), b"and one more"]);
+                scribe.follow(&append);
+                flight.push((store.append(append), scribe.next.0 - 1, scribe.head));
+                if flight.len() == 4 {
+                    let (ticket, last, hash): (Ticket, u64, Hash) = flight.remove(0);
+                    assert_eq!(ticket.await.expect("acknowledged").last.0, last);
+                    say(&format!("ack {n} {last} {hash}"));
+                }
+            }
+        }
+    });
+}
+
+/// Appends to one process, each after the one before was acknowledged.
+fn write_one_by_one(dir: &Path) {
+    let store = open(dir);
+    block_on(async {
+        let mut scribe = Scribe::new(&store, &Tenant::local(), pid(0)).await;
+        for n in 0..20 {
+            scribe.write(&store, &[&noise(n, 2048)]).await.expect("acknowledged");
+            say(&format!("ack 0 {n} {}", scribe.head));
+        }
+    });
+}

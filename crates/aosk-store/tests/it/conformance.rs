@@ -1,0 +1,24 @@
+//! The suite that every backend passes.
+
+use std::sync::Arc;
+
+use aosk_conformance::Site;
+use aosk_ports::Store;
+
+use crate::support::open;
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a folder"))
+    }
+}
+
+impl Site for Folder {
+    fn open(&mut self) -> Arc<dyn Store> {
+        Arc::new(open(self.0.path()))
+    }
+}
+
+aosk_conformance::conformance_tests!(Folder::new());

@@ -1,0 +1,12 @@
+//! The store on real disks: conformance, damage, full and read-only media, killed owners.
+
+mod child;
+mod conformance;
+mod damage;
+mod disk;
+mod format;
+mod growth;
+mod kill;
+mod owner;
+mod reader;
+mod support;

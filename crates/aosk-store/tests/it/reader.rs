@@ -1,0 +1,69 @@
+//! Beside the owner: readers and those who post.
+
+use aosk_abi::{Code, Hash, Seq, Signal, Tenant};
+use aosk_ports::{Inbox, InboxItem, Journal, ProcessFilter};
+use aosk_store::SqliteReader;
+
+use crate::child::{Ack, Other, pid};
+use crate::support::{block_on, open, refused};
+
+#[test]
+fn a_reader_reads_and_posts_while_the_owner_writes() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let local = Tenant::local();
+    let mut other = Other::start("write", dir.path());
+    let mut ack = Ack::parse(&other.line("ack ")).expect("an ack");
+    let reader = SqliteReader::open(dir.path()).expect("a reader");
+    let mut posted = Vec::new();
+    for n in 0..20 {
+        // Acknowledged by another process is readable in this one.
+        let read = block_on(reader.read(&local, pid(ack.n), Seq(ack.last), 1)).expect("read");
+        assert_eq!(read[0].hash, ack.hash);
+        let whole = block_on(reader.read(&local, pid(n % 3), Seq(0), usize::MAX)).expect("whole");
+        assert!(!whole.is_empty());
+        let item = InboxItem::Message { from: "user".to_owned(), text: format!("{n}") };
+        let id = block_on(reader.post(&local, pid(n % 3), item.clone())).expect("posted");
+        posted.push((pid(n % 3), id, item));
+        ack = Ack::parse(&other.line("ack ")).expect("an ack");
+    }
+    let unknown = reader.post(&local, pid(99), InboxItem::Signal(Signal::Kill));
+    refused(block_on(unknown), Code::StoreUnknownProcess);
+    assert_eq!(block_on(reader.pending(&local)).expect("answers"), posted);
+    other.kill();
+    assert_eq!(block_on(open(dir.path()).pending(&local)).expect("answers"), posted);
+}
+
+#[test]
+fn a_reader_changes_no_byte_of_what_a_killed_owner_left() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut other = Other::start("write", dir.path());
+    for _ in 0..50 {
+        other.line("ack ");
+    }
+    other.kill();
+    let files = ["aosk.db", "aosk.db-wal", "aosk.lock"].map(|name| dir.path().join(name));
+    let hashes = || files.clone().map(|path| Hash::of(&std::fs::read(path).expect("there")));
+    let before = hashes();
+    let reader = SqliteReader::open(dir.path()).expect("a reader");
+    let local = Tenant::local();
+    for receipt in block_on(reader.processes(&local, ProcessFilter::All)).expect("listed") {
+        let read = block_on(reader.read(&local, receipt.pid, Seq(0), usize::MAX)).expect("whole");
+        assert_eq!(read.last().map(|record| record.hash), Some(receipt.head));
+    }
+    assert_eq!(hashes(), before);
+    drop(reader);
+    assert_eq!(hashes(), before);
+}
+
+#[test]
+fn a_reader_makes_nothing_where_there_is_no_store() {
+    let dir = tempfile::tempdir().expect("a folder");
+    refused(SqliteReader::open(dir.path()), Code::StoreOpen);
+    refused(SqliteReader::open(&dir.path().join("nowhere")), Code::StoreOpen);
+    assert_eq!(std::fs::read_dir(dir.path()).expect("a folder").count(), 0);
+
+    drop(open(dir.path()));
+    let reader = SqliteReader::open(dir.path()).expect("a reader");
+    let key = reader.content_key(&Tenant::local());
+    refused(block_on(key), Code::StoreUnknownProcess);
+}
