@@ -1,0 +1,70 @@
+//! The contents of one process's conversation, in memory.
+//!
+//! A prompt needs every resident text, so texts stay here from the moment they are made; after a
+//! recovery they are read back in one request.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use aosk_abi::{Content, ContentKey, ContentRef, Hash, Pid, Seq, Tenant};
+use aosk_ports::{Store, StoreError};
+
+/// Texts by address.
+pub(crate) struct Contents {
+    key: ContentKey,
+    known: HashMap<Hash, Arc<[u8]>>,
+}
+
+impl Contents {
+    pub(crate) fn new(key: ContentKey) -> Self {
+        Self { key, known: HashMap::new() }
+    }
+
+    /// Seals bytes and remembers them.
+    pub(crate) fn seal(&mut self, bytes: impl Into<Arc<[u8]>>) -> Content {
+        let content = self.key.seal(bytes);
+        self.known.insert(content.hash(), content.bytes().clone());
+        content
+    }
+
+    /// Seals bytes that no prompt will ask for.
+    pub(crate) fn seal_aside(&self, bytes: impl Into<Arc<[u8]>>) -> Content {
+        self.key.seal(bytes)
+    }
+
+    /// Reads what is not known yet; `wanted` says which event names each content.
+    pub(crate) async fn load(
+        &mut self,
+        store: &dyn Store,
+        tenant: &Tenant,
+        pid: Pid,
+        wanted: impl Iterator<Item = (Seq, ContentRef)>,
+    ) -> Result<(), StoreError> {
+        let missing: Vec<(Seq, Hash)> = wanted
+            .map(|(seq, content)| (seq, content.hash))
+            .filter(|(_, hash)| !self.known.contains_key(hash))
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let found = store.contents(tenant, pid, &missing).await?;
+        self.known.extend(missing.into_iter().map(|(_, hash)| hash).zip(found));
+        Ok(())
+    }
+
+    /// The bytes, if they are known.
+    pub(crate) fn bytes(&self, hash: &Hash) -> Option<&Arc<[u8]>> {
+        self.known.get(hash)
+    }
+
+    /// Whether the bytes are known and UTF-8.
+    pub(crate) fn is_text(&self, hash: &Hash) -> bool {
+        self.bytes(hash).is_some_and(|bytes| std::str::from_utf8(bytes).is_ok())
+    }
+
+    /// The bytes as text. What is not UTF-8 (only a tool of the operator's could make it) is shown
+    /// with U+FFFD, as the model would see it.
+    pub(crate) fn text(&self, hash: &Hash) -> Option<Arc<str>> {
+        self.bytes(hash).map(|bytes| String::from_utf8_lossy(bytes).into())
+    }
+}

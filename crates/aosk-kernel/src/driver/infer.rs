@@ -1,0 +1,309 @@
+//! Model calls: plan, intent, one attempt, outcome; then again if it pays.
+
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use aosk_abi::{
+    Blocked, BlockedOn, Code, Content, FailureKind, LlmFailed, LlmRequested, LlmReturned,
+    MicroDollars, Op, Pid, Planned, ProcessState, ReplyPart, What,
+};
+use aosk_ports::{CallError, Delta, Part, Progress, Rendered, Reply, Request};
+
+use super::{Driver, Interruption};
+use crate::dispatch::Slot;
+use crate::error::Error;
+use crate::image::Pending;
+use crate::observe::{Notice, Observer};
+
+/// The longest tool name that is journaled as the model wrote it, in characters. Real names have
+/// at most 64; what is longer is a malformed call and its beginning is enough to say so.
+const NAME_SHOWN: usize = 128;
+
+/// A planned call: what will be sent, and the plan that says so.
+pub(super) struct Call {
+    pub(super) planned: Planned,
+    pub(super) request: Request,
+    pub(super) rendered: Rendered,
+}
+
+/// What became of one attempt.
+enum Attempt {
+    /// It has an outcome in the journal: go on with the process.
+    Done,
+    /// It failed and is to be made again.
+    Again,
+    /// The process has to wait for something that the kernel cannot give.
+    Park(BlockedOn),
+}
+
+impl Driver {
+    /// Brings the model call `op` to its outcome. Returns what the process waits for where the
+    /// kernel has to let go of it.
+    pub(super) async fn infer(&mut self, op: Op) -> Result<Option<BlockedOn>, Error> {
+        loop {
+            if !self.wait_for_retry().await? {
+                return Ok(None);
+            }
+            let Some(slot) = self.turn().await? else {
+                return Ok(None);
+            };
+            match self.attempt(op, slot).await? {
+                Attempt::Done => return Ok(None),
+                Attempt::Again => {}
+                Attempt::Park(on) => return Ok(Some(on)),
+            }
+        }
+    }
+
+    /// Waits until the next attempt may be made; `false` where the process was killed meanwhile.
+    async fn wait_for_retry(&mut self) -> Result<bool, Error> {
+        let ProcessState::Blocked { on: BlockedOn::Timer { until }, since } = self.image.state
+        else {
+            return Ok(true);
+        };
+        self.commit().await?;
+        // A wall clock that jumped must not stretch the wait beyond what was decided.
+        let decided = until.millis_since(since);
+        let left = until.millis_since(self.shared.parts.clock.now()).min(decided);
+        let sleep = self.shared.parts.clock.sleep(Duration::from_millis(left));
+        match self.interruptible(sleep, Duration::ZERO).await? {
+            Ok(()) => Ok(true),
+            Err(Interruption::Stop) => Err(Error::Stopping),
+            Err(Interruption::Killed) => Ok(false),
+        }
+    }
+
+    /// A slot of the device; `None` where the process was killed while it waited.
+    async fn turn(&mut self) -> Result<Option<Slot>, Error> {
+        let device = self.model.device.info().name.clone();
+        let estimate = self.image.pages.tokens().0 + self.max_output().0;
+        let mut turn = self.shared.dispatcher.queue(self.pid(), &device, estimate)?;
+        if let Poll::Ready(slot) = futures::poll!(&mut turn) {
+            return slot.map(Some);
+        }
+        // What was made so far becomes durable while the process waits for its turn.
+        self.commit().await?;
+        let waiting = Notice::Waiting(BlockedOn::Slot { device });
+        self.shared.parts.observer.notice(self.pid(), &waiting);
+        match self.interruptible(turn, Duration::ZERO).await? {
+            Ok(slot) => slot.map(Some),
+            Err(Interruption::Stop) => Err(Error::Stopping),
+            Err(Interruption::Killed) => Ok(None),
+        }
+    }
+
+    async fn attempt(&mut self, op: Op, slot: Slot) -> Result<Attempt, Error> {
+        let call = match self.planned_call(op).await? {
+            Ok(call) => call,
+            Err(impossible) => {
+                self.end_failed(impossible.code(), &impossible.to_string())?;
+                return Ok(Attempt::Done);
+            }
+        };
+        let prices = self.model.device.info().prices;
+        let reserved =
+            prices.ceiling(self.padded(call.planned.prompt_tokens), call.planned.max_output);
+        if let Some(on) = self.over_budget(reserved) {
+            self.emit(What::Blocked(Blocked { on: on.clone() }))?;
+            return Ok(Attempt::Park(on));
+        }
+        let attempt = 1 + match self.image.pending.get(&op) {
+            Some(Pending::Infer { attempts, .. }) => *attempts,
+            _ => 0,
+        };
+        let device = self.model.device.clone();
+        let name = device.info().name.clone();
+        self.emit(What::LlmRequested(LlmRequested { op, attempt, device: name, reserved }))?;
+        // The intent and its reservation are durable before the first byte leaves.
+        self.commit().await?;
+
+        let clock = self.shared.parts.clock.clone();
+        let started = clock.monotonic();
+        let progress = Watching { observer: self.shared.parts.observer.clone(), pid: self.pid() };
+        let answer = device.call(&call.rendered, &call.request, &progress);
+        let answer = self.interruptible(answer, self.shared.options.grace).await?;
+        let took = clock.monotonic().saturating_sub(started);
+        match answer {
+            Ok(Ok(reply)) => {
+                let cost = reply.usage.map_or(reserved, |usage| prices.cost(&usage));
+                self.shared.budget.settle(reserved, cost);
+                slot.settle(reply.usage.map(|usage| usage.input.0 + usage.output.0));
+                if let Some(usage) = reply.usage {
+                    self.model.tokenizer.observe(call.planned.prompt_tokens, usage.input);
+                }
+                self.returned_reply(op, attempt, reply, cost, took)?;
+                Ok(Attempt::Done)
+            }
+            Ok(Err(error)) => {
+                let cost = self.cost_of(&error, reserved);
+                self.shared.budget.settle(reserved, cost);
+                slot.settle(error.usage.map(|usage| usage.input.0 + usage.output.0));
+                self.failed_call(op, attempt, &error, cost, &call.planned)
+            }
+            // The intent stays without an outcome: the call is made again when the process is
+            // resumed, and what it may have cost stays spent.
+            Err(Interruption::Stop) => Err(Error::Stopping),
+            Err(Interruption::Killed) => Ok(Attempt::Done),
+        }
+    }
+
+    /// Takes `reserved` out of the run's budget, or says what the process has to wait for.
+    fn over_budget(&self, reserved: MicroDollars) -> Option<BlockedOn> {
+        let account = &self.image.account;
+        if let Some(limit) = account.limit
+            && !account.allows(reserved)
+        {
+            return Some(BlockedOn::Quota { limit, spent: account.spent(), needed: reserved });
+        }
+        let exhausted = self.shared.budget.reserve(reserved).err()?;
+        let (limit, spent) = (exhausted.limit, exhausted.spent);
+        Some(BlockedOn::Quota { limit, spent, needed: reserved })
+    }
+
+    /// What a failed call is charged: what the endpoint said, else nothing where it refused, else
+    /// all that was reserved, because a call that broke off may have been billed.
+    fn cost_of(&self, error: &CallError, reserved: MicroDollars) -> MicroDollars {
+        match (error.usage, error.kind, error.code) {
+            (Some(usage), ..) => self.model.device.info().prices.cost(&usage),
+            (None, FailureKind::Transient, code) if code != Code::LlmUnreachable => reserved,
+            (None, ..) => MicroDollars::ZERO,
+        }
+    }
+
+    fn returned_reply(
+        &mut self,
+        op: Op,
+        attempt: u32,
+        reply: Reply,
+        cost: MicroDollars,
+        took: Duration,
+    ) -> Result<(), Error> {
+        let mut contents = Vec::with_capacity(reply.parts.len() + 1);
+        let mut parts = Vec::with_capacity(reply.parts.len());
+        for (index, part) in reply.parts.iter().enumerate() {
+            parts.extend(self.reply_part(op, index, part, &mut contents));
+        }
+        let raw = reply.raw.map(|raw| {
+            let clean = self.shared.parts.secrets.bytes(&raw).into_owned();
+            let content = self.contents.seal_aside(clean);
+            let reference = content.reference();
+            contents.push(content);
+            reference
+        });
+        let returned = LlmReturned {
+            op,
+            attempt,
+            parts,
+            stop: reply.stop,
+            usage: reply.usage,
+            cost,
+            model: plain(&reply.model),
+            raw,
+            took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        };
+        self.emit_with(What::LlmReturned(returned), contents)
+    }
+
+    fn reply_part(
+        &mut self,
+        op: Op,
+        index: usize,
+        part: &Part,
+        contents: &mut Vec<Content>,
+    ) -> Option<ReplyPart> {
+        let mut seal = |bytes: Vec<u8>| {
+            let content = self.contents.seal(bytes);
+            let reference = content.reference();
+            contents.push(content);
+            reference
+        };
+        let secrets = &self.shared.parts.secrets;
+        match part {
+            Part::Text(text) => Some(ReplyPart::Text {
+                content: seal(secrets.text(text).into_owned().into_bytes()),
+            }),
+            Part::Opaque { format, bytes } => Some(ReplyPart::Opaque {
+                format: plain(format),
+                content: seal(secrets.bytes(bytes).into_owned()),
+            }),
+            Part::ToolCall { id, name, arguments } => Some(ReplyPart::ToolCall {
+                id: if id.is_empty() { format!("call_{op}_{index}") } else { plain(id) },
+                name: plain(&secrets.text(name)),
+                arguments: seal(secrets.text(arguments).into_owned().into_bytes()),
+            }),
+            // The port promises that a reply holds none.
+            Part::ToolResult { .. } => None,
+        }
+    }
+
+    fn failed_call(
+        &mut self,
+        op: Op,
+        attempt: u32,
+        error: &CallError,
+        cost: MicroDollars,
+        planned: &Planned,
+    ) -> Result<Attempt, Error> {
+        let retry = self.shared.options.retry;
+        let now = self.shared.parts.clock.now();
+        let overflows = match self.image.pending.get(&op) {
+            Some(Pending::Infer { overflows, .. }) => *overflows,
+            _ => 0,
+        };
+        let wait = match error.kind {
+            FailureKind::Throttled | FailureKind::Transient if attempt < retry.attempts => {
+                let mut jitter = [0; 2];
+                self.shared.parts.random.fill(&mut jitter);
+                let backoff = retry.wait(attempt + 1, u16::from_le_bytes(jitter));
+                Some(error.retry_after.unwrap_or(backoff))
+            }
+            FailureKind::ContextLength if overflows == 0 => {
+                self.recalibrate(error, planned);
+                Some(Duration::ZERO)
+            }
+            _ => None,
+        };
+        if let (FailureKind::Throttled, Some(wait)) = (error.kind, wait) {
+            let device = &self.model.device.info().name;
+            self.shared.dispatcher.pause(device, wait)?;
+        }
+        let attempts = match error.kind {
+            FailureKind::Throttled | FailureKind::Transient if wait.is_none() => {
+                format!(" (given up after {attempt} attempts)")
+            }
+            _ => String::new(),
+        };
+        let message = format!("{}{attempts}", self.shared.parts.secrets.text(&error.message));
+        let message = self.contents.seal_aside(message.into_bytes());
+        let failed = LlmFailed {
+            op,
+            attempt,
+            failure: error.kind,
+            code: error.code.as_str().to_owned(),
+            message: message.reference(),
+            retry_at: wait
+                .map(|wait| now.plus_millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))),
+            cost,
+        };
+        self.emit_with(What::LlmFailed(failed), [message])?;
+        Ok(if wait.is_some() { Attempt::Again } else { Attempt::Done })
+    }
+}
+
+/// A name from outside as an event body can carry it.
+fn plain(text: &str) -> String {
+    text.chars().take(NAME_SHOWN).map(|c| if c == '\0' { '\u{fffd}' } else { c }).collect()
+}
+
+/// Passes a reply's progress on to the observer.
+struct Watching {
+    observer: Arc<dyn Observer>,
+    pid: Pid,
+}
+
+impl Progress for Watching {
+    fn delta(&self, delta: Delta) {
+        self.observer.notice(self.pid, &Notice::Streaming(delta));
+    }
+}

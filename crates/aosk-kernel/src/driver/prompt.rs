@@ -1,0 +1,308 @@
+//! From pages to a request: planning the context and building its messages.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use aosk_abi::{
+    FailureKind, Hash, Op, PageKind, Planned, Ppm, Role, Seq, Source, Tokens, ToolResult, What,
+};
+use aosk_context::{Demand, Page};
+use aosk_ports::{CallError, Message, Part, Request};
+
+use super::Driver;
+use super::infer::Call;
+use crate::error::Error;
+use crate::image::{Pending, Shape};
+
+/// How much larger a prompt is assumed to be when the endpoint refused it as too long without
+/// saying how long it was.
+const BLIND_RECALIBRATION: Ppm = Ppm(250_000);
+
+/// Messages that were built before, by the first place that they come from. A message never
+/// changes as long as its pages stay, so a step builds only what it added.
+#[derive(Default)]
+pub(super) struct MessageCache {
+    built: HashMap<Source, (usize, Message)>,
+    /// Whether the texts of all resident pages are in memory.
+    loaded: bool,
+    /// What the last refusal taught about the counts of this process's pages.
+    correction: Option<Ppm>,
+}
+
+impl Driver {
+    /// The call that the outstanding plan describes; a new plan where there is none or where its
+    /// bytes cannot be made again. The inner error says why no plan is possible.
+    pub(super) async fn planned_call(
+        &mut self,
+        op: Op,
+    ) -> Result<Result<Call, aosk_context::Error>, Error> {
+        self.load_contents().await?;
+        if let Some((at, planned)) = self.image.plan.clone()
+            && planned.op == op
+        {
+            let tail = planned.tail.then(|| self.tail(at, &planned));
+            let resident: Vec<Page> = self.image.pages.resident().copied().collect();
+            let request = self.request(&resident, &planned, tail);
+            let rendered = self.model.device.render(&request)?;
+            if rendered.prompt == planned.prompt {
+                return Ok(Ok(Call { planned, request, rendered }));
+            }
+            tracing::info!(pid = %self.pid(), %op, "renders otherwise than planned; planning anew");
+        }
+        self.plan(op)
+    }
+
+    fn plan(&mut self, op: Op) -> Result<Result<Call, aosk_context::Error>, Error> {
+        let arrivals = self.count_arrivals();
+        let demand = self.demand();
+        let policy = self.policy;
+        let plan = match self.image.pages.plan(&arrivals, &demand, policy) {
+            Ok(plan) => plan,
+            Err(impossible) => return Ok(Err(impossible)),
+        };
+        let resident: Vec<Page> = self.image.pages.preview(&plan).collect();
+        let tools = matches!(self.image.pending.get(&op), Some(Pending::Infer { tools: true, .. }));
+        // A call that is planned a second time is still the same step.
+        let step = match &self.image.plan {
+            Some((_, planned)) if planned.op == op => planned.step,
+            _ if self.is_replan(op) => self.image.step,
+            _ => self.image.step.next(),
+        };
+        let mut planned = Planned {
+            op,
+            step,
+            generation: plan.generation,
+            tools,
+            policy: policy.name().to_owned(),
+            tokenizer: self.model.tokenizer.id(),
+            render: String::new(),
+            window: demand.window,
+            max_output: demand.max_output,
+            prompt_tokens: plan.prompt_tokens,
+            prompt: Hash::ZERO,
+            prompt_len: 0,
+            tail: self.manifest.context.tail,
+            admitted: plan.admitted,
+            evicted: plan.evicted,
+        };
+        let at = self.shared.parts.clock.now();
+        let tail = planned.tail.then(|| self.tail(at, &planned));
+        let request = self.request(&resident, &planned, tail);
+        let rendered = self.model.device.render(&request)?;
+        planned.render.clone_from(&rendered.render);
+        planned.prompt = rendered.prompt;
+        planned.prompt_len = rendered.prompt_len;
+        self.emit_at(at, What::Planned(planned.clone()))?;
+        Ok(Ok(Call { planned, request, rendered }))
+    }
+
+    fn is_replan(&self, op: Op) -> bool {
+        matches!(
+            self.image.pending.get(&op),
+            Some(Pending::Infer { attempts, .. }) if *attempts > 0
+        )
+    }
+
+    /// Learns from a prompt that was too long.
+    pub(super) fn recalibrate(&mut self, error: &CallError, planned: &Planned) {
+        debug_assert_eq!(error.kind, FailureKind::ContextLength);
+        let counted = planned.prompt_tokens;
+        let correction = match error.usage.map(|usage| usage.input) {
+            Some(reported) if reported > counted && counted > Tokens::ZERO => {
+                self.model.tokenizer.observe(counted, reported);
+                let excess = u128::from(reported.0 - counted.0) * 1_000_000;
+                Ppm(u32::try_from(excess.div_ceil(u128::from(counted.0))).unwrap_or(u32::MAX))
+            }
+            _ => BLIND_RECALIBRATION,
+        };
+        self.messages.correction = Some(correction);
+    }
+
+    pub(super) fn max_output(&self) -> Tokens {
+        self.manifest.sampling.max_output_tokens.unwrap_or(self.model.device.info().max_output)
+    }
+
+    /// A count of tokens with the tokenizer's possible error on top.
+    pub(super) fn padded(&self, tokens: Tokens) -> Tokens {
+        let extra = u128::from(tokens.0) * u128::from(self.margin().0) / 1_000_000;
+        tokens + Tokens(u64::try_from(extra).unwrap_or(u64::MAX))
+    }
+
+    fn margin(&self) -> Ppm {
+        let known = self.model.tokenizer.error();
+        self.messages.correction.map_or(known, |learnt| learnt.max(known))
+    }
+
+    fn demand(&self) -> Demand {
+        let window = self.model.device.info().window;
+        let window = self.manifest.context.window.map_or(window, |own| own.min(window));
+        let tokenizer = &self.model.tokenizer;
+        let tail = if self.manifest.context.tail {
+            tokenizer.per_message() + Tokens(TAIL_TOKENS)
+        } else {
+            Tokens::ZERO
+        };
+        Demand {
+            window,
+            max_output: self.max_output(),
+            overhead: tail + tokenizer.per_message(),
+            margin: self.margin(),
+        }
+    }
+
+    /// The arrivals with their sizes. Messages that came while the model or its tools were at
+    /// work stand behind the results: a call must be followed by its results.
+    fn count_arrivals(&self) -> Vec<aosk_context::Arrival> {
+        let mut arrivals = self.image.arrivals.clone();
+        arrivals.sort_by_key(|arrival| arrival.kind == PageKind::Message);
+        for arrival in &mut arrivals {
+            arrival.tokens = self.size(arrival.source);
+        }
+        arrivals
+    }
+
+    fn size(&self, source: Source) -> Tokens {
+        let tokenizer = &self.model.tokenizer;
+        let Some(shape) = self.image.transcript.get(source) else {
+            return Tokens::ZERO;
+        };
+        let text = match shape {
+            Shape::ToolResult { content, .. } => self.result_text(content.hash),
+            // What is not text travels as base64, of which a token holds about a byte and a half.
+            Shape::Opaque { content, .. } if !self.contents.is_text(&content.hash) => {
+                return Tokens(content.len) + tokenizer.per_message();
+            }
+            other => self.contents.text(&other.content().hash).unwrap_or_default(),
+        };
+        let names = match shape {
+            Shape::ToolCall { id, name, .. } | Shape::ToolResult { id, name, .. } => {
+                tokenizer.count(id) + tokenizer.count(name)
+            }
+            _ => Tokens::ZERO,
+        };
+        tokenizer.count(&text) + names + tokenizer.per_message()
+    }
+
+    /// Reads the conversation back, once: what is made later is known from its making.
+    async fn load_contents(&mut self) -> Result<(), Error> {
+        if self.messages.loaded {
+            return Ok(());
+        }
+        let new = self.image.arrivals.iter().map(|arrival| arrival.source);
+        let wanted: Vec<_> = self
+            .image
+            .pages
+            .resident()
+            .map(|page| page.source)
+            .chain(new)
+            .filter_map(|source| {
+                let shape = self.image.transcript.get(source)?;
+                Some((source.seq, *shape.content()))
+            })
+            .collect();
+        let (tenant, pid) = (self.image.tenant.clone(), self.image.pid);
+        let store = self.shared.parts.store.clone();
+        self.contents.load(store.as_ref(), &tenant, pid, wanted.into_iter()).await?;
+        Ok(())
+    }
+
+    fn request(&mut self, pages: &[Page], planned: &Planned, tail: Option<String>) -> Request {
+        Request {
+            messages: self.messages_of(pages),
+            tail,
+            tools: self.specs.clone(),
+            may_call: planned.tools,
+            tool_calls: self.manifest.tool_calls,
+            max_output: planned.max_output,
+            sampling: self.manifest.sampling.clone(),
+            cache_key: self.pid().to_string(),
+        }
+    }
+
+    fn messages_of(&mut self, pages: &[Page]) -> Vec<Message> {
+        let spoken: Vec<&Page> = pages.iter().filter(|page| page.kind != PageKind::Tools).collect();
+        let same_message =
+            |a: &&Page, b: &&Page| a.source.seq == b.source.seq && a.source.seq != Seq(0);
+        spoken
+            .chunk_by(same_message)
+            .filter_map(|group| {
+                let first = group.first()?.source;
+                if let Some((length, message)) = self.messages.built.get(&first)
+                    && *length == group.len()
+                {
+                    return Some(message.clone());
+                }
+                let message = self.message(group)?;
+                self.messages.built.insert(first, (group.len(), message.clone()));
+                Some(message)
+            })
+            .collect()
+    }
+
+    fn message(&self, group: &[&Page]) -> Option<Message> {
+        let mut role = Role::User;
+        let mut parts = Vec::with_capacity(group.len());
+        for page in group {
+            let shape = self.image.transcript.get(page.source)?;
+            let text = |hash: &Hash| self.contents.text(hash).unwrap_or_default();
+            let (speaker, part) = match shape {
+                Shape::Tools(_) => continue,
+                Shape::System(content) => (Role::System, Part::Text(text(&content.hash))),
+                Shape::User(content) => (Role::User, Part::Text(text(&content.hash))),
+                Shape::Reply(content) => (Role::Assistant, Part::Text(text(&content.hash))),
+                Shape::Opaque { format, content } => {
+                    let bytes = self.contents.bytes(&content.hash)?.clone();
+                    (Role::Assistant, Part::Opaque { format: format.as_str().into(), bytes })
+                }
+                Shape::ToolCall { id, name, arguments } => (
+                    Role::Assistant,
+                    Part::ToolCall {
+                        id: id.as_str().into(),
+                        name: name.as_str().into(),
+                        arguments: text(&arguments.hash),
+                    },
+                ),
+                Shape::ToolResult { id, name, content } => (
+                    Role::Tool,
+                    Part::ToolResult {
+                        call: id.as_str().into(),
+                        name: name.as_str().into(),
+                        text: self.result_text(content.hash),
+                    },
+                ),
+            };
+            role = speaker;
+            parts.push(part);
+        }
+        (!parts.is_empty()).then(|| Message { role, parts: parts.into() })
+    }
+
+    /// A tool's result as the model reads it.
+    fn result_text(&self, hash: Hash) -> Arc<str> {
+        let Some(bytes) = self.contents.bytes(&hash) else {
+            return Arc::default();
+        };
+        match serde_json::from_slice::<ToolResult>(bytes) {
+            Ok(result) => result.to_text(self.shared.options.result_budget).into(),
+            // Redaction may have damaged the JSON; the model still sees what is there.
+            Err(_) => String::from_utf8_lossy(bytes).into(),
+        }
+    }
+
+    /// The volatile end of a prompt. It follows from the plan alone, so that it can be rendered
+    /// again, and it stands behind everything that a provider caches.
+    fn tail(&self, at: aosk_abi::Timestamp, planned: &Planned) -> String {
+        let millis = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
+        let now = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX);
+        format!(
+            "[now {} | step {} of {}]",
+            now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            planned.step,
+            self.image.spawned.max_steps
+        )
+    }
+}
+
+/// What a tail takes at most: 60 characters, and no tokenizer makes more tokens than characters of
+/// ASCII text.
+const TAIL_TOKENS: u64 = 60;

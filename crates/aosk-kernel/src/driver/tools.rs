@@ -1,0 +1,219 @@
+//! Tool calls: intent, effect, outcome.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aosk_abi::{Effect, Interrupted, Op, ToolCall, ToolRequested, ToolResult, ToolReturned, What};
+use aosk_ports::{Tool, ToolContext};
+use tokio::task::JoinSet;
+
+use super::{Driver, Interruption};
+use crate::error::Error;
+use crate::image::Pending;
+
+/// A tool's arguments, read.
+type Arguments = serde_json::Map<String, serde_json::Value>;
+
+/// A call that is about to run.
+struct Ready {
+    op: Op,
+    tool: Arc<dyn Tool>,
+    arguments: Arguments,
+}
+
+impl Driver {
+    /// Brings every call of `ops` to its outcome. They run at once; outcomes are journaled in the
+    /// order in which they come.
+    pub(super) async fn run_tools(&mut self, ops: &[Op]) -> Result<(), Error> {
+        let calls = self.pending_calls(ops);
+        self.load_arguments(&calls).await?;
+        let mut ready = Vec::new();
+        for (op, call, attempts, effect) in calls {
+            match (attempts, effect) {
+                (1.., Some(Effect::Unsafe)) => self.interrupted(op, &call)?,
+                _ => match self.check(&call) {
+                    Ok((tool, arguments)) => {
+                        self.intend(op, &call, tool.as_ref(), attempts + 1)?;
+                        ready.push(Ready { op, tool, arguments });
+                    }
+                    Err(refused) => self.returned(op, &refused, Duration::ZERO)?,
+                },
+            }
+        }
+        if ready.is_empty() {
+            return Ok(());
+        }
+        // The intent is durable before the effect begins.
+        self.commit().await?;
+        self.run_at_once(ready).await
+    }
+
+    fn pending_calls(&self, ops: &[Op]) -> Vec<(Op, ToolCall, u32, Option<Effect>)> {
+        ops.iter()
+            .filter_map(|op| match self.image.pending.get(op) {
+                Some(Pending::Tool { call, attempts, effect, .. }) => {
+                    Some((*op, call.clone(), *attempts, *effect))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    async fn load_arguments(
+        &mut self,
+        calls: &[(Op, ToolCall, u32, Option<Effect>)],
+    ) -> Result<(), Error> {
+        let wanted: Vec<_> = calls
+            .iter()
+            .filter_map(|(op, call, ..)| match self.image.pending.get(op) {
+                Some(Pending::Tool { unit, .. }) => Some((*unit, call.arguments)),
+                _ => None,
+            })
+            .collect();
+        let (tenant, pid) = (self.image.tenant.clone(), self.image.pid);
+        let store = self.shared.parts.store.clone();
+        self.contents.load(store.as_ref(), &tenant, pid, wanted.into_iter()).await?;
+        Ok(())
+    }
+
+    /// The tool and its arguments, or what the model has to mend.
+    fn check(&self, call: &ToolCall) -> Result<(Arc<dyn Tool>, Arguments), Box<ToolResult>> {
+        let name = &call.name;
+        let offered = self.specs.iter().any(|spec| spec.name == *name);
+        let tool = self.shared.parts.tools.get(name).filter(|_| offered).ok_or_else(|| {
+            let names: Vec<_> = self.specs.iter().map(|spec| spec.name.as_str()).collect();
+            ToolResult::failed(
+                "unknown_tool",
+                format!("there is no tool named {name:?}"),
+                if names.is_empty() {
+                    "answer without calling a tool".to_owned()
+                } else {
+                    format!("call one of: {}", names.join(", "))
+                },
+            )
+        })?;
+        let text = self.contents.text(&call.arguments.hash).unwrap_or_default();
+        // Endpoints send an empty string for a call without arguments.
+        let text = if text.trim().is_empty() { "{}" } else { &*text };
+        let arguments = serde_json::from_str(text).map_err(|error| {
+            Box::new(ToolResult::failed(
+                "invalid_arguments",
+                format!("the arguments of {name} are not a JSON object: {error}"),
+                "call it again with one complete JSON object that matches its schema; if the \
+                 arguments were cut off, make them shorter",
+            ))
+        })?;
+        Ok((tool.clone(), arguments))
+    }
+
+    fn intend(
+        &mut self,
+        op: Op,
+        call: &ToolCall,
+        tool: &dyn Tool,
+        attempt: u32,
+    ) -> Result<(), Error> {
+        self.emit(What::ToolRequested(ToolRequested {
+            op,
+            tool: call.name.clone(),
+            effect: tool.spec().effect,
+            attempt,
+            isolation: tool.isolation().to_owned(),
+        }))
+    }
+
+    fn interrupted(&mut self, op: Op, call: &ToolCall) -> Result<(), Error> {
+        let result = ToolResult::failed(
+            "interrupted",
+            format!(
+                "the call of {} was cut off by a restart; whether it took effect is not known, and \
+                 it must not be repeated blindly",
+                call.name
+            ),
+            "find out whether it took effect before you call it again",
+        );
+        let content = self.contents.seal(encode(&result));
+        let interrupted = Interrupted { op, result: content.reference() };
+        self.emit_with(What::Interrupted(interrupted), [content])
+    }
+
+    fn returned(&mut self, op: Op, result: &ToolResult, took: Duration) -> Result<(), Error> {
+        let bytes = encode(result);
+        let bytes = self.shared.parts.secrets.bytes(&bytes).into_owned();
+        let content = self.contents.seal(bytes);
+        let returned = ToolReturned {
+            op,
+            success: result.success,
+            result: content.reference(),
+            took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        };
+        self.emit_with(What::ToolReturned(returned), [content])
+    }
+
+    async fn run_at_once(&mut self, ready: Vec<Ready>) -> Result<(), Error> {
+        let mut running = JoinSet::new();
+        let mut ops = HashMap::new();
+        for Ready { op, tool, arguments } in ready {
+            let future = tool.call(self.tool_context(op), arguments);
+            let (clock, limit) =
+                (self.shared.parts.clock.clone(), self.shared.options.tool_timeout);
+            let started = clock.monotonic();
+            let task = running.spawn(async move {
+                let result = tokio::select! {
+                    result = future => result,
+                    () = clock.sleep(limit) => timed_out(limit),
+                };
+                (result, clock.monotonic().saturating_sub(started))
+            });
+            ops.insert(task.id(), op);
+        }
+        loop {
+            let grace = self.shared.options.grace;
+            let next = self.interruptible(running.join_next_with_id(), grace).await?;
+            let (id, result, took) = match next {
+                Ok(None) => return Ok(()),
+                Ok(Some(Ok((id, (result, took))))) => (id, result, took),
+                Ok(Some(Err(error))) => (error.id(), panicked(), Duration::ZERO),
+                // The tasks end with the set; their intents say what recovery has to do.
+                Err(Interruption::Stop) => return Err(Error::Stopping),
+                Err(Interruption::Killed) => return Ok(()),
+            };
+            if let Some(op) = ops.remove(&id) {
+                self.returned(op, &result, took)?;
+                self.flush();
+            }
+        }
+    }
+
+    fn tool_context(&self, op: Op) -> ToolContext {
+        ToolContext {
+            tenant: self.image.tenant.clone(),
+            pid: self.pid(),
+            idempotency_key: format!("{}-{op}", self.pid()),
+            now: self.image.updated,
+            sandbox: self.sandbox.clone(),
+        }
+    }
+}
+
+fn encode(result: &ToolResult) -> Vec<u8> {
+    // A `ToolResult` is strings, booleans and JSON values: there is nothing that could fail.
+    serde_json::to_vec(result).unwrap_or_default()
+}
+
+fn timed_out(limit: Duration) -> ToolResult {
+    ToolResult::failed(
+        "timeout",
+        format!("the tool did not return within {} s and was stopped", limit.as_secs()),
+        "ask for less at once",
+    )
+}
+
+fn panicked() -> ToolResult {
+    ToolResult::failed(
+        "tool_failed",
+        "the tool failed inside itself; this is a fault of the tool, not of the arguments",
+        "go on without it or try other arguments",
+    )
+}

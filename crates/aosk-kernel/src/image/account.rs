@@ -1,0 +1,74 @@
+//! What a process used and spent.
+
+use std::collections::BTreeMap;
+
+use aosk_abi::{MicroDollars, Op, Usage};
+use serde::{Deserialize, Serialize};
+
+/// Tokens and money of one process.
+///
+/// A call's ceiling is reserved before its first byte leaves and counts as spent until the call's
+/// end is known. A call that a crash cut off is never known, so its reservation stays: a budget is
+/// never overspent by losing count.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// Tokens of the calls that returned.
+    pub usage: Usage,
+    /// Money of the calls whose end is known.
+    pub settled: MicroDollars,
+    /// Ceilings of calls that were cut off.
+    pub unreconciled: MicroDollars,
+    /// Ceilings of calls in flight.
+    pub reserved: BTreeMap<Op, MicroDollars>,
+    /// What the process may spend.
+    pub limit: Option<MicroDollars>,
+}
+
+impl Account {
+    /// Everything that counts against the limit.
+    #[must_use]
+    pub fn spent(&self) -> MicroDollars {
+        self.settled + self.unreconciled + self.reserved.values().copied().sum()
+    }
+
+    /// Whether a call of that ceiling fits under the limit.
+    #[must_use]
+    pub fn allows(&self, needed: MicroDollars) -> bool {
+        self.limit.is_none_or(|limit| self.spent() + needed <= limit)
+    }
+
+    pub(super) fn reserve(&mut self, op: Op, ceiling: MicroDollars) {
+        if let Some(lost) = self.reserved.insert(op, ceiling) {
+            self.unreconciled += lost;
+        }
+    }
+
+    pub(super) fn settle(&mut self, op: Op, cost: MicroDollars) {
+        self.reserved.remove(&op);
+        self.settled += cost;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_below_at_and_above() {
+        let mut account = Account { limit: Some(MicroDollars(100)), ..Account::default() };
+        account.settle(Op(0), MicroDollars(60));
+        assert!(account.allows(MicroDollars(39)));
+        assert!(account.allows(MicroDollars(40)));
+        assert!(!account.allows(MicroDollars(41)));
+    }
+
+    #[test]
+    fn a_call_that_was_cut_off_stays_spent() {
+        let mut account = Account::default();
+        account.reserve(Op(1), MicroDollars(50));
+        account.reserve(Op(1), MicroDollars(50));
+        assert_eq!(account.spent(), MicroDollars(100));
+        account.settle(Op(1), MicroDollars(7));
+        assert_eq!(account.spent(), MicroDollars(57));
+    }
+}

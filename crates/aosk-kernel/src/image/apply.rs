@@ -1,0 +1,362 @@
+//! The fold: what each event does to an image.
+
+use aosk_abi::{
+    Admission, BlockedOn, Code, DecodeError, Event, FailureKind, Hash, Input, Kind, LlmFailed,
+    LlmRequested, LlmReturned, Op, PageKind, Pid, Planned, Ppm, ProcessState, Record, ReplyPart,
+    ReplySummary, Seq, Signal, Source, Spawned, Tenant, Tokens, ToolCall, ToolRequested, What,
+};
+use aosk_context::{Arrival, PageTable};
+
+use super::{Account, Image, Pending, Shape, Transcript};
+use crate::program::{Program, Running};
+
+/// A journal that does not fold: damaged, or of a program that behaves otherwise than it did.
+#[derive(Debug, thiserror::Error)]
+pub enum FoldError {
+    /// An event cannot be read.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// The first event is not a `spawned`.
+    #[error("the journal begins with a {0} event instead of a spawned one")]
+    NoSpawn(Kind),
+    /// The process runs a program that this kernel does not have.
+    #[error("the process runs the program {0:?}, which this version of aosk does not have")]
+    Program(String),
+    /// An event names an operation that is not outstanding, or not of its kind.
+    #[error("event {seq} ({kind}) is about operation {op}, which does not wait for it")]
+    Operation {
+        /// Where it stands.
+        seq: Seq,
+        /// Its kind.
+        kind: Kind,
+        /// The operation it names.
+        op: Op,
+    },
+    /// An event came after the process's end, or a second `spawned`.
+    #[error("event {seq} ({kind}) cannot follow: the process is {state}")]
+    State {
+        /// Where it stands.
+        seq: Seq,
+        /// Its kind.
+        kind: Kind,
+        /// The state before it.
+        state: &'static str,
+    },
+    /// A plan contradicts the page table.
+    #[error("event {seq} (planned) contradicts the page table: {source}")]
+    Plan {
+        /// Where it stands.
+        seq: Seq,
+        /// What the page table says.
+        source: aosk_context::Error,
+    },
+}
+
+impl FoldError {
+    /// The error's stable code.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::Decode(DecodeError::Body { .. }) => Code::EventDamaged,
+            Self::Decode(_) => Code::EventNewer,
+            Self::Program(_) => Code::KernelUnknownProgram,
+            _ => Code::KernelFold,
+        }
+    }
+}
+
+impl Image {
+    /// The image after its first event.
+    ///
+    /// # Errors
+    /// [`FoldError`] where the record is no readable `spawned` event of a known program.
+    pub fn begin(tenant: &Tenant, pid: Pid, record: &Record) -> Result<Self, FoldError> {
+        let event = record.decode()?;
+        let What::Spawned(spawned) = event.what else {
+            return Err(FoldError::NoSpawn(event.kind()));
+        };
+        let program = Running::start(&spawned.program)
+            .ok_or_else(|| FoldError::Program(spawned.program.clone()))?;
+        let mut image = Self {
+            tenant: tenant.clone(),
+            pid,
+            created: event.at,
+            updated: event.at,
+            next: record.seq.next(),
+            head: record.hash,
+            epoch: record.epoch,
+            state: ProcessState::Ready,
+            step: aosk_abi::Step(0),
+            account: Account { limit: spawned.spend_limit, ..Account::default() },
+            pages: PageTable::default(),
+            transcript: Transcript::default(),
+            arrivals: Vec::new(),
+            plan: None,
+            next_op: Op(0),
+            pending: std::collections::BTreeMap::new(),
+            program,
+            spawned,
+        };
+        image.open_conversation(record.seq);
+        image.hear(
+            Input::Started {
+                max_steps: image.spawned.max_steps,
+                max_tool_steps: image.spawned.max_tool_steps,
+            },
+            record.seq,
+        );
+        Ok(image)
+    }
+
+    /// Folds the next record in. On an error the image must not be used any more.
+    ///
+    /// # Errors
+    /// [`FoldError`] where the record cannot be read or cannot follow.
+    pub fn apply(&mut self, record: &Record) -> Result<(), FoldError> {
+        let event = record.decode()?;
+        self.apply_event(&event, record.seq, record.hash)?;
+        self.epoch = record.epoch;
+        Ok(())
+    }
+
+    /// Folds an event in whose record was made a moment ago.
+    pub(crate) fn apply_event(
+        &mut self,
+        event: &Event,
+        seq: Seq,
+        hash: Hash,
+    ) -> Result<(), FoldError> {
+        let kind = event.kind();
+        if self.state.is_final() || seq != self.next {
+            return Err(FoldError::State { seq, kind, state: self.state.name() });
+        }
+        let about = |op| FoldError::Operation { seq, kind, op };
+        match &event.what {
+            What::Spawned(_) => {
+                return Err(FoldError::State { seq, kind, state: self.state.name() });
+            }
+            What::Recovered(_) => self.recovered(),
+            What::Exited(exited) => {
+                self.pending.clear();
+                self.state = ProcessState::Exited { exit: exited.exit.clone() };
+            }
+            What::Blocked(blocked) => {
+                self.state = ProcessState::Blocked { on: blocked.on.clone(), since: event.at };
+            }
+            What::Unblocked(_) => self.state = ProcessState::Ready,
+            What::SpendRaised(raised) => {
+                self.account.limit = Some(raised.limit);
+                if matches!(self.state, ProcessState::Blocked { on: BlockedOn::Quota { .. }, .. }) {
+                    self.state = ProcessState::Ready;
+                }
+            }
+            What::SignalReceived(received) => match received.signal {
+                Signal::Stop => self.state = ProcessState::Suspended { since: event.at },
+                Signal::Cont if matches!(self.state, ProcessState::Suspended { .. }) => {
+                    self.state = ProcessState::Ready;
+                }
+                Signal::Cont | Signal::Kill => {}
+            },
+            What::MessageReceived(message) => {
+                self.arrive(Source { seq, part: 0 }, seq, Shape::User(message.content));
+            }
+            What::Told(told) => {
+                if !matches!(self.pending.remove(&told.op), Some(Pending::Tell { .. })) {
+                    return Err(about(told.op));
+                }
+                self.arrive(Source { seq, part: 0 }, seq, Shape::User(told.content));
+            }
+            What::Planned(planned) => self.planned(event, planned, seq)?,
+            What::LlmRequested(requested) => {
+                self.requested(requested).ok_or_else(|| about(requested.op))?;
+            }
+            What::LlmReturned(returned) => {
+                self.returned(returned, seq).ok_or_else(|| about(returned.op))?;
+            }
+            What::LlmFailed(failed) => {
+                self.failed(failed, event, seq).ok_or_else(|| about(failed.op))?;
+            }
+            What::ToolRequested(requested) => {
+                self.tool_requested(requested, event).ok_or_else(|| about(requested.op))?;
+            }
+            What::ToolReturned(returned) => {
+                self.tool_done(returned.op, returned.result, seq)
+                    .ok_or_else(|| about(returned.op))?;
+            }
+            What::Interrupted(interrupted) => {
+                self.tool_done(interrupted.op, interrupted.result, seq)
+                    .ok_or_else(|| about(interrupted.op))?;
+            }
+            What::Cancelled(cancelled) => {
+                self.pending.remove(&cancelled.op).ok_or_else(|| about(cancelled.op))?;
+            }
+        }
+        self.next = seq.next();
+        self.head = hash;
+        self.updated = event.at;
+        Ok(())
+    }
+
+    fn open_conversation(&mut self, seq: Seq) {
+        let Spawned { system, tools, task, .. } = &self.spawned;
+        let parts = [
+            (Shape::System(*system), system.len > 0),
+            (Shape::Tools(*tools), tools.len > 0),
+            (Shape::User(*task), true),
+        ];
+        for (part, (shape, present)) in (0..).zip(parts) {
+            if present {
+                self.arrive(Source { seq, part }, seq, shape);
+            }
+        }
+    }
+
+    fn recovered(&mut self) {
+        let waits_for_kernel = matches!(
+            self.state,
+            ProcessState::Running | ProcessState::Blocked { on: BlockedOn::Tool { .. }, .. }
+        );
+        if waits_for_kernel {
+            self.state = ProcessState::Ready;
+        }
+    }
+
+    fn planned(&mut self, event: &Event, planned: &Planned, seq: Seq) -> Result<(), FoldError> {
+        if !matches!(self.pending.get(&planned.op), Some(Pending::Infer { .. })) {
+            return Err(FoldError::Operation { seq, kind: Kind::Planned, op: planned.op });
+        }
+        self.pages.apply(planned).map_err(|source| FoldError::Plan { seq, source })?;
+        let admitted = |arrival: &Arrival| {
+            planned.admitted.iter().any(|admission| admission.source == arrival.source)
+        };
+        self.arrivals.retain(|arrival| !admitted(arrival));
+        self.step = planned.step;
+        self.plan = Some((event.at, planned.clone()));
+        Ok(())
+    }
+
+    fn requested(&mut self, requested: &LlmRequested) -> Option<()> {
+        let Some(Pending::Infer { attempts, .. }) = self.pending.get_mut(&requested.op) else {
+            return None;
+        };
+        *attempts = requested.attempt;
+        self.account.reserve(requested.op, requested.reserved);
+        self.state = ProcessState::Running;
+        Some(())
+    }
+
+    fn returned(&mut self, returned: &LlmReturned, seq: Seq) -> Option<()> {
+        let Some(Pending::Infer { .. }) = self.pending.remove(&returned.op) else {
+            return None;
+        };
+        self.plan = None;
+        self.state = ProcessState::Ready;
+        self.account.settle(returned.op, returned.cost);
+        self.account.usage += returned.usage.unwrap_or_default();
+        let mut reply = ReplySummary { stop: returned.stop, text: None, calls: Vec::new() };
+        for (part, shape) in (0..).zip(&returned.parts) {
+            let shape = match shape {
+                ReplyPart::Text { content } => {
+                    reply.text = Some(*content);
+                    Shape::Reply(*content)
+                }
+                ReplyPart::Opaque { format, content } => {
+                    Shape::Opaque { format: format.clone(), content: *content }
+                }
+                ReplyPart::ToolCall { id, name, arguments } => {
+                    let (id, name, arguments) = (id.clone(), name.clone(), *arguments);
+                    reply.calls.push(ToolCall { id: id.clone(), name: name.clone(), arguments });
+                    Shape::ToolCall { id, name, arguments }
+                }
+            };
+            self.arrive(Source { seq, part }, seq, shape);
+        }
+        self.hear(Input::Replied { op: returned.op, step: self.step, reply }, seq);
+        Some(())
+    }
+
+    fn failed(&mut self, failed: &LlmFailed, event: &Event, seq: Seq) -> Option<()> {
+        let Some(Pending::Infer { overflows, .. }) = self.pending.get_mut(&failed.op) else {
+            return None;
+        };
+        self.account.settle(failed.op, failed.cost);
+        self.state = match (failed.retry_at, failed.failure) {
+            (Some(_), FailureKind::ContextLength) => {
+                *overflows += 1;
+                self.plan = None;
+                ProcessState::Ready
+            }
+            (Some(until), _) => {
+                ProcessState::Blocked { on: BlockedOn::Timer { until }, since: event.at }
+            }
+            (None, _) => {
+                self.pending.remove(&failed.op);
+                self.plan = None;
+                let (op, code, message) = (failed.op, failed.code.clone(), failed.message);
+                self.hear(Input::InferFailed { op, code, message }, seq);
+                ProcessState::Ready
+            }
+        };
+        Some(())
+    }
+
+    fn tool_requested(&mut self, requested: &ToolRequested, event: &Event) -> Option<()> {
+        let Some(Pending::Tool { attempts, effect, .. }) = self.pending.get_mut(&requested.op)
+        else {
+            return None;
+        };
+        *attempts = requested.attempt;
+        *effect = Some(requested.effect);
+        let calls = self.tools_in_flight();
+        self.state = ProcessState::Blocked { on: BlockedOn::Tool { calls }, since: event.at };
+        Some(())
+    }
+
+    fn tool_done(&mut self, op: Op, result: aosk_abi::ContentRef, seq: Seq) -> Option<()> {
+        let Some(Pending::Tool { call, unit, .. }) = self.pending.remove(&op) else {
+            return None;
+        };
+        let shape = Shape::ToolResult { id: call.id, name: call.name, content: result };
+        self.arrive(Source { seq, part: 0 }, unit, shape);
+        if let ProcessState::Blocked { on: BlockedOn::Tool { .. }, since } = self.state {
+            self.state = match self.tools_in_flight() {
+                0 => ProcessState::Ready,
+                calls => ProcessState::Blocked { on: BlockedOn::Tool { calls }, since },
+            };
+        }
+        self.hear(Input::ToolDone { op }, seq);
+        Some(())
+    }
+
+    fn tools_in_flight(&self) -> u64 {
+        let in_flight = |pending: &&Pending| matches!(pending, Pending::Tool { attempts: 1.., .. });
+        self.pending.values().filter(in_flight).count() as u64
+    }
+
+    fn arrive(&mut self, source: Source, unit: Seq, shape: Shape) {
+        let (kind, pinned, importance) = match &shape {
+            Shape::System(_) => (PageKind::System, true, Ppm::ONE),
+            Shape::Tools(_) => (PageKind::Tools, true, Ppm::ONE),
+            Shape::User(_) if source.seq == Seq(0) => (PageKind::Task, true, Ppm(900_000)),
+            Shape::User(_) => (PageKind::Message, false, Admission::DEFAULT_IMPORTANCE),
+            Shape::Reply(_) | Shape::Opaque { .. } => {
+                (PageKind::Reply, false, Admission::DEFAULT_IMPORTANCE)
+            }
+            Shape::ToolCall { .. } => (PageKind::ToolCall, false, Admission::DEFAULT_IMPORTANCE),
+            Shape::ToolResult { .. } => {
+                (PageKind::ToolResult, false, Admission::DEFAULT_IMPORTANCE)
+            }
+        };
+        self.transcript.push(source, shape);
+        // The size is a decision of the plan that admits the page, under its tokenizer.
+        let tokens = Tokens::ZERO;
+        self.arrivals.push(Arrival { kind, source, unit, tokens, pinned, importance });
+    }
+
+    fn hear(&mut self, input: Input, seq: Seq) {
+        for syscall in self.program.on(input) {
+            self.pending.insert(self.next_op, Pending::new(syscall, seq));
+            self.next_op = self.next_op.next();
+        }
+    }
+}

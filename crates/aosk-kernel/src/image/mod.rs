@@ -1,0 +1,85 @@
+//! The image of a process: the fold of its events.
+//!
+//! Nothing changes an image but [`Image::apply`], so an image is what its journal says, whether it
+//! was built by running, by recovering or from a checkpoint. It holds no texts, only their hashes,
+//! which keeps it small (about 200 bytes a message) and lets it be folded without reading blobs.
+
+mod account;
+mod apply;
+mod checkpoint;
+mod pending;
+mod transcript;
+
+use std::collections::BTreeMap;
+
+use aosk_abi::{
+    Epoch, Hash, Op, Pid, Planned, ProcessState, Seq, Spawned, Step, Tenant, Timestamp,
+};
+use aosk_context::{Arrival, PageTable};
+use aosk_ports::ProcessRow;
+use serde::{Deserialize, Serialize};
+
+pub use account::Account;
+pub use apply::FoldError;
+pub use checkpoint::CHECKPOINT_VERSION;
+pub use pending::{Action, Pending};
+pub use transcript::{Shape, Transcript};
+
+use crate::program::Running;
+
+/// The state of a process, made from its events alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Image {
+    /// Whose process it is.
+    pub tenant: Tenant,
+    /// Which.
+    pub pid: Pid,
+    /// What it was spawned as.
+    pub spawned: Spawned,
+    /// When it was spawned.
+    pub created: Timestamp,
+    /// When its last event happened.
+    pub updated: Timestamp,
+    /// Where the next event stands.
+    pub next: Seq,
+    /// The chain's link after the last event.
+    pub head: Hash,
+    /// The epoch of the last event.
+    pub epoch: Epoch,
+    /// Where it stands.
+    pub state: ProcessState,
+    /// Steps begun.
+    pub step: Step,
+    /// What it used and spent.
+    pub account: Account,
+    /// Its pages.
+    pub pages: PageTable,
+    /// What its messages are made of.
+    pub transcript: Transcript,
+    /// Contents that no plan has admitted yet, in journal order.
+    pub arrivals: Vec<Arrival>,
+    /// The plan of the model call that is outstanding, and when it was made.
+    pub plan: Option<(Timestamp, Planned)>,
+    /// The number of the next syscall.
+    pub next_op: Op,
+    /// Syscalls without an outcome.
+    pub pending: BTreeMap<Op, Pending>,
+    program: Running,
+}
+
+impl Image {
+    /// What lists show of the process.
+    #[must_use]
+    pub fn row(&self) -> ProcessRow {
+        ProcessRow {
+            name: self.spawned.name.clone(),
+            model: self.spawned.model.clone(),
+            state: self.state.clone(),
+            steps: self.step.0,
+            usage: self.account.usage,
+            spent: self.account.spent(),
+            created: self.created,
+            updated: self.updated,
+        }
+    }
+}

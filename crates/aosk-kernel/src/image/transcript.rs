@@ -1,0 +1,87 @@
+//! What the messages of a conversation are made of.
+//!
+//! A page names a place in the journal; the transcript says what stands there: who speaks, which
+//! content, and the ids that bind a tool's result to its call.
+
+use aosk_abi::{ContentRef, Source};
+use serde::{Deserialize, Serialize};
+
+/// What stands at one place of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shape {
+    /// The system prompt.
+    System(ContentRef),
+    /// The tools' schemas; not a message of its own.
+    Tools(ContentRef),
+    /// The task or a message.
+    User(ContentRef),
+    /// Text of the model.
+    Reply(ContentRef),
+    /// An opaque block of the model.
+    Opaque {
+        /// Dialect and type.
+        format: String,
+        /// The block.
+        content: ContentRef,
+    },
+    /// A tool call of the model.
+    ToolCall {
+        /// The model's id of the call.
+        id: String,
+        /// The tool.
+        name: String,
+        /// The arguments.
+        arguments: ContentRef,
+    },
+    /// A tool's result.
+    ToolResult {
+        /// The call's id.
+        id: String,
+        /// The tool.
+        name: String,
+        /// The result as JSON.
+        content: ContentRef,
+    },
+}
+
+impl Shape {
+    /// The content that stands there.
+    #[must_use]
+    pub const fn content(&self) -> &ContentRef {
+        match self {
+            Self::System(content)
+            | Self::Tools(content)
+            | Self::User(content)
+            | Self::Reply(content)
+            | Self::Opaque { content, .. }
+            | Self::ToolCall { arguments: content, .. }
+            | Self::ToolResult { content, .. } => content,
+        }
+    }
+}
+
+/// Places of the journal and what stands there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Transcript(Vec<(Source, Shape)>);
+
+impl Transcript {
+    /// What stands there; `None` where no event put anything.
+    #[must_use]
+    pub fn get(&self, source: Source) -> Option<&Shape> {
+        let index = self.0.binary_search_by_key(&source, |(place, _)| *place).ok()?;
+        self.0.get(index).map(|(_, shape)| shape)
+    }
+
+    /// Appends; places come in the order of the journal.
+    pub(super) fn push(&mut self, source: Source, shape: Shape) {
+        debug_assert!(self.0.last().is_none_or(|(last, _)| *last < source));
+        self.0.push((source, shape));
+    }
+
+    /// Everything, in the order of the journal.
+    pub fn iter(&self) -> impl Iterator<Item = (Source, &Shape)> {
+        self.0.iter().map(|(source, shape)| (*source, shape))
+    }
+}

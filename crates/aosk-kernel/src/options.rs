@@ -1,0 +1,130 @@
+//! How a kernel behaves, and what it is built from.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aosk_abi::{MicroDollars, Tenant};
+use aosk_ports::{Clock, Device, Random, Sandbox, SandboxError, Store, Tokenizer, Tool};
+
+use crate::observe::Observer;
+use crate::redact::Redactor;
+
+/// How a kernel behaves.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Whose processes it runs.
+    pub tenant: Tenant,
+    /// The name of this kernel instance, for the journal.
+    pub instance: String,
+    /// What all processes of this kernel may spend together; `None`: no cap of the run's own.
+    pub spend_limit: Option<MicroDollars>,
+    /// How calls are retried.
+    pub retry: Retry,
+    /// How long a graceful stop waits for calls and tools in flight before it gives them up. They
+    /// are made again, or reported as interrupted, when the process is resumed.
+    pub grace: Duration,
+    /// How long one tool call may run.
+    pub tool_timeout: Duration,
+    /// The most bytes of a tool's result that the model is shown.
+    pub result_budget: usize,
+    /// How often the inbox is looked at.
+    pub inbox_poll: Duration,
+    /// The fewest events between two checkpoints of a process; the distance grows with its
+    /// history, so that checkpoints cost a bounded share of the bytes written.
+    pub checkpoint_events: u64,
+}
+
+impl Options {
+    /// The options of a kernel of that tenant and name, with the defaults for the rest.
+    #[must_use]
+    pub fn new(tenant: Tenant, instance: impl Into<String>) -> Self {
+        Self {
+            tenant,
+            instance: instance.into(),
+            spend_limit: None,
+            retry: Retry::default(),
+            grace: Duration::from_secs(4),
+            tool_timeout: Duration::from_secs(120),
+            result_budget: 16 * 1024,
+            inbox_poll: Duration::from_millis(250),
+            checkpoint_events: 256,
+        }
+    }
+}
+
+/// How calls are retried: exponential back-off with full jitter, unless the endpoint says when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// Attempts of one call in all, at least 1.
+    pub attempts: u32,
+    /// The longest first wait; it doubles each time.
+    pub base: Duration,
+    /// The longest wait of all.
+    pub cap: Duration,
+}
+
+impl Default for Retry {
+    /// 6 attempts over at most about a minute: 1, 2, 4, 8, 16 s.
+    fn default() -> Self {
+        Self { attempts: 6, base: Duration::from_secs(1), cap: Duration::from_secs(60) }
+    }
+}
+
+impl Retry {
+    /// The wait before attempt `next` (2 is the first retry), with `random` from 0 to 65,535 as
+    /// the jitter.
+    #[must_use]
+    pub fn wait(&self, next: u32, random: u16) -> Duration {
+        let doublings = next.saturating_sub(2).min(31);
+        let longest = self.base.saturating_mul(1 << doublings).min(self.cap);
+        longest.mul_f64(f64::from(random) / f64::from(u16::MAX))
+    }
+}
+
+/// A device with the tokenizer that counts for it.
+#[derive(Clone)]
+pub struct Model {
+    /// The endpoint.
+    pub device: Arc<dyn Device>,
+    /// What counts tokens for it.
+    pub tokenizer: Arc<dyn Tokenizer>,
+}
+
+/// Opens the sandbox of a process from the workspace of its manifest.
+pub type OpenSandbox = dyn Fn(Option<&str>) -> Result<Arc<dyn Sandbox>, SandboxError> + Send + Sync;
+
+/// What a kernel is built from.
+#[derive(Clone)]
+pub struct Parts {
+    /// Where everything is kept. The kernel must own it.
+    pub store: Arc<dyn Store>,
+    /// The models, by the name that manifests use.
+    pub models: HashMap<String, Model>,
+    /// The tools, by name.
+    pub tools: BTreeMap<String, Arc<dyn Tool>>,
+    /// How a process gets at files.
+    pub sandbox: Arc<OpenSandbox>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// Who watches.
+    pub observer: Arc<dyn Observer>,
+    /// What must never be written down.
+    pub secrets: Redactor,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_cap_and_jitter_reaches_both_ends() {
+        let retry =
+            Retry { attempts: 9, base: Duration::from_secs(1), cap: Duration::from_secs(5) };
+        let longest = |next| retry.wait(next, u16::MAX).as_secs_f64();
+        assert_eq!([2, 3, 4, 5, 99].map(longest), [1.0, 2.0, 4.0, 5.0, 5.0]);
+        assert_eq!(retry.wait(4, 0), Duration::ZERO);
+    }
+}

@@ -1,0 +1,142 @@
+//! What a process does when nothing goes wrong.
+
+use aosk_abi::{Exit, Role, What};
+use aosk_kernel::Outcome;
+use aosk_ports::Part;
+
+use crate::support::{Kit, Say, manifest, spawn};
+
+#[tokio::test(start_paused = true)]
+async fn a_process_calls_tools_until_the_model_answers() {
+    let kit = Kit::new(vec![
+        Say::Call("pure", "{}"),
+        Say::Calls(vec![("pure", "{}"), ("keyed", "")]),
+        Say::Text("42"),
+    ]);
+    let (pid, outcome) = kit.run().await;
+    let Outcome::Exited(Exit::Completed { answer: Some(answer) }) = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(kit.text(pid, answer).await, "42");
+    assert_eq!((kit.pure.total(), kit.keyed.total()), (2, 1));
+    assert_eq!(
+        kit.names(pid).await,
+        [
+            "spawned",
+            "planned",
+            "llm_requested",
+            "llm_returned",
+            "tool_requested",
+            "tool_returned",
+            "planned",
+            "llm_requested",
+            "llm_returned",
+            "tool_requested",
+            "tool_requested",
+            "tool_returned",
+            "tool_returned",
+            "planned",
+            "llm_requested",
+            "llm_returned",
+            "exited",
+        ]
+    );
+    let image = kit.image(pid).await;
+    assert_eq!(image.step.0, 3);
+    assert_eq!(image.account.usage.input.0, 300);
+}
+
+#[tokio::test(start_paused = true)]
+async fn between_two_plans_the_prompt_only_grows() {
+    let script = vec![Say::Call("pure", "{}"), Say::Call("keyed", "{}"), Say::Text("ok")];
+    let kit = Kit::new(script);
+    kit.run().await;
+    let prompts = kit.puppet.prompts.lock().unwrap();
+    assert_eq!(prompts.len(), 3);
+    for pair in prompts.windows(2) {
+        assert!(pair[1].prompt_bytes.starts_with(&pair[0].prompt_bytes));
+        assert!(pair[1].prompt_len > pair[0].prompt_len);
+    }
+    // The tail differs in each, and stands behind what is hashed.
+    let asked = kit.puppet.asked.lock().unwrap();
+    let tails: Vec<_> = asked.iter().map(|request| request.tail.clone().unwrap()).collect();
+    assert!(tails[0].ends_with("step 1 of 8]") && tails[2].ends_with("step 3 of 8]"), "{tails:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_comes_between_a_call_and_its_result_stands_behind_the_result() {
+    let mut kit = Kit::new(vec![Say::Call("slow", "{}"), Say::Text("ok")]);
+    kit.slow = crate::support::Counter::new(
+        "slow",
+        aosk_abi::Effect::Pure,
+        std::time::Duration::from_secs(10),
+    );
+    let store = kit.store();
+    let kernel = kit.kernel_on(store.clone());
+    let pid = kernel.spawn(spawn("wait")).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    let message = aosk_ports::InboxItem::Message { from: "user".into(), text: "hurry".into() };
+    aosk_ports::Inbox::post(&store, &aosk_abi::Tenant::local(), pid, message).await.unwrap();
+    kernel.wait(pid).await.unwrap();
+    let asked = kit.puppet.asked.lock().unwrap().clone();
+    let roles: Vec<Role> = asked[1].messages.iter().map(|message| message.role).collect();
+    assert_eq!(roles, [Role::System, Role::User, Role::Assistant, Role::Tool, Role::User]);
+    let last = asked[1].messages.last().unwrap();
+    assert_eq!(last.parts[..], [Part::Text("hurry".into())]);
+    let waiting = aosk_ports::Inbox::pending(&store, &aosk_abi::Tenant::local()).await.unwrap();
+    assert_eq!(waiting, [], "what is in the journal is no longer in the inbox");
+}
+
+#[tokio::test(start_paused = true)]
+async fn tools_are_masked_when_their_steps_are_used_up_and_the_list_stays() {
+    let kit = Kit::new(vec![Say::Call("pure", "{}"), Say::Text("ok")]);
+    let kernel = kit.kernel();
+    let mut request = spawn("once");
+    request.manifest.react.max_tool_steps = Some(1);
+    let pid = kernel.spawn(request).await.unwrap();
+    kernel.wait(pid).await.unwrap();
+    let asked = kit.puppet.asked.lock().unwrap();
+    assert_eq!(asked.iter().map(|r| r.may_call).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(asked[0].tools, asked[1].tools);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_alias_is_one_process_for_ever() {
+    let kit = Kit::new(vec![]);
+    let kernel = kit.kernel();
+    let request = || aosk_kernel::Spawn { alias: Some("agent-123".into()), ..spawn("hi") };
+    let pid = kernel.spawn(request()).await.unwrap();
+    assert_eq!(pid, aosk_abi::Pid::from_alias("agent-123"));
+    kernel.wait(pid).await.unwrap();
+    let error = kernel.spawn(request()).await.expect_err("it exists");
+    assert_eq!(error.code(), aosk_abi::Code::StoreConflict);
+    assert!(matches!(kit.events(pid).await[0], What::Spawned(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_run_is_refused_before_anything_is_written() {
+    let kit = Kit::new(vec![]);
+    let kernel = kit.kernel();
+    type Spoil = fn(&mut aosk_kernel::Spawn);
+    let cases: [(&str, Spoil); 5] = [
+        ("AOSK-K006", |s| s.task = " \n".into()),
+        ("AOSK-K001", |s| s.manifest.tools = vec!["nope".into()]),
+        ("AOSK-K002", |s| s.manifest.program = "nope".into()),
+        ("AOSK-L003", |s| s.model = "nope".into()),
+        ("AOSK-A005", |s| s.manifest.context.policy = "nope".into()),
+    ];
+    for (code, spoil) in cases {
+        let mut request = spawn("task");
+        spoil(&mut request);
+        let error = kernel.spawn(request).await.expect_err(code);
+        assert_eq!(error.code().as_str(), code, "{error}");
+    }
+    let store = kit.store();
+    let all = aosk_ports::Journal::processes(
+        &store,
+        &aosk_abi::Tenant::local(),
+        aosk_ports::ProcessFilter::All,
+    );
+    assert_eq!(all.await.unwrap(), []);
+    assert_eq!(manifest().tools.len(), 4);
+}

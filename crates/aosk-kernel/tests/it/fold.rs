@@ -1,0 +1,299 @@
+//! The fold: the same state from the whole journal and from any checkpoint of it.
+
+use aosk_abi::{
+    Blocked, BlockedOn, Cancelled, Code, ContentKey, ContentRef, Effect, Epoch, Event, Exit,
+    Exited, FailureKind, Hash, Interrupted, LlmFailed, LlmRequested, LlmReturned, MessageReceived,
+    MicroDollars, Op, Pid, Planned, Priority, Record, Recovered, ReplyPart, Seq, Signal,
+    SignalReceived, Spawned, SpendRaised, StopReason, Tenant, Timestamp, Tokens, Told,
+    ToolRequested, ToolReturned, Unblocked, Usage, What,
+};
+use aosk_context::{Arrival, Demand, TruncateOldest};
+use aosk_kernel::{Action, FoldError, Image};
+use proptest::prelude::*;
+
+/// A journal that grows by events that may follow, chosen by a stream of numbers.
+struct Author {
+    image: Image,
+    records: Vec<Record>,
+    choices: std::vec::IntoIter<u8>,
+}
+
+fn text(text: &str) -> ContentRef {
+    ContentKey::from_bytes([3; 32]).seal(text.as_bytes()).reference()
+}
+
+impl Author {
+    fn begin(choices: Vec<u8>) -> Self {
+        let spawned = Spawned {
+            name: "author".into(),
+            alias: None,
+            parent: None,
+            program: "react".into(),
+            model: "m".into(),
+            priority: Priority::DEFAULT,
+            max_steps: 12,
+            max_tool_steps: Some(9),
+            spend_limit: Some(MicroDollars(1_000)),
+            manifest: text("{}"),
+            system: text("system"),
+            tools: text("[]"),
+            task: text("task"),
+        };
+        let event = Event::new(Timestamp::from_millis(1), What::Spawned(spawned));
+        let (tenant, pid) = (Tenant::local(), Pid::from_alias("author"));
+        let record = Record::seal(&tenant, pid, Seq(0), Epoch(1), Hash::ZERO, &event).unwrap();
+        let image = Image::begin(&tenant, pid, &record).unwrap();
+        Self { image, records: vec![record], choices: choices.into_iter() }
+    }
+
+    fn choose(&mut self) -> Option<u8> {
+        self.choices.next()
+    }
+
+    fn write(&mut self, what: What) {
+        let at = Timestamp::from_millis(1_000 - self.image.next.0);
+        let event = Event::new(at, what);
+        let record = Record::seal(
+            &self.image.tenant,
+            self.image.pid,
+            self.image.next,
+            self.image.epoch,
+            self.image.head,
+            &event,
+        )
+        .unwrap();
+        self.image.apply(&record).expect("a journal that the kernel could write");
+        self.records.push(record);
+    }
+
+    /// Writes until the choices or the process end.
+    fn story(mut self) -> (Image, Vec<Record>) {
+        while let Some(choice) = self.choose() {
+            if self.image.state.is_final() {
+                break;
+            }
+            match choice % 16 {
+                0 => self.write(What::MessageReceived(MessageReceived {
+                    from: "user".into(),
+                    content: text("message"),
+                })),
+                1 => self.write(What::SignalReceived(SignalReceived { signal: Signal::Stop })),
+                2 => self.write(What::SignalReceived(SignalReceived { signal: Signal::Cont })),
+                3 => {
+                    let from = self.image.epoch;
+                    self.image.epoch = from.next();
+                    self.write(What::Recovered(Recovered { from, instance: "i".into() }));
+                }
+                4 => self.write(What::SpendRaised(SpendRaised { limit: MicroDollars(5_000) })),
+                5 => {
+                    self.write(What::Blocked(Blocked {
+                        on: BlockedOn::Timer { until: Timestamp::from_millis(7) },
+                    }));
+                    self.write(What::Unblocked(Unblocked {}));
+                }
+                6 if choice > 240 => self.kill(),
+                _ => self.act(choice),
+            }
+        }
+        (self.image, self.records)
+    }
+
+    fn kill(&mut self) {
+        self.write(What::SignalReceived(SignalReceived { signal: Signal::Kill }));
+        for op in self.image.pending.keys().copied().collect::<Vec<_>>() {
+            self.write(What::Cancelled(Cancelled { op }));
+        }
+        self.write(What::Exited(Exited { op: None, exit: Exit::Killed }));
+    }
+
+    fn act(&mut self, choice: u8) {
+        match self.image.next_action() {
+            Action::Tell(op, words) => {
+                self.write(What::Told(Told { op, content: text(&words) }));
+            }
+            Action::Exit(op, exit) => self.write(What::Exited(Exited { op: Some(op), exit })),
+            Action::Tools(ops) => self.tools(&ops, choice),
+            Action::Infer(op) => self.infer(op, choice),
+            Action::Stuck => panic!("the program is stuck: {:?}", self.image),
+        }
+    }
+
+    fn tools(&mut self, ops: &[Op], choice: u8) {
+        let op = ops[usize::from(choice) % ops.len()];
+        let result = text("{\"success\":true,\"data\":1}");
+        if choice & 64 == 0 {
+            self.write(What::ToolRequested(ToolRequested {
+                op,
+                tool: "t".into(),
+                effect: Effect::Unsafe,
+                attempt: 1,
+                isolation: "none".into(),
+            }));
+        }
+        if choice & 128 == 0 {
+            let done = ToolReturned { op, success: true, result, took_ms: 1 };
+            self.write(What::ToolReturned(done));
+        } else {
+            self.write(What::Interrupted(Interrupted { op, result }));
+        }
+    }
+
+    fn infer(&mut self, op: Op, choice: u8) {
+        if self.image.plan.is_none() {
+            self.plan(op);
+        }
+        let attempt = 1 + u32::from(choice & 1);
+        let reserved = MicroDollars(10);
+        self.write(What::LlmRequested(LlmRequested { op, attempt, device: "d".into(), reserved }));
+        if choice & 32 != 0 {
+            let (failure, retry_at) = match choice % 5 {
+                0 => (FailureKind::Fatal, None),
+                1 => (FailureKind::ContextLength, Some(Timestamp::from_millis(3))),
+                _ => (FailureKind::Transient, Some(Timestamp::from_millis(9))),
+            };
+            self.write(What::LlmFailed(LlmFailed {
+                op,
+                attempt,
+                failure,
+                code: "AOSK-L007".into(),
+                message: text("failed"),
+                retry_at,
+                cost: MicroDollars(2),
+            }));
+            return;
+        }
+        let call = |id: u8| ReplyPart::ToolCall {
+            id: format!("c{id}"),
+            name: "t".into(),
+            arguments: text("{}"),
+        };
+        let (parts, stop) = match choice % 4 {
+            0 => (vec![ReplyPart::Text { content: text("done") }], StopReason::Stop),
+            1 => (vec![ReplyPart::Text { content: text("cut") }], StopReason::Length),
+            _ => ((0..=choice % 3).map(call).collect(), StopReason::ToolCalls),
+        };
+        self.write(What::LlmReturned(LlmReturned {
+            op,
+            attempt,
+            parts,
+            stop,
+            usage: Some(Usage { input: Tokens(9), output: Tokens(1), ..Usage::default() }),
+            cost: MicroDollars(3),
+            model: "m".into(),
+            raw: None,
+            took_ms: 5,
+        }));
+    }
+
+    fn plan(&mut self, op: Op) {
+        let mut arrivals: Vec<Arrival> = self.image.arrivals.clone();
+        arrivals.sort_by_key(|arrival| arrival.kind == aosk_abi::PageKind::Message);
+        for arrival in &mut arrivals {
+            arrival.tokens = Tokens(20);
+        }
+        let demand = Demand {
+            window: Tokens(330),
+            max_output: Tokens(10),
+            overhead: Tokens(0),
+            margin: aosk_abi::Ppm(0),
+        };
+        let plan = match self.image.pages.plan(&arrivals, &demand, &TruncateOldest) {
+            Ok(plan) => plan,
+            Err(full) => {
+                let exit =
+                    Exit::Failed { code: full.code().as_str().into(), message: text("full") };
+                return self.write(What::Exited(Exited { op: None, exit }));
+            }
+        };
+        self.write(What::Planned(Planned {
+            op,
+            step: self.image.step.next(),
+            generation: plan.generation,
+            tools: true,
+            policy: "truncate_oldest".into(),
+            tokenizer: "t".into(),
+            render: "1/t".into(),
+            window: Tokens(330),
+            max_output: Tokens(10),
+            prompt_tokens: plan.prompt_tokens,
+            prompt: Hash::ZERO,
+            prompt_len: 0,
+            tail: false,
+            admitted: plan.admitted,
+            evicted: plan.evicted,
+        }));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn a_journal_folds_to_the_same_state_whole_and_from_any_checkpoint(
+        choices in prop::collection::vec(any::<u8>(), 0..80)
+    ) {
+        let (lived, records) = Author::begin(choices).story();
+        let begin = || Image::begin(&Tenant::local(), lived.pid, &records[0]).unwrap();
+        let mut whole = begin();
+        for record in &records[1..] {
+            whole.apply(record).unwrap();
+        }
+        prop_assert_eq!(&whole, &lived);
+        let mut image = begin();
+        for at in 0..records.len() {
+            let checkpoint = image.to_checkpoint().expect("encodable");
+            prop_assert_eq!(checkpoint.seq, Seq(at as u64));
+            let mut resumed = Image::from_checkpoint(&checkpoint).expect("readable");
+            for record in &records[at + 1..] {
+                resumed.apply(record).unwrap();
+            }
+            prop_assert_eq!(&resumed, &whole);
+            if let Some(next) = records.get(at + 1) {
+                image.apply(next).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn an_event_that_cannot_follow_is_an_error_and_never_a_panic(
+        choices in prop::collection::vec(any::<u8>(), 10..60),
+        skip in 1_usize..20,
+    ) {
+        let (_, records) = Author::begin(choices).story();
+        let mut image = Image::begin(&Tenant::local(), Pid::from_alias("author"), &records[0])
+            .unwrap();
+        let Some(after_gap) = records.get(skip + 1) else {
+            return Ok(());
+        };
+        let refused = matches!(image.apply(after_gap), Err(FoldError::State { .. }));
+        prop_assert!(refused);
+    }
+}
+
+#[test]
+fn a_damaged_or_foreign_checkpoint_is_ignored() {
+    let (image, _) = Author::begin(vec![255; 9]).story();
+    let good = image.to_checkpoint().unwrap();
+    assert!(Image::from_checkpoint(&good).is_some());
+    let mut newer = good.clone();
+    newer.version += 1;
+    let mut cut = good.clone();
+    cut.bytes.truncate(good.bytes.len() / 2);
+    let mut moved = good;
+    moved.seq = moved.seq.next();
+    for bad in [newer, cut, moved] {
+        assert!(Image::from_checkpoint(&bad).is_none());
+    }
+}
+
+#[test]
+fn an_unknown_program_is_named() {
+    let (image, _) = Author::begin(vec![]).story();
+    let spawned = Spawned { program: "later".into(), ..image.spawned };
+    let event = Event::new(Timestamp::from_millis(1), What::Spawned(spawned));
+    let (tenant, pid) = (Tenant::local(), image.pid);
+    let record = Record::seal(&tenant, pid, Seq(0), Epoch(1), Hash::ZERO, &event).unwrap();
+    let error = Image::begin(&tenant, pid, &record).expect_err("unknown");
+    assert_eq!(error.code(), Code::KernelUnknownProgram);
+    assert!(error.to_string().contains("later"));
+}

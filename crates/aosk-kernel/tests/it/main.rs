@@ -1,0 +1,18 @@
+//! The kernel on a store in memory and a device that says what the test tells it to say.
+
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on says why"
+)]
+
+mod budget;
+mod conversation;
+mod edges;
+mod fold;
+mod kill;
+mod many;
+mod recovery;
+mod signals;
+mod support;

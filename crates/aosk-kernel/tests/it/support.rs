@@ -1,0 +1,377 @@
+//! A kernel for tests: the simulator's store and clock, a puppet for a model, tools that count.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aosk_abi::{
+    Code, Effect, Event, FailureKind, Hash, Manifest, MicroDollars, Pid, Ppm, Seq, StopReason,
+    Tenant, Tokens, ToolResult, ToolSpec, Usage, What,
+};
+use aosk_kernel::{
+    Image, Kernel, Model, Notice, Observer, Options, Outcome, Parts, Redactor, Spawn, load,
+};
+use aosk_ports::{
+    CallError, Device, DeviceInfo, Journal, Part, Prices, Progress, RenderError, Rendered, Reply,
+    Request, Tokenizer, Tool, ToolContext,
+};
+use aosk_sandbox::NoFiles;
+use aosk_sim::{Disk, DiskFaults, MemoryStore, Power, SeededRandom, SimClock};
+use futures::future::BoxFuture;
+use serde_json::json;
+
+/// What the puppet does when it is asked.
+#[derive(Debug, Clone)]
+pub enum Say {
+    Text(&'static str),
+    Call(&'static str, &'static str),
+    Calls(Vec<(&'static str, &'static str)>),
+    Cut(&'static str),
+    Refuse(&'static str),
+    Fail(CallError),
+    Hang,
+    Full(Reply),
+}
+
+pub fn failure(kind: FailureKind, code: Code, retry_after: Option<Duration>) -> Say {
+    let message = format!("the puppet fails with {code}");
+    Say::Fail(CallError { kind, code, message, retry_after, usage: None })
+}
+
+/// A device that says what it is told, in order, and then "done".
+pub struct Puppet {
+    info: DeviceInfo,
+    script: Mutex<VecDeque<Say>>,
+    pub asked: Mutex<Vec<Request>>,
+    pub prompts: Mutex<Vec<Rendered>>,
+    in_flight: AtomicUsize,
+    pub peak: AtomicUsize,
+    pub takes: Duration,
+}
+
+impl Puppet {
+    pub fn new(script: Vec<Say>) -> Self {
+        Self {
+            info: DeviceInfo {
+                name: "puppet".into(),
+                model: "puppet-1".into(),
+                window: Tokens(4096),
+                max_output: Tokens(256),
+                prices: Prices::default(),
+                slots: 4,
+            },
+            script: Mutex::new(script.into()),
+            asked: Mutex::default(),
+            prompts: Mutex::default(),
+            in_flight: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
+            takes: Duration::from_millis(10),
+        }
+    }
+
+    pub fn priced(mut self) -> Self {
+        // A dollar for a thousand tokens, so that sums are easy to see.
+        let dollar = MicroDollars(1_000_000_000);
+        self.info.prices =
+            Prices { input: dollar, cached: dollar, cache_write: dollar, output: dollar };
+        self
+    }
+
+    pub fn windowed(mut self, window: u64) -> Self {
+        self.info.window = Tokens(window);
+        self
+    }
+
+    pub fn slots(mut self, slots: usize) -> Self {
+        self.info.slots = slots;
+        self
+    }
+}
+
+fn reply(parts: Vec<Part>, stop: StopReason) -> Reply {
+    let usage = Usage { input: Tokens(100), output: Tokens(10), ..Usage::default() };
+    Reply { parts, stop, usage: Some(usage), model: "puppet-1".into(), raw: None }
+}
+
+impl Device for Puppet {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn render(&self, request: &Request) -> Result<Rendered, RenderError> {
+        let prompt: String =
+            request.messages.iter().map(|message| format!("{message:?}\n")).collect();
+        let body = format!("{prompt}{:?}", request.tail);
+        Ok(Rendered {
+            render: "1/puppet".into(),
+            body: body.into_bytes().into(),
+            prompt: Hash::of(prompt.as_bytes()),
+            prompt_len: prompt.len() as u64,
+            prompt_bytes: prompt.into_bytes().into(),
+            timeout: Duration::from_secs(60),
+        })
+    }
+
+    fn call<'a>(
+        &'a self,
+        rendered: &'a Rendered,
+        request: &'a Request,
+        _: &'a dyn Progress,
+    ) -> BoxFuture<'a, Result<Reply, CallError>> {
+        Box::pin(async move {
+            self.asked.lock().unwrap().push(request.clone());
+            self.prompts.lock().unwrap().push(rendered.clone());
+            let say = self.script.lock().unwrap().pop_front().unwrap_or(Say::Text("done"));
+            let now = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+            self.peak.fetch_max(now, Ordering::SeqCst);
+            tokio::time::sleep(self.takes).await;
+            if matches!(say, Say::Hang) {
+                std::future::pending::<()>().await;
+            }
+            self.in_flight.fetch_sub(1, Ordering::SeqCst);
+            let call = |(index, (name, arguments)): (usize, (&str, &str))| Part::ToolCall {
+                id: format!("c{index}").into(),
+                name: name.into(),
+                arguments: arguments.into(),
+            };
+            match say {
+                Say::Text(text) => Ok(reply(vec![Part::Text(text.into())], StopReason::Stop)),
+                Say::Call(name, arguments) => {
+                    Ok(reply(vec![call((0, (name, arguments)))], StopReason::ToolCalls))
+                }
+                Say::Calls(calls) => Ok(reply(
+                    calls.into_iter().enumerate().map(call).collect(),
+                    StopReason::ToolCalls,
+                )),
+                Say::Cut(text) => Ok(reply(vec![Part::Text(text.into())], StopReason::Length)),
+                Say::Refuse(text) => Ok(reply(vec![Part::Text(text.into())], StopReason::Refusal)),
+                Say::Fail(error) => Err(error),
+                Say::Full(reply) => Ok(reply),
+                Say::Hang => unreachable!("it hangs"),
+            }
+        })
+    }
+}
+
+/// Four characters a token, exactly.
+pub struct Quarters;
+
+impl Tokenizer for Quarters {
+    fn id(&self) -> String {
+        "quarters".into()
+    }
+
+    fn count(&self, text: &str) -> Tokens {
+        Tokens(text.len().div_ceil(4) as u64)
+    }
+
+    fn per_message(&self) -> Tokens {
+        Tokens(4)
+    }
+
+    fn error(&self) -> Ppm {
+        Ppm(0)
+    }
+
+    fn observe(&self, _: Tokens, _: Tokens) {}
+}
+
+/// A tool that counts its calls by idempotency key.
+pub struct Counter {
+    spec: ToolSpec,
+    takes: Duration,
+    pub calls: Mutex<BTreeMap<String, usize>>,
+}
+
+impl Counter {
+    pub fn new(name: &str, effect: Effect, takes: Duration) -> Arc<Self> {
+        let spec = ToolSpec {
+            name: name.into(),
+            description: format!("counts {name}"),
+            parameters: json!({"type": "object"}),
+            effect,
+        };
+        Arc::new(Self { spec, takes, calls: Mutex::default() })
+    }
+
+    pub fn total(&self) -> usize {
+        self.calls.lock().unwrap().values().sum()
+    }
+}
+
+impl Tool for Counter {
+    fn spec(&self) -> &ToolSpec {
+        &self.spec
+    }
+
+    fn isolation(&self) -> &'static str {
+        "none"
+    }
+
+    fn call(
+        &self,
+        context: ToolContext,
+        arguments: serde_json::Map<String, serde_json::Value>,
+    ) -> BoxFuture<'static, ToolResult> {
+        *self.calls.lock().unwrap().entry(context.idempotency_key).or_default() += 1;
+        let takes = self.takes;
+        Box::pin(async move {
+            tokio::time::sleep(takes).await;
+            assert!(!arguments.contains_key("panic"), "a tool that fails inside itself");
+            match arguments.get("say") {
+                Some(text) => ToolResult::ok(text.clone()),
+                None => ToolResult::ok("counted"),
+            }
+        })
+    }
+}
+
+/// Keeps what a kernel told.
+#[derive(Default)]
+pub struct Watcher {
+    pub happened: Mutex<Vec<(Pid, Seq, Event)>>,
+    pub committed: Mutex<HashMap<Pid, Seq>>,
+}
+
+impl Observer for Watcher {
+    fn notice(&self, pid: Pid, notice: &Notice<'_>) {
+        match notice {
+            Notice::Happened { seq, event } => {
+                self.happened.lock().unwrap().push((pid, *seq, (*event).clone()));
+            }
+            Notice::Committed { last, .. } => {
+                self.committed.lock().unwrap().insert(pid, *last);
+            }
+            Notice::Streaming(_) | Notice::Waiting(_) => {}
+        }
+    }
+}
+
+/// A machine for tests: its disk outlives the kernels that run on it.
+pub struct Kit {
+    pub disk: Disk,
+    pub puppet: Arc<Puppet>,
+    pub pure: Arc<Counter>,
+    pub keyed: Arc<Counter>,
+    pub unsafe_: Arc<Counter>,
+    pub slow: Arc<Counter>,
+    pub watcher: Arc<Watcher>,
+    pub options: Options,
+    clock: SimClock,
+    lives: AtomicUsize,
+}
+
+impl Kit {
+    pub fn new(script: Vec<Say>) -> Self {
+        Self::with(Puppet::new(script))
+    }
+
+    pub fn with(puppet: Puppet) -> Self {
+        let counter = |name, effect| Counter::new(name, effect, Duration::from_millis(5));
+        Self {
+            disk: Disk::new(1),
+            puppet: Arc::new(puppet),
+            pure: counter("pure", Effect::Pure),
+            keyed: counter("keyed", Effect::Idempotent),
+            unsafe_: counter("unsafe", Effect::Unsafe),
+            slow: Counter::new("slow", Effect::Unsafe, Duration::from_secs(3600)),
+            watcher: Arc::default(),
+            options: Options::new(Tenant::local(), "test"),
+            clock: SimClock::boot(1, Duration::ZERO),
+            lives: AtomicUsize::new(0),
+        }
+    }
+
+    pub fn store(&self) -> MemoryStore {
+        MemoryStore::open(&self.disk, DiskFaults::calm(), Power::on())
+    }
+
+    pub fn kernel(&self) -> Kernel {
+        self.kernel_on(self.store())
+    }
+
+    pub fn kernel_on(&self, store: MemoryStore) -> Kernel {
+        let model = Model { device: self.puppet.clone(), tokenizer: Arc::new(Quarters) };
+        let tools = [&self.pure, &self.keyed, &self.unsafe_, &self.slow]
+            .map(|tool| (tool.spec.name.clone(), tool.clone() as Arc<dyn Tool>));
+        let life = self.lives.fetch_add(1, Ordering::SeqCst) as u64;
+        let parts = Parts {
+            store: Arc::new(store),
+            models: HashMap::from([("puppet".to_owned(), model)]),
+            tools: tools.into_iter().collect(),
+            sandbox: Arc::new(|_| Ok(Arc::new(NoFiles))),
+            clock: Arc::new(self.clock.clone()),
+            random: Arc::new(SeededRandom::new(life)),
+            observer: self.watcher.clone(),
+            secrets: Redactor::new(["sk-canary-0123456789"]),
+        };
+        Kernel::start(parts, self.options.clone()).expect("a kernel")
+    }
+
+    /// Runs one process to where the kernel lets go of it.
+    pub async fn run(&self) -> (Pid, Outcome) {
+        let kernel = self.kernel();
+        let pid = kernel.spawn(spawn("do it")).await.expect("spawned");
+        (pid, kernel.wait(pid).await.expect("an outcome"))
+    }
+
+    /// The image, folded from its whole journal; checked against the fold from its checkpoint.
+    pub async fn image(&self, pid: Pid) -> Image {
+        let store = self.store();
+        let image = load(&store, &Tenant::local(), pid, None).await.expect("folds");
+        let records =
+            store.read(&Tenant::local(), pid, Seq(0), usize::MAX).await.expect("readable");
+        let mut whole = Image::begin(&Tenant::local(), pid, &records[0]).expect("spawned");
+        for record in &records[1..] {
+            record.verify(&Tenant::local(), pid, whole.head).expect("chained");
+            whole.apply(record).expect("folds");
+        }
+        assert!(image == whole, "the fold from a checkpoint differs from the whole fold");
+        image
+    }
+
+    /// The events of a process, from the store.
+    pub async fn events(&self, pid: Pid) -> Vec<What> {
+        let store = self.store();
+        let records =
+            store.read(&Tenant::local(), pid, Seq(0), usize::MAX).await.expect("readable");
+        records.iter().map(|record| record.decode().expect("readable").what).collect()
+    }
+
+    /// The events' names.
+    pub async fn names(&self, pid: Pid) -> Vec<&'static str> {
+        self.events(pid).await.iter().map(|what| what.kind().name()).collect()
+    }
+
+    /// The text of a content that an event of the process names.
+    pub async fn text(&self, pid: Pid, content: aosk_abi::ContentRef) -> String {
+        let store = self.store();
+        let end = self.image(pid).await.next;
+        for seq in 0..end.0 {
+            let found = store.contents(&Tenant::local(), pid, &[(Seq(seq), content.hash)]).await;
+            if let Ok(found) = found {
+                return String::from_utf8_lossy(&found[0]).into_owned();
+            }
+        }
+        panic!("no event of {pid} carries {content:?}");
+    }
+}
+
+pub fn manifest() -> Manifest {
+    Manifest::from_toml(
+        "name = \"tester\"\nsystem = \"You test.\"\ntools = [\"pure\", \"keyed\", \"unsafe\", \
+         \"slow\"]\nmax_steps = 8\n",
+    )
+    .expect("a manifest")
+}
+
+pub fn spawn(task: &str) -> Spawn {
+    Spawn {
+        manifest: manifest(),
+        model: "puppet".into(),
+        task: task.into(),
+        alias: None,
+        parent: None,
+    }
+}

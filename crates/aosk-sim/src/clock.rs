@@ -1,0 +1,121 @@
+//! A clock in virtual time, with a wall that lies.
+//!
+//! The monotonic half is tokio's paused time: while every task waits, it jumps to the next timer,
+//! so an hour of back-off costs nothing and two runs see the same instants. The wall half is what
+//! real walls are: it follows the monotonic one, but now and then a time server or a person steps
+//! it, by up to an hour either way. The step is a function of the seed and of the virtual time
+//! alone, not of who asks or how often, so that one reading more changes nothing for the others.
+
+use std::time::Duration;
+
+use aosk_abi::Timestamp;
+use aosk_ports::Clock;
+use futures::future::BoxFuture;
+use tokio::time::Instant;
+
+use crate::dice::{Chance, Dice};
+
+/// The wall clock stands still between two chances of a step for this long.
+const STRETCH: Duration = Duration::from_secs(30);
+/// The largest step either way.
+const STEP_MS: u64 = 3_600_000;
+/// One stretch in five is off.
+const OFF: Chance = Chance::per_mille(200);
+/// Where every simulated history begins: 2025-01-01T00:00:00Z.
+const BEGIN: Timestamp = Timestamp::from_millis(1_735_689_600_000);
+
+/// The clock of one life of a simulated machine.
+#[derive(Debug, Clone)]
+pub struct SimClock {
+    seed: u64,
+    boot: Instant,
+    before: Duration,
+}
+
+impl SimClock {
+    /// A clock that starts now, in a runtime whose time is paused, on a machine whose earlier
+    /// lives took `before` together.
+    #[must_use]
+    pub fn boot(seed: u64, before: Duration) -> Self {
+        Self {
+            seed,
+            boot: Instant::now(),
+            before,
+        }
+    }
+
+    /// The virtual time of all lives together up to now.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.before + self.boot.elapsed()
+    }
+
+    /// By how many milliseconds the wall is ahead of an honest one, plus [`STEP_MS`].
+    fn skew(&self, elapsed: Duration) -> u64 {
+        let stretch = elapsed.as_secs() / STRETCH.as_secs();
+        let mut dice = Dice::keyed(self.seed, "clock", &stretch.to_le_bytes());
+        if dice.hits(OFF) {
+            dice.below(2 * STEP_MS + 1)
+        } else {
+            STEP_MS
+        }
+    }
+}
+
+impl Clock for SimClock {
+    fn now(&self) -> Timestamp {
+        let elapsed = self.elapsed();
+        let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        Timestamp::from_millis(BEGIN.as_millis() - STEP_MS)
+            .plus_millis(millis)
+            .plus_millis(self.skew(elapsed))
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.boot.elapsed()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(duration))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_wall_steps_both_ways_and_the_monotonic_clock_never_back() {
+        let clock = SimClock::boot(3, Duration::ZERO);
+        let (mut back, mut jumps) = (0, 0);
+        let (mut wall, mut mono) = (clock.now(), clock.monotonic());
+        for _ in 0..600 {
+            clock.sleep(Duration::from_secs(10)).await;
+            let (next_wall, next_mono) = (clock.now(), clock.monotonic());
+            assert_eq!(next_mono, mono + Duration::from_secs(10));
+            back += u32::from(next_wall < wall);
+            jumps += u32::from(next_wall > wall.plus_millis(10_000));
+            let honest = BEGIN.plus_millis(u64::try_from(next_mono.as_millis()).expect("short"));
+            let off = honest.as_millis().abs_diff(next_wall.as_millis());
+            assert!(off <= STEP_MS, "{off} ms off");
+            (wall, mono) = (next_wall, next_mono);
+        }
+        assert!(back > 10 && jumps > 10, "{back} steps back, {jumps} jumps");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reading_changes_nothing_and_a_reboot_goes_on() {
+        let (asked, quiet) = (
+            SimClock::boot(4, Duration::ZERO),
+            SimClock::boot(4, Duration::ZERO),
+        );
+        for _ in 0..100 {
+            asked.sleep(Duration::from_secs(7)).await;
+            let _ = asked.now();
+        }
+        assert_eq!(asked.now(), quiet.now());
+        let reboot = SimClock::boot(4, asked.elapsed());
+        assert_eq!(reboot.now(), asked.now());
+        assert_eq!(reboot.monotonic(), Duration::ZERO);
+    }
+}

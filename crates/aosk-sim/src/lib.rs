@@ -1,0 +1,56 @@
+//! A simulated world for the kernel: disk, clock, model and tools that fail by seed.
+//!
+//! 1. **One seed, one history.** Every choice is drawn from streams that the seed names; time is
+//!    virtual; one thread runs everything. A failing seed fails again.
+//! 2. **The model store is obviously right.** [`MemoryStore`] keeps the promises of the store
+//!    ports in the plainest way, so that real stores can be judged against it.
+//! 3. **A crash gives nobody a last word.** [`Power`] is cut, and from then on no device answers.
+//! 4. **The world remembers by itself.** A [`Disk`], a [`Ledger`] and a [`SimModel`] outlive every
+//!    machine that uses them; what the kernel claims is compared with what they saw.
+//!
+//! A store whose machine dies at once keeps nothing that it did not acknowledge:
+//!
+//! ```
+//! use aosk_abi::Tenant;
+//! use aosk_ports::{Journal as _, ProcessFilter};
+//! use aosk_sim::{Disk, DiskFaults, MemoryStore, Power};
+//!
+//! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+//! let disk = Disk::new(42);
+//! let store = MemoryStore::open(&disk, DiskFaults::rough(), Power::on());
+//! store.crash();
+//! let again = MemoryStore::open(&disk, DiskFaults::calm(), Power::on());
+//! assert!(again.processes(&Tenant::local(), ProcessFilter::All).await?.is_empty());
+//! # Ok::<(), aosk_ports::StoreError>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod clock;
+mod dice;
+mod disk;
+mod faults;
+mod image;
+mod ledger;
+mod model;
+mod power;
+mod prompt;
+mod random;
+mod simulation;
+mod speech;
+mod store;
+mod tokens;
+mod tools;
+
+pub use clock::SimClock;
+pub use dice::Chance;
+pub use disk::Disk;
+pub use faults::{DiskFaults, FaultPlan, ModelFaults, ToolFaults};
+pub use ledger::{Entry, Ledger};
+pub use model::{Conversation, SimModel};
+pub use power::Power;
+pub use random::SeededRandom;
+pub use simulation::{Line, Report, Scenario, Violation, simulate};
+pub use store::MemoryStore;
+pub use tokens::SimTokenizer;
+pub use tools::SimTool;

@@ -1,0 +1,349 @@
+//! The store in memory.
+//!
+//! An append passes three places. It is *queued* in the store, which dies with its machine; it is
+//! *written* to the disk's cache, in groups; and it is *durable* when the sync that covers its
+//! group is done. Only then is it checked against the journal, visible to readers and
+//! acknowledged. One sync covers everything that was queued while the last one ran, which is what
+//! makes group commit fast in a real store and is what makes "durable" and "acknowledged" come
+//! apart for many processes at once, so the model has it too.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aosk_abi::{Code, ContentKey, Epoch, Hash, Pid, Record, Seq, Tenant};
+use aosk_ports::{
+    Append, Checkpoint, Committed, Inbox, InboxId, InboxItem, Journal, JournalWriter,
+    ProcessFilter, Receipt, StoreError, Ticket,
+};
+use futures::future::BoxFuture;
+use tokio::sync::oneshot;
+
+use crate::disk::{Disk, Fate, Platter, StoreId};
+use crate::faults::DiskFaults;
+use crate::power::Power;
+
+/// A store on a simulated disk, for one life of a machine. Clones are the same store.
+///
+/// Appends need a tokio runtime, in whose tasks they are committed. With
+/// [`DiskFaults::calm`] nothing is ever late or lost, and the store is a plain one in memory.
+#[derive(Debug, Clone)]
+pub struct MemoryStore(Arc<Open>);
+
+#[derive(Debug)]
+struct Open {
+    id: StoreId,
+    disk: Disk,
+    faults: DiskFaults,
+    power: Power,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: Vec<Waiting>,
+    /// Whether a task is at work on the queue.
+    writing: bool,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    append: Append,
+    ticket: oneshot::Sender<Result<Committed, StoreError>>,
+}
+
+/// Why the appends of a process are refused until all that was queued is answered.
+type Refused = HashMap<(Tenant, Pid), StoreError>;
+
+impl MemoryStore {
+    /// Opens a disk for one life of a machine, after every earlier store on it is dead.
+    #[must_use]
+    pub fn open(disk: &Disk, faults: DiskFaults, power: Power) -> Self {
+        disk.settle();
+        Self::connect(disk.clone(), faults, power)
+    }
+
+    /// Another store on the same disk while this one lives, as another kernel would open it: with
+    /// a queue of its own, so that what one kernel has rejected is nothing to the other.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        let Open {
+            disk,
+            faults,
+            power,
+            ..
+        } = &*self.0;
+        Self::connect(disk.clone(), faults.clone(), power.clone())
+    }
+
+    fn connect(disk: Disk, faults: DiskFaults, power: Power) -> Self {
+        let id = disk.with(Platter::admit);
+        Self(Arc::new(Open {
+            id,
+            disk,
+            faults,
+            power,
+            queue: Mutex::default(),
+        }))
+    }
+
+    /// Dies at this moment: what is not acknowledged is lost, but for a prefix of what the disk's
+    /// cache holds. Open the disk again to see what is left.
+    pub fn crash(&self) {
+        self.0.power.cut("the store was told to crash");
+    }
+}
+
+impl Open {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Commits what is queued, sync after sync, until nothing is.
+    async fn write(self: Arc<Self>) {
+        loop {
+            // Every task that is ready now may still put its append into this sync.
+            tokio::task::yield_now().await;
+            self.power.hold().await;
+            let waiting = {
+                let mut queue = self.queue();
+                queue.writing = !queue.waiting.is_empty();
+                std::mem::take(&mut queue.waiting)
+            };
+            if waiting.is_empty() {
+                return;
+            }
+            let (time, fate) = self.disk.with(|platter| platter.next_sync(&self.faults));
+            if matches!(fate, Fate::CrashBefore) {
+                self.power.cut("before a commit");
+            }
+            self.power.hold().await;
+            let (appends, tickets): (Vec<_>, Vec<_>) = waiting
+                .into_iter()
+                .map(|one| (one.append, one.ticket))
+                .unzip();
+            self.disk.with(|platter| {
+                let groups = platter.groups(appends);
+                platter.cache.insert(self.id, groups);
+            });
+            if !time.is_zero() {
+                tokio::time::sleep(time).await;
+            }
+            self.power.hold().await;
+            let (answers, refused) = self.disk.with(|platter| finish(platter, self.id, &fate));
+            if matches!(fate, Fate::CrashAfter) {
+                self.power.cut("after a commit");
+            }
+            self.power.hold().await;
+            for (ticket, answer) in tickets.into_iter().zip(answers) {
+                // Nobody waits for a dropped ticket; its append is committed all the same.
+                drop(ticket.send(answer));
+            }
+            self.refuse_queued(&refused);
+        }
+    }
+
+    /// Refuses what processes queued behind a rejected append.
+    fn refuse_queued(&self, refused: &Refused) {
+        let mut queue = self.queue();
+        let waiting = std::mem::take(&mut queue.waiting);
+        for one in waiting {
+            let key = (one.append.tenant.clone(), one.append.pid);
+            match refused.get(&key) {
+                None => queue.waiting.push(one),
+                Some(error) => drop(one.ticket.send(Err(error.clone()))),
+            }
+        }
+    }
+
+    /// A durable change that is not an append.
+    async fn change<T>(
+        &self,
+        change: impl FnOnce(&mut Platter) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.power.hold().await;
+        let (time, fate) = self.disk.with(|platter| platter.next_sync(&self.faults));
+        if matches!(fate, Fate::CrashBefore) {
+            self.power.cut("before a change");
+        }
+        if !time.is_zero() {
+            tokio::time::sleep(time).await;
+        }
+        self.power.hold().await;
+        let outcome = match &fate {
+            Fate::Bad { error, durable } => {
+                if *durable {
+                    drop(self.disk.with(change));
+                }
+                Err(error.clone())
+            }
+            Fate::Good | Fate::CrashBefore | Fate::CrashAfter => self.disk.with(change),
+        };
+        if matches!(fate, Fate::CrashAfter) {
+            self.power.cut("after a change");
+        }
+        self.power.hold().await;
+        outcome
+    }
+
+    async fn view<T>(&self, view: impl FnOnce(&Platter) -> T) -> T {
+        self.power.hold().await;
+        self.disk.with(|platter| view(platter))
+    }
+}
+
+/// Ends a sync of a store: the answers to the appends that it wrote, in their order.
+fn finish(
+    platter: &mut Platter,
+    id: StoreId,
+    fate: &Fate,
+) -> (Vec<Result<Committed, StoreError>>, Refused) {
+    let mut refused = Refused::new();
+    let mut answers = Vec::new();
+    let written = platter.cache.remove(&id).unwrap_or_default();
+    for append in written.into_iter().flatten() {
+        let key = (append.tenant.clone(), append.pid);
+        let answer = match (fate, refused.get(&key)) {
+            (Fate::Bad { error, durable }, _) => {
+                if *durable {
+                    drop(platter.commit(append));
+                }
+                Err(error.clone())
+            }
+            (_, Some(error)) => Err(error.clone()),
+            (_, None) => platter.commit(append),
+        };
+        if let Err(error) = &answer {
+            refused.insert(key, error.clone());
+        }
+        answers.push(answer);
+    }
+    (answers, refused)
+}
+
+impl JournalWriter for MemoryStore {
+    fn append(&self, append: Append) -> Ticket {
+        let (ticket, answer) = oneshot::channel();
+        let start = {
+            let mut queue = self.0.queue();
+            queue.waiting.push(Waiting { append, ticket });
+            !std::mem::replace(&mut queue.writing, true)
+        };
+        if start {
+            tokio::spawn(self.0.clone().write());
+        }
+        let power = self.0.power.clone();
+        Ticket::new(async move {
+            let answer = answer.await;
+            power.hold().await;
+            answer.unwrap_or_else(|_| {
+                let message = "the runtime of the simulated store ended; open its disk again";
+                Err(StoreError::new(Code::StoreClosed, message))
+            })
+        })
+    }
+
+    fn claim(&self, tenant: &Tenant, pid: Pid) -> BoxFuture<'_, Result<Epoch, StoreError>> {
+        let tenant = tenant.clone();
+        Box::pin(
+            self.0
+                .change(move |platter| platter.image.claim(&tenant, pid)),
+        )
+    }
+}
+
+impl Inbox for MemoryStore {
+    fn post(
+        &self,
+        tenant: &Tenant,
+        pid: Pid,
+        item: InboxItem,
+    ) -> BoxFuture<'_, Result<InboxId, StoreError>> {
+        let tenant = tenant.clone();
+        Box::pin(
+            self.0
+                .change(move |platter| platter.image.post(&tenant, pid, item)),
+        )
+    }
+
+    fn pending(
+        &self,
+        tenant: &Tenant,
+    ) -> BoxFuture<'_, Result<Vec<(Pid, InboxId, InboxItem)>, StoreError>> {
+        let tenant = tenant.clone();
+        Box::pin(
+            self.0
+                .view(move |platter| Ok(platter.image.pending(&tenant))),
+        )
+    }
+}
+
+impl Journal for MemoryStore {
+    fn content_key(&self, tenant: &Tenant) -> BoxFuture<'_, Result<ContentKey, StoreError>> {
+        let tenant = tenant.clone();
+        Box::pin(self.0.view(move |platter| Ok(platter.content_key(&tenant))))
+    }
+
+    fn process(
+        &self,
+        tenant: &Tenant,
+        pid: Pid,
+    ) -> BoxFuture<'_, Result<Option<Receipt>, StoreError>> {
+        let tenant = tenant.clone();
+        Box::pin(
+            self.0
+                .view(move |platter| Ok(platter.image.process(&tenant, pid))),
+        )
+    }
+
+    fn processes(
+        &self,
+        tenant: &Tenant,
+        filter: ProcessFilter,
+    ) -> BoxFuture<'_, Result<Vec<Receipt>, StoreError>> {
+        let tenant = tenant.clone();
+        Box::pin(
+            self.0
+                .view(move |platter| Ok(platter.image.processes(&tenant, filter))),
+        )
+    }
+
+    fn read(
+        &self,
+        tenant: &Tenant,
+        pid: Pid,
+        from: Seq,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        let tenant = tenant.clone();
+        Box::pin(
+            self.0
+                .view(move |platter| platter.image.read(&tenant, pid, from, limit)),
+        )
+    }
+
+    fn contents(
+        &self,
+        tenant: &Tenant,
+        pid: Pid,
+        wanted: &[(Seq, Hash)],
+    ) -> BoxFuture<'_, Result<Vec<Arc<[u8]>>, StoreError>> {
+        let (tenant, wanted) = (tenant.clone(), wanted.to_vec());
+        Box::pin(
+            self.0
+                .view(move |platter| platter.image.contents(&tenant, pid, &wanted)),
+        )
+    }
+
+    fn checkpoint(
+        &self,
+        tenant: &Tenant,
+        pid: Pid,
+        at: Option<Seq>,
+    ) -> BoxFuture<'_, Result<Option<Checkpoint>, StoreError>> {
+        let tenant = tenant.clone();
+        Box::pin(
+            self.0
+                .view(move |platter| platter.image.checkpoint(&tenant, pid, at)),
+        )
+    }
+}
