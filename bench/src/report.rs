@@ -1,0 +1,50 @@
+//! Where results and explanations go.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// A failure of a benchmark, for the person who started it.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Prints a result: one JSON object, one line, on stdout; without `json` as it reads best.
+pub fn result<T: Serialize>(row: &T, json: bool) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    if json {
+        serde_json::to_writer(&mut out, row)?;
+        writeln!(out)?;
+        return Ok(());
+    }
+    if let serde_json::Value::Object(fields) = serde_json::to_value(row)? {
+        let cells: Vec<String> =
+            fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        writeln!(out, "{}", cells.join("  "))?;
+    }
+    Ok(())
+}
+
+/// Explains something on stderr.
+pub fn say(text: &str) {
+    // A closed stderr is no reason to stop measuring.
+    drop(writeln!(std::io::stderr(), "{text}"));
+}
+
+/// The value below which `share` of the sorted samples lie, in milliseconds.
+pub fn quantile_ms(sorted: &[Duration], share: f64) -> f64 {
+    let last = sorted.len().saturating_sub(1);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0..=last")]
+    let index = (last as f64 * share).round() as usize;
+    sorted.get(index).map_or(0.0, |value| (value.as_secs_f64() * 1e6).round() / 1e3)
+}
+
+/// The middle of the values.
+pub fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => f64::NAN,
+        even if even % 2 == 0 => f64::midpoint(values[middle - 1], values[middle]),
+        _ => values[middle],
+    }
+}
