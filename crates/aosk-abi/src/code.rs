@@ -91,8 +91,6 @@ codes! {
     ContextOverflow = "AOSK-X001",
     /// An invariant of the page table does not hold.
     ContextInvariant = "AOSK-X002",
-    /// A page table operation names an unknown page.
-    ContextUnknownPage = "AOSK-X003",
 
     /// A manifest names a tool that does not exist.
     KernelUnknownTool = "AOSK-K001",
@@ -106,16 +104,12 @@ codes! {
     KernelSpendLimit = "AOSK-K005",
     /// The task is unusable.
     KernelTask = "AOSK-K006",
-    /// The retries of a call are used up.
-    KernelRetries = "AOSK-K007",
     /// The kernel is shutting down.
     KernelStopping = "AOSK-K008",
     /// A program or a part of the kernel panicked.
     KernelPanic = "AOSK-K009",
     /// The model refused the task.
     KernelRefused = "AOSK-K010",
-    /// The process reached its limit of steps.
-    KernelStepLimit = "AOSK-K011",
 
     /// A tool's workspace cannot be used.
     ToolWorkspace = "AOSK-T001",

@@ -82,7 +82,8 @@ impl ToolResult {
 
     /// The result as the model reads it, in at most about `budget` bytes: a successful string as it
     /// is, other data as compact JSON, a failure as a sentence with its hint. What is cut off is
-    /// said in words, with sizes; the whole result stays in the journal.
+    /// said in words, with sizes; the whole result stays in the journal. The `note` of the metadata
+    /// comes last: there a tool says what it left out and how to get it.
     #[must_use]
     pub fn to_text(&self, budget: usize) -> String {
         let text = match (&self.error, &self.data) {
@@ -93,14 +94,19 @@ impl ToolResult {
             (None, serde_json::Value::String(text)) => text.clone(),
             (None, data) => data.to_string(),
         };
-        if text.len() <= budget {
-            return text;
+        let note = match self.metadata.get("note") {
+            Some(serde_json::Value::String(note)) if text.is_empty() => return format!("[{note}]"),
+            Some(serde_json::Value::String(note)) => format!("\n[{note}]"),
+            _ => String::new(),
+        };
+        if text.len() + note.len() <= budget {
+            return text + &note;
         }
-        let end = text.floor_char_boundary(budget);
+        let end = text.floor_char_boundary(budget.saturating_sub(note.len()));
         // A cut at a line end reads better, if that costs at most a quarter of the text.
         let end = text[..end].rfind('\n').filter(|line| line + budget / 4 >= end).unwrap_or(end);
         format!(
-            "{}\n[cut: the first {end} of {} bytes; ask for a smaller part]",
+            "{}\n[cut: the first {end} of {} bytes; ask for a smaller part]{note}",
             &text[..end],
             text.len()
         )
@@ -124,6 +130,17 @@ mod tests {
         assert_eq!(ToolResult::ok(serde_json::json!({"a": [1]})).to_text(99), r#"{"a":[1]}"#);
         let failed = ToolResult::failed("not_found", "no such file", "list the folder");
         assert_eq!(failed.to_text(99), "Error (not_found): no such file. Hint: list the folder.");
+    }
+
+    #[test]
+    fn a_note_comes_last_and_survives_a_cut() {
+        let result = ToolResult::ok("12345678").with("note", "go on at 9");
+        assert_eq!(result.to_text(21), "12345678\n[go on at 9]");
+        assert_eq!(
+            result.to_text(20),
+            "1234567\n[cut: the first 7 of 8 bytes; ask for a smaller part]\n[go on at 9]"
+        );
+        assert_eq!(ToolResult::ok("").with("note", "it is empty").to_text(99), "[it is empty]");
     }
 
     #[test]

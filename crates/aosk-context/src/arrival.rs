@@ -59,10 +59,7 @@ mod tests {
     fn arrival(kind: PageKind, seq: u64, unit: u64) -> Arrival {
         Arrival {
             kind,
-            source: Source {
-                seq: Seq(seq),
-                part: 0,
-            },
+            source: Source { seq: Seq(seq), part: 0 },
             unit: Seq(unit),
             tokens: Tokens(1),
             pinned: false,
@@ -89,10 +86,7 @@ mod tests {
     fn page_numbers_at_and_past_the_last() {
         let one = [arrival(PageKind::Message, 1, 1)];
         let last = u32::MAX as usize;
-        assert_eq!(
-            admit(&one, last).map(|pages| pages[0].page),
-            Some(PageId(u32::MAX))
-        );
+        assert_eq!(admit(&one, last).map(|pages| pages[0].page), Some(PageId(u32::MAX)));
         assert_eq!(admit(&one, last + 1), None);
     }
 }

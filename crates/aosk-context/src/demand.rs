@@ -32,11 +32,7 @@ impl Demand {
     /// The most tokens, as counted, that pages and overhead may have.
     pub(crate) fn capacity(&self) -> Tokens {
         let room = self.window.saturating_sub(self.max_output);
-        share(
-            room,
-            Ppm::ONE.0.into(),
-            u128::from(Ppm::ONE.0) + u128::from(self.margin.0),
-        )
+        share(room, Ppm::ONE.0.into(), u128::from(Ppm::ONE.0) + u128::from(self.margin.0))
     }
 
     /// Whether a prompt of that many tokens fits beside the reply.

@@ -53,27 +53,14 @@ pub struct Overflow {
 
 impl fmt::Display for Overflow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            window,
-            max_output,
-            margin,
-            capacity,
-            overhead,
-            pinned,
-            unanswered,
-        } = self;
+        let Self { window, max_output, margin, capacity, overhead, pinned, unanswered } = self;
         write!(
             f,
             "the context does not fit: the window of {window} tokens less {max_output} for the \
              reply"
         )?;
         if margin.0 > 0 {
-            write!(
-                f,
-                " and a counting error of {}.{}%",
-                margin.0 / 10_000,
-                margin.0 / 1_000 % 10
-            )?;
+            write!(f, " and a counting error of {}.{}%", margin.0 / 10_000, margin.0 / 1_000 % 10)?;
         }
         write!(
             f,
@@ -110,35 +97,14 @@ mod tests {
             unanswered: Tokens(2_208),
         };
         let text = Error::Overflow(overflow).to_string();
-        for part in [
-            "4096",
-            "1024",
-            "2.5%",
-            "2997",
-            "700",
-            "2208",
-            "90",
-            "tools return less",
-        ] {
+        for part in ["4096", "1024", "2.5%", "2997", "700", "2208", "90", "tools return less"] {
             assert!(text.contains(part), "{part} is missing: {text}");
         }
-        let pinned = Overflow {
-            pinned: Tokens(2_908),
-            ..overflow
-        }
-        .to_string();
+        let pinned = Overflow { pinned: Tokens(2_908), ..overflow }.to_string();
         assert!(pinned.contains("Shorten the system prompt"), "{pinned}");
-        let still = Overflow {
-            pinned: Tokens(2_907),
-            ..overflow
-        }
-        .to_string();
+        let still = Overflow { pinned: Tokens(2_907), ..overflow }.to_string();
         assert!(still.contains("tools return less"), "{still}");
-        let output = Overflow {
-            max_output: Tokens(4_096),
-            ..overflow
-        }
-        .to_string();
+        let output = Overflow { max_output: Tokens(4_096), ..overflow }.to_string();
         assert!(output.contains("below the window"), "{output}");
     }
 }

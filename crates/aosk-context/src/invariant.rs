@@ -122,17 +122,9 @@ impl Change<'_> {
         for (admission, expected) in self.admitted.iter().zip(table.pages().len()..) {
             let page = admission.page;
             if page.0 as usize != expected {
-                return Err(Violation::PageNumber {
-                    found: page,
-                    expected,
-                });
+                return Err(Violation::PageNumber { found: page, expected });
             }
-            check_page(
-                page,
-                admission.importance,
-                in_head(admission.kind),
-                admission.pinned,
-            )?;
+            check_page(page, admission.importance, in_head(admission.kind), admission.pinned)?;
             if in_head(admission.kind) && log_begun {
                 return Err(Violation::HeadNotFirst(page));
             }
@@ -147,14 +139,9 @@ impl Change<'_> {
     }
 
     fn check_evicted(&self, table: &PageTable) -> Result<(), Violation> {
-        let expected = table
-            .generation()
-            .saturating_add(u64::from(!self.evicted.is_empty()));
+        let expected = table.generation().saturating_add(u64::from(!self.evicted.is_empty()));
         if self.generation != expected {
-            return Err(Violation::Generation {
-                found: self.generation,
-                expected,
-            });
+            return Err(Violation::Generation { found: self.generation, expected });
         }
         if let Some(pair) = self.evicted.windows(2).find(|pair| pair[0] >= pair[1]) {
             return Err(Violation::EvictedOrder(pair[1]));
@@ -162,10 +149,8 @@ impl Change<'_> {
         let unanswered = self.unanswered_from(table);
         let mut leaving = BTreeSet::new();
         for &id in self.evicted {
-            let page = table
-                .page(id)
-                .filter(|page| page.resident)
-                .ok_or(Violation::NotResident(id))?;
+            let page =
+                table.page(id).filter(|page| page.resident).ok_or(Violation::NotResident(id))?;
             if page.pinned {
                 return Err(Violation::PinnedLeaves(id));
             }
@@ -178,10 +163,7 @@ impl Change<'_> {
             .resident()
             .filter(|page| self.evicted.binary_search(&page.id).is_err())
             .map(|page| (page.unit, page.id));
-        let comes = self
-            .admitted
-            .iter()
-            .map(|admission| (admission.unit, admission.page));
+        let comes = self.admitted.iter().map(|admission| (admission.unit, admission.page));
         match stays.chain(comes).find(|(unit, _)| leaving.contains(unit)) {
             Some((unit, page)) => Err(Violation::UnitTorn { unit, page }),
             None => Ok(()),
@@ -197,22 +179,14 @@ impl Change<'_> {
             .filter_map(|&id| table.page(id))
             .map(|page| u128::from(page.tokens.0))
             .sum();
-        let come: u128 = self
-            .admitted
-            .iter()
-            .map(|page| u128::from(page.tokens.0))
-            .sum();
+        let come: u128 = self.admitted.iter().map(|page| u128::from(page.tokens.0)).sum();
         let pages = u128::from(table.tokens().0) + come - leave;
         if pages > u128::from(prompt.0) {
             return Err(Violation::PromptSmaller { pages, prompt });
         }
         match prompt.0.checked_add(max_output.0) {
             Some(both) if both <= window.0 => Ok(()),
-            _ => Err(Violation::OverWindow {
-                prompt,
-                max_output,
-                window,
-            }),
+            _ => Err(Violation::OverWindow { prompt, max_output, window }),
         }
     }
 
@@ -233,10 +207,7 @@ pub(crate) fn check_page(
     pinned: bool,
 ) -> Result<(), Violation> {
     if importance > Ppm::ONE {
-        return Err(Violation::Importance {
-            page,
-            found: importance,
-        });
+        return Err(Violation::Importance { page, found: importance });
     }
     if in_head && !pinned {
         return Err(Violation::HeadNotPinned(page));

@@ -63,10 +63,7 @@ pub const POLICIES: &[&dyn Policy] = &[&TruncateOldest, &Importance];
 /// The policy that a manifest names.
 #[must_use]
 pub fn policy_by_name(name: &str) -> Option<&'static dyn Policy> {
-    POLICIES
-        .iter()
-        .copied()
-        .find(|policy| policy.name() == name)
+    POLICIES.iter().copied().find(|policy| policy.name() == name)
 }
 
 #[cfg(test)]

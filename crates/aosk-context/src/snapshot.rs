@@ -75,10 +75,7 @@ impl Row {
         Page {
             id,
             kind: self.kind,
-            source: Source {
-                seq: self.seq,
-                part: self.part,
-            },
+            source: Source { seq: self.seq, part: self.part },
             range: self.range,
             unit: self.unit.unwrap_or(self.seq),
             tokens: self.tokens,
@@ -119,11 +116,7 @@ impl TryFrom<Snapshot> for PageTable {
     type Error = Damage;
 
     fn try_from(snapshot: Snapshot) -> Result<Self, Damage> {
-        let Snapshot {
-            generation,
-            unanswered_from,
-            pages: rows,
-        } = snapshot;
+        let Snapshot { generation, unanswered_from, pages: rows } = snapshot;
         let mut pages = Vec::with_capacity(rows.len());
         let mut tokens = 0_u64;
         let mut units: BTreeMap<Seq, bool> = BTreeMap::new();
@@ -143,18 +136,10 @@ impl TryFrom<Snapshot> for PageTable {
                 return Err(Violation::UnansweredLeaves(page.id).into());
             }
             if !page.resident && generation == 0 {
-                return Err(Violation::Generation {
-                    found: 0,
-                    expected: 1,
-                }
-                .into());
+                return Err(Violation::Generation { found: 0, expected: 1 }.into());
             }
             if *units.entry(page.unit).or_insert(page.resident) != page.resident {
-                return Err(Violation::UnitTorn {
-                    unit: page.unit,
-                    page: page.id,
-                }
-                .into());
+                return Err(Violation::UnitTorn { unit: page.unit, page: page.id }.into());
             }
             if page.resident {
                 tokens = tokens.checked_add(page.tokens.0).ok_or(Damage::Tokens)?;
@@ -162,10 +147,7 @@ impl TryFrom<Snapshot> for PageTable {
             pages.push(page);
         }
         if unanswered_from as usize > pages.len() {
-            return Err(Damage::Unanswered {
-                found: unanswered_from,
-                pages: pages.len(),
-            });
+            return Err(Damage::Unanswered { found: unanswered_from, pages: pages.len() });
         }
         Ok(Self::from_parts(generation, unanswered_from, pages))
     }

@@ -50,8 +50,7 @@ impl PageTable {
             }
         }
         if !change.evicted.is_empty() {
-            self.resident
-                .retain(|id| change.evicted.binary_search(id).is_err());
+            self.resident.retain(|id| change.evicted.binary_search(id).is_err());
         }
         for admission in change.admitted {
             self.push(admission.into());
@@ -98,11 +97,7 @@ impl PageTable {
 
     /// A table of pages that are known to keep the invariants.
     pub(crate) fn from_parts(generation: u64, unanswered_from: u32, pages: Vec<Page>) -> Self {
-        let mut table = Self {
-            generation,
-            unanswered_from,
-            ..Self::default()
-        };
+        let mut table = Self { generation, unanswered_from, ..Self::default() };
         for page in pages {
             table.push(page);
         }

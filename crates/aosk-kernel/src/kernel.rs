@@ -283,6 +283,18 @@ impl Kernel {
                 format!("the model {model:?} is not connected to this kernel"),
             )
         })?;
+        let info = model.device.info();
+        if let Some(window) = manifest.context.window
+            && window > info.window
+        {
+            return Err(Error::refused(
+                Code::Manifest,
+                format!(
+                    "`window` is {window} tokens, and {} has {}: give at most that, or leave it out",
+                    info.name, info.window
+                ),
+            ));
+        }
         let own = manifest.tools.iter().map(|name| {
             parts.tools.get(name).map(|tool| tool.spec().clone()).ok_or_else(|| {
                 let names: Vec<_> = parts.tools.keys().map(String::as_str).collect();

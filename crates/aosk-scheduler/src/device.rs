@@ -47,12 +47,7 @@ pub(crate) struct Device<K> {
 impl<K: Ord + Clone> Device<K> {
     pub(crate) fn new(slots: usize) -> Self {
         Self {
-            load: Load {
-                slots,
-                in_flight: 0,
-                waiting: 0,
-                opens_at: Duration::ZERO,
-            },
+            load: Load { slots, in_flight: 0, waiting: 0, opens_at: Duration::ZERO },
             tenants: FairQueue::default(),
             processes: BTreeMap::new(),
         }
@@ -98,8 +93,7 @@ impl<K: Ord + Clone> Device<K> {
     pub(crate) fn dispatch(&mut self, tenant: &Tenant, key: &K, estimate: Units) {
         if let Some(processes) = self.processes.get_mut(tenant) {
             processes.dispatch(key, estimate, false);
-            self.tenants
-                .dispatch(tenant, estimate, !processes.is_idle());
+            self.tenants.dispatch(tenant, estimate, !processes.is_idle());
         }
         self.load.waiting -= 1;
         self.load.in_flight += 1;

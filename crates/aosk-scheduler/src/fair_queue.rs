@@ -41,8 +41,7 @@ struct Flow {
 
 impl Flow {
     fn now(&self) -> VirtualTime {
-        self.base
-            .saturating_add(virtual_time(self.charged, self.weight))
+        self.base.saturating_add(virtual_time(self.charged, self.weight))
     }
 }
 
@@ -56,11 +55,7 @@ pub(crate) struct FairQueue<K> {
 
 impl<K> Default for FairQueue<K> {
     fn default() -> Self {
-        Self {
-            now: 0,
-            flows: BTreeMap::new(),
-            waiting: BTreeSet::new(),
-        }
+        Self { now: 0, flows: BTreeMap::new(), waiting: BTreeSet::new() }
     }
 }
 
@@ -185,11 +180,7 @@ mod tests {
         queue.withdraw(&1);
         queue.wake(&1, WEIGHT, Units(10));
         let order = serve(&mut queue, 12);
-        assert_eq!(
-            order.iter().position(|&key| key == 1),
-            Some(10),
-            "{order:?}"
-        );
+        assert_eq!(order.iter().position(|&key| key == 1), Some(10), "{order:?}");
     }
 
     #[test]
@@ -203,10 +194,7 @@ mod tests {
         queue.withdraw(&1);
         queue.wake(&1, WEIGHT, Units(10));
         // Charged 1 unit where the other was charged 100: ten calls are owed to it.
-        let ahead = serve(&mut queue, 12)
-            .iter()
-            .take_while(|&&key| key == 1)
-            .count();
+        let ahead = serve(&mut queue, 12).iter().take_while(|&&key| key == 1).count();
         assert_eq!(ahead, 10);
     }
 
@@ -220,11 +208,7 @@ mod tests {
         queue.wake(&3, WEIGHT, Units(10));
         assert_eq!(serve(&mut queue, 1), [3]);
         queue.wake(&2, WEIGHT, Units(10));
-        assert_eq!(
-            serve(&mut queue, 4),
-            [3, 2, 3, 1],
-            "the new flow starts behind the sleeper"
-        );
+        assert_eq!(serve(&mut queue, 4), [3, 2, 3, 1], "the new flow starts behind the sleeper");
     }
 
     #[test]
@@ -251,9 +235,6 @@ mod tests {
             counts[key as usize - 1] += 1;
         }
         let exact = 1e6 * f64::from(heavy) / f64::from(heavy + light);
-        assert!(
-            (counts[0] as f64 - exact).abs() <= 2.0,
-            "{counts:?}, not {exact}"
-        );
+        assert!((counts[0] as f64 - exact).abs() <= 2.0, "{counts:?}, not {exact}");
     }
 }

@@ -162,15 +162,7 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
         }
         let (weight, admission) = (weight(priority), self.admissions);
         self.admissions += 1;
-        self.processes.insert(
-            key,
-            Process {
-                tenant,
-                weight,
-                admission,
-                waits: None,
-            },
-        );
+        self.processes.insert(key, Process { tenant, weight, admission, waits: None });
         Ok(())
     }
 
@@ -198,15 +190,9 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
     pub fn wake(&mut self, key: &K, device: DeviceId, estimate: Units) -> Result<(), Error> {
         let process = self.processes.get_mut(key).ok_or_else(|| unknown(key))?;
         if let Some((device, _)) = process.waits {
-            return Err(Error::AlreadyWaiting {
-                key: format!("{key:?}"),
-                device,
-            });
+            return Err(Error::AlreadyWaiting { key: format!("{key:?}"), device });
         }
-        let queue = self
-            .devices
-            .get_mut(device.0)
-            .ok_or(Error::UnknownDevice(device))?;
+        let queue = self.devices.get_mut(device.0).ok_or(Error::UnknownDevice(device))?;
         queue.wake(&process.tenant, key, process.weight, estimate);
         process.waits = Some((device, estimate));
         Ok(())
@@ -230,10 +216,7 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
     /// and someone who waits. `now` must come from a clock that never goes back. Takes O(log n)
     /// time in tenants and processes, and looks at each device once.
     pub fn pick(&mut self, now: Duration) -> Option<Dispatch<K>> {
-        let number = self
-            .devices
-            .iter()
-            .position(|device| device.is_ready(now))?;
+        let number = self.devices.iter().position(|device| device.is_ready(now))?;
         let device = self.devices.get_mut(number)?;
         let (tenant, key) = device.first()?;
         // Who waits at a device is a process that waits: both change together.
@@ -243,19 +226,9 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
         let id = DispatchId(self.dispatches);
         self.dispatches += 1;
         let admission = process.admission;
-        let flight = Flight {
-            key: key.clone(),
-            tenant,
-            admission,
-            device: number,
-            estimate,
-        };
+        let flight = Flight { key: key.clone(), tenant, admission, device: number, estimate };
         self.flights.insert(id, flight);
-        Some(Dispatch {
-            id,
-            key,
-            device: number,
-        })
+        Some(Dispatch { id, key, device: number })
     }
 
     /// A call has ended, however it did, and used `actual`: frees its slot and settles its charge.
@@ -302,16 +275,11 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
     /// # Errors
     /// [`Error::UnknownDevice`].
     pub fn load(&self, device: DeviceId) -> Result<Load, Error> {
-        self.devices
-            .get(device.0)
-            .map(|found| found.load)
-            .ok_or(Error::UnknownDevice(device))
+        self.devices.get(device.0).map(|found| found.load).ok_or(Error::UnknownDevice(device))
     }
 
     fn device_mut(&mut self, device: DeviceId) -> Result<&mut Device<K>, Error> {
-        self.devices
-            .get_mut(device.0)
-            .ok_or(Error::UnknownDevice(device))
+        self.devices.get_mut(device.0).ok_or(Error::UnknownDevice(device))
     }
 }
 

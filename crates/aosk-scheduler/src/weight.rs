@@ -40,11 +40,7 @@ mod tests {
         for number in 0..=99_u8 {
             let priority = Priority::new(number.into()).expect("0 to 99");
             let exact = (20.0 - f64::from(number) / 10.0).exp2();
-            assert_eq!(
-                f64::from(weight(priority)),
-                exact.round(),
-                "priority {number}"
-            );
+            assert_eq!(f64::from(weight(priority)), exact.round(), "priority {number}");
         }
     }
 }

@@ -25,10 +25,7 @@ fn message(page: u32, unit: u64) -> Admission {
     Admission {
         page: PageId(page),
         kind: PageKind::Message,
-        source: Source {
-            seq: Seq(unit),
-            part: 0,
-        },
+        source: Source { seq: Seq(unit), part: 0 },
         range: None,
         unit: Seq(unit),
         tokens: Tokens(5),
@@ -51,106 +48,39 @@ fn each_contradiction_of_a_plan_is_named() {
         prompt_tokens: Tokens(100),
         ..honest.clone()
     };
-    let head = |page| Admission {
-        kind: PageKind::Task,
-        pinned: true,
-        ..message(page, 9)
-    };
+    let head = |page| Admission { kind: PageKind::Task, pinned: true, ..message(page, 9) };
     let page = PageId(8);
     let refused = [
+        (with(&[message(9, 9)], &[]), Violation::PageNumber { found: PageId(9), expected: 8 }),
+        (with(&[message(7, 9)], &[]), Violation::PageNumber { found: PageId(7), expected: 8 }),
         (
-            with(&[message(9, 9)], &[]),
-            Violation::PageNumber {
-                found: PageId(9),
-                expected: 8,
-            },
-        ),
-        (
-            with(&[message(7, 9)], &[]),
-            Violation::PageNumber {
-                found: PageId(7),
-                expected: 8,
-            },
-        ),
-        (
-            with(
-                &[Admission {
-                    importance: Ppm(1_000_001),
-                    ..message(8, 9)
-                }],
-                &[],
-            ),
-            Violation::Importance {
-                page,
-                found: Ppm(1_000_001),
-            },
+            with(&[Admission { importance: Ppm(1_000_001), ..message(8, 9) }], &[]),
+            Violation::Importance { page, found: Ppm(1_000_001) },
         ),
         (with(&[head(8)], &[]), Violation::HeadNotFirst(page)),
-        (
-            with(
-                &[Admission {
-                    pinned: false,
-                    ..head(8)
-                }],
-                &[],
-            ),
-            Violation::HeadNotPinned(page),
-        ),
-        (
-            with(&[message(8, 4)], &[]),
-            Violation::UnitGone { page, unit: Seq(4) },
-        ),
-        (
-            with(&[], &[5]),
-            Violation::UnitTorn {
-                unit: Seq(3),
-                page: PageId(6),
-            },
-        ),
-        (
-            with(&[message(8, 2)], &[4]),
-            Violation::UnitTorn { unit: Seq(2), page },
-        ),
+        (with(&[Admission { pinned: false, ..head(8) }], &[]), Violation::HeadNotPinned(page)),
+        (with(&[message(8, 4)], &[]), Violation::UnitGone { page, unit: Seq(4) }),
+        (with(&[], &[5]), Violation::UnitTorn { unit: Seq(3), page: PageId(6) }),
+        (with(&[message(8, 2)], &[4]), Violation::UnitTorn { unit: Seq(2), page }),
         (with(&[message(8, 9)], &[8]), Violation::NotResident(page)),
         (with(&[], &[4, 3]), Violation::EvictedOrder(PageId(3))),
         (with(&[], &[3, 3]), Violation::EvictedOrder(PageId(3))),
         (with(&[], &[2]), Violation::PinnedLeaves(PageId(2))),
         (with(&[], &[7]), Violation::UnansweredLeaves(PageId(7))),
         (
-            Planned {
-                generation: 0,
-                ..with(&[], &[3])
-            },
-            Violation::Generation {
-                found: 0,
-                expected: 1,
-            },
+            Planned { generation: 0, ..with(&[], &[3]) },
+            Violation::Generation { found: 0, expected: 1 },
         ),
         (
-            Planned {
-                generation: 1,
-                ..with(&[], &[])
-            },
-            Violation::Generation {
-                found: 1,
-                expected: 0,
-            },
+            Planned { generation: 1, ..with(&[], &[]) },
+            Violation::Generation { found: 1, expected: 0 },
         ),
         (
-            Planned {
-                prompt_tokens: Tokens(27),
-                ..with(&[], &[])
-            },
-            Violation::PromptSmaller {
-                pages: 28,
-                prompt: Tokens(27),
-            },
+            Planned { prompt_tokens: Tokens(27), ..with(&[], &[]) },
+            Violation::PromptSmaller { pages: 28, prompt: Tokens(27) },
         ),
         (
-            Planned {
-                max_output: Tokens(1),
-                ..with(&[], &[])
-            },
+            Planned { max_output: Tokens(1), ..with(&[], &[]) },
             Violation::OverWindow {
                 prompt: Tokens(100),
                 max_output: Tokens(1),
@@ -169,10 +99,7 @@ fn each_contradiction_of_a_plan_is_named() {
         (with(&[], &[3, 4, 5, 6]), Tokens(8)),
         (with(&[], &[]), Tokens(28)),
     ] {
-        let plan = Planned {
-            prompt_tokens: prompt,
-            ..plan
-        };
+        let plan = Planned { prompt_tokens: prompt, ..plan };
         assert_eq!(process.table.clone().apply(&plan), Ok(()), "{plan:?}");
     }
 }
@@ -181,45 +108,22 @@ fn each_contradiction_of_a_plan_is_named() {
 fn what_has_left_does_not_come_back_under_its_old_unit() {
     let mut process = process();
     process.message(60);
-    process
-        .step(&room(80), &TruncateOldest)
-        .expect("the old messages may leave");
-    assert!(
-        process
-            .table
-            .page(PageId(4))
-            .is_some_and(|page| !page.resident)
-    );
+    process.step(&room(80), &TruncateOldest).expect("the old messages may leave");
+    assert!(process.table.page(PageId(4)).is_some_and(|page| !page.resident));
 
     // The plan's own units need no order, but both are newer than all of earlier plans.
     for unit in [30, 20] {
         let arrival = process.message(1);
         arrival.unit = Seq(unit);
     }
-    process
-        .step(&room(1_000), &TruncateOldest)
-        .expect("new units");
-    for (unit, gone) in [
-        (2, true),
-        (19, true),
-        (20, false),
-        (25, true),
-        (30, false),
-        (31, false),
-    ] {
+    process.step(&room(1_000), &TruncateOldest).expect("new units");
+    for (unit, gone) in [(2, true), (19, true), (20, false), (25, true), (30, false), (31, false)] {
         let arrival = process.message(1);
         arrival.unit = Seq(unit);
         let result = process.plan(&room(1_000), &TruncateOldest);
         let page = PageId(process.table.pages().len() as u32);
-        let error = Error::from(Violation::UnitGone {
-            page,
-            unit: Seq(unit),
-        });
-        assert_eq!(
-            result.map(drop),
-            if gone { Err(error) } else { Ok(()) },
-            "unit {unit}"
-        );
+        let error = Error::from(Violation::UnitGone { page, unit: Seq(unit) });
+        assert_eq!(result.map(drop), if gone { Err(error) } else { Ok(()) }, "unit {unit}");
         process.pending.clear();
     }
 }
@@ -229,9 +133,7 @@ fn arrivals_that_contradict_the_table_are_refused() {
     let mut process = Process::spawn([1, 1, 1]);
     process.message(1);
     process.pending.rotate_right(1);
-    let error = process
-        .plan(&room(1_000), &TruncateOldest)
-        .expect_err("the log has begun");
+    let error = process.plan(&room(1_000), &TruncateOldest).expect_err("the log has begun");
     assert_eq!(error, Violation::HeadNotFirst(PageId(1)).into());
     assert_eq!(error.code(), Code::ContextInvariant);
 }
@@ -268,36 +170,15 @@ fn each_broken_invariant_of_a_checkpoint_is_named() {
     let row = |page, key, to: Value| (Some(page), key, to);
     let whole = |key, to: Value| (None, key, to);
     for (edits, words) in [
-        (
-            vec![row(0, "pin", false.into())],
-            "page 0 belongs to the head but is not pinned",
-        ),
-        (
-            vec![row(0, "k", "message".into())],
-            "page 1 belongs to the head but stands behind",
-        ),
+        (vec![row(0, "pin", false.into())], "page 0 belongs to the head but is not pinned"),
+        (vec![row(0, "k", "message".into())], "page 1 belongs to the head but stands behind"),
         (vec![row(3, "i", 1_000_001.into())], "importance of 1000001"),
-        (
-            vec![row(2, "out", true.into())],
-            "page 2 is pinned but leaves",
-        ),
-        (
-            vec![row(7, "out", true.into())],
-            "page 7 leaves the prompt before the model",
-        ),
-        (
-            vec![row(3, "out", true.into())],
-            "generation 0 where 1 is due",
-        ),
-        (
-            vec![whole("g", 1.into()), row(5, "out", true.into())],
-            "unit 3 is torn apart",
-        ),
+        (vec![row(2, "out", true.into())], "page 2 is pinned but leaves"),
+        (vec![row(7, "out", true.into())], "page 7 leaves the prompt before the model"),
+        (vec![row(3, "out", true.into())], "generation 0 where 1 is due"),
+        (vec![whole("g", 1.into()), row(5, "out", true.into())], "unit 3 is torn apart"),
         (vec![row(3, "t", u64::MAX.into())], "more than 2^64"),
-        (
-            vec![whole("a", 9.into())],
-            "first unanswered page is 9 of 8",
-        ),
+        (vec![whole("a", 9.into())], "first unanswered page is 9 of 8"),
         (vec![row(3, "zzz", 1.into())], "zzz"),
     ] {
         let message = read_edited(&table, &edits).expect_err(words);

@@ -29,39 +29,25 @@ fn admission(pages: u32) -> impl Strategy<Value = Admission> {
     let unit = prop_oneof![8 => 0..400_u64, 1 => any::<u64>()];
     let importance = prop_oneof![8 => 0..=1_000_000_u32, 1 => any::<u32>()];
     let range = prop::option::of(any::<(u64, u64)>());
-    (
-        page,
-        kind(),
-        unit,
-        tokens(),
-        any::<bool>(),
-        importance,
-        range,
+    (page, kind(), unit, tokens(), any::<bool>(), importance, range).prop_map(
+        |(page, kind, unit, tokens, pinned, importance, range)| Admission {
+            page: PageId(page),
+            kind,
+            source: Source { seq: Seq(unit), part: 0 },
+            range,
+            unit: Seq(unit),
+            tokens,
+            pinned,
+            importance: Ppm(importance),
+        },
     )
-        .prop_map(
-            |(page, kind, unit, tokens, pinned, importance, range)| Admission {
-                page: PageId(page),
-                kind,
-                source: Source {
-                    seq: Seq(unit),
-                    part: 0,
-                },
-                range,
-                unit: Seq(unit),
-                tokens,
-                pinned,
-                importance: Ppm(importance),
-            },
-        )
 }
 
 fn garbled(table: &PageTable, honest: &Planned) -> impl Strategy<Value = Planned> + use<> {
     let pages = table.pages().len() as u32;
     let honest = honest.clone();
-    let admitted = prop_oneof![
-        Just(honest.admitted.clone()),
-        prop::collection::vec(admission(pages), 0..4)
-    ];
+    let admitted =
+        prop_oneof![Just(honest.admitted.clone()), prop::collection::vec(admission(pages), 0..4)];
     let evicted = prop_oneof![
         Just(honest.evicted.clone()),
         prop::collection::vec(0..pages + 2, 0..8)
@@ -98,9 +84,7 @@ fn with_garbled_plans() -> impl Strategy<Value = (PageTable, Vec<Planned>)> {
         let mut process = run(&moves).expect("an honest stream");
         process.message(20);
         let demand = demand(1_000_000, 100, 0, 0);
-        let plan = process
-            .plan(&demand, &TruncateOldest)
-            .expect("a wide window");
+        let plan = process.plan(&demand, &TruncateOldest).expect("a wide window");
         let plans = prop::collection::vec(garbled(&process.table, &planned(&plan, &demand)), 1..24);
         (Just(process.table), plans)
     })

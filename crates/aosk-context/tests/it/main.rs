@@ -1,9 +1,6 @@
 //! The promises of the page table.
 
-#![allow(
-    clippy::expect_used,
-    reason = "what a test takes for granted may fail it"
-)]
+#![allow(clippy::expect_used, reason = "what a test takes for granted may fail it")]
 
 mod contradictions;
 mod damage;

@@ -51,8 +51,7 @@ impl Process {
 
     pub fn message(&mut self, tokens: u64) -> &mut Arrival {
         let seq = self.seq();
-        self.pending
-            .push(arrival(PageKind::Message, seq, seq, tokens));
+        self.pending.push(arrival(PageKind::Message, seq, seq, tokens));
         self.pending.last_mut().expect("just pushed")
     }
 
@@ -60,20 +59,17 @@ impl Process {
     pub fn turn(&mut self, reply: Option<u64>, calls: usize) -> u64 {
         let unit = self.seq();
         if let Some(tokens) = reply {
-            self.pending
-                .push(arrival(PageKind::Reply, unit, unit, tokens));
+            self.pending.push(arrival(PageKind::Reply, unit, unit, tokens));
         }
         for _ in 0..calls {
-            self.pending
-                .push(arrival(PageKind::ToolCall, unit, unit, 5));
+            self.pending.push(arrival(PageKind::ToolCall, unit, unit, 5));
         }
         unit
     }
 
     pub fn result(&mut self, unit: u64, tokens: u64) -> &mut Arrival {
         let seq = self.seq();
-        self.pending
-            .push(arrival(PageKind::ToolResult, seq, unit, tokens));
+        self.pending.push(arrival(PageKind::ToolResult, seq, unit, tokens));
         self.pending.last_mut().expect("just pushed")
     }
 
@@ -84,9 +80,7 @@ impl Process {
     /// Journals and applies a plan of the pending arrivals.
     pub fn commit(&mut self, plan: &Plan, demand: &Demand) {
         let planned = planned(plan, demand);
-        self.table
-            .apply(&planned)
-            .expect("a plan applies to the table it was made of");
+        self.table.apply(&planned).expect("a plan applies to the table it was made of");
         self.journal.push(planned);
         self.pending.clear();
     }
@@ -102,10 +96,7 @@ impl Process {
 fn arrival(kind: PageKind, seq: u64, unit: u64, tokens: u64) -> Arrival {
     Arrival {
         kind,
-        source: Source {
-            seq: Seq(seq),
-            part: 0,
-        },
+        source: Source { seq: Seq(seq), part: 0 },
         unit: Seq(unit),
         tokens: Tokens(tokens),
         pinned: false,

@@ -29,16 +29,8 @@ pub enum Between {
 #[derive(Debug, Clone)]
 pub enum Move {
     Message(Sizes),
-    Turn {
-        reply: Option<u64>,
-        results: Vec<Sizes>,
-        between: Between,
-    },
-    Plan {
-        window: u64,
-        margin: u32,
-        policy: usize,
-    },
+    Turn { reply: Option<u64>, results: Vec<Sizes>, between: Between },
+    Plan { window: u64, margin: u32, policy: usize },
 }
 
 pub fn moves() -> impl Strategy<Value = Vec<Move>> {
@@ -46,11 +38,7 @@ pub fn moves() -> impl Strategy<Value = Vec<Move>> {
         |(tokens, importance, pinned)| {
             // Pinned pages add up for ever: a few small ones are enough.
             let tokens = if pinned { tokens / 20 } else { tokens };
-            Sizes {
-                tokens,
-                importance,
-                pinned,
-            }
+            Sizes { tokens, importance, pinned }
         },
     );
     let message = sizes.clone().prop_map(Move::Message);
@@ -61,21 +49,10 @@ pub fn moves() -> impl Strategy<Value = Vec<Move>> {
         Between::OlderMessage,
     ]);
     let reply = prop::option::weighted(0.8, 0..60_u64);
-    let turn = (reply, prop::collection::vec(sizes, 0..4), between).prop_map(
-        |(reply, results, between)| Move::Turn {
-            reply,
-            results,
-            between,
-        },
-    );
-    let plan =
-        (900..1_500_u64, 0..200_000_u32, 0..POLICIES.len()).prop_map(|(window, margin, policy)| {
-            Move::Plan {
-                window,
-                margin,
-                policy,
-            }
-        });
+    let turn = (reply, prop::collection::vec(sizes, 0..4), between)
+        .prop_map(|(reply, results, between)| Move::Turn { reply, results, between });
+    let plan = (900..1_500_u64, 0..200_000_u32, 0..POLICIES.len())
+        .prop_map(|(window, margin, policy)| Move::Plan { window, margin, policy });
     prop::collection::vec(prop_oneof![1 => message, 2 => turn, 3 => plan], 1..80)
 }
 
@@ -90,30 +67,15 @@ fn census(pages: &[Page], unanswered: &[PageId]) -> Census {
     for page in pages {
         units.entry(page.unit).or_default().push(page);
     }
-    let mut census = Census {
-        fixed: 0,
-        may_leave: Vec::new(),
-    };
+    let mut census = Census { fixed: 0, may_leave: Vec::new() };
     for (id, pages) in units {
         let tokens: Tokens = pages.iter().map(|page| page.tokens).sum();
-        if pages
-            .iter()
-            .any(|page| page.pinned || unanswered.contains(&page.id))
-        {
+        if pages.iter().any(|page| page.pinned || unanswered.contains(&page.id)) {
             census.fixed += tokens.0;
         } else {
             let first = pages.iter().map(|page| page.id).min().expect("not empty");
-            let importance = pages
-                .iter()
-                .map(|page| page.importance)
-                .max()
-                .expect("not empty");
-            census.may_leave.push(Unit {
-                id,
-                first,
-                tokens,
-                importance,
-            });
+            let importance = pages.iter().map(|page| page.importance).max().expect("not empty");
+            census.may_leave.push(Unit { id, first, tokens, importance });
         }
     }
     census
@@ -154,10 +116,7 @@ impl Watch {
     }
 
     fn plan(&mut self, demand: &Demand, policy: &dyn Policy) -> Result<(), TestCaseError> {
-        let Self {
-            process,
-            unanswered,
-        } = self;
+        let Self { process, unanswered } = self;
         if process
             .pending
             .iter()
@@ -170,51 +129,31 @@ impl Watch {
 
         let before: Vec<Page> = process.table.resident().copied().collect();
         let result = process.plan(demand, policy);
-        prop_assert_eq!(
-            &result,
-            &process.plan(demand, policy),
-            "the same question, two answers"
-        );
+        prop_assert_eq!(&result, &process.plan(demand, policy), "the same question, two answers");
         let capacity = demand.window.0.saturating_sub(demand.max_output.0) as u128 * 1_000_000
             / (1_000_000 + u128::from(demand.margin.0));
         match result {
             Ok(plan) => {
-                let all: Vec<Page> = before
-                    .iter()
-                    .copied()
-                    .chain(plan.admitted.iter().map(Page::from))
-                    .collect();
+                let all: Vec<Page> =
+                    before.iter().copied().chain(plan.admitted.iter().map(Page::from)).collect();
                 prop_assert_eq!(plan.admitted.len(), process.pending.len());
                 check(&plan, demand, policy, capacity as u64, &all, unanswered)?;
                 let preview: Vec<Page> = process.table.preview(&plan).collect();
                 process.commit(&plan, demand);
                 let after: Vec<Page> = process.table.resident().copied().collect();
-                prop_assert_eq!(
-                    &preview,
-                    &after,
-                    "the prompt is not the one that was planned"
-                );
+                prop_assert_eq!(&preview, &after, "the prompt is not the one that was planned");
                 if plan.evicted.is_empty() {
-                    prop_assert_eq!(
-                        &after[..before.len()],
-                        &before[..],
-                        "not a prefix extension"
-                    );
+                    prop_assert_eq!(&after[..before.len()], &before[..], "not a prefix extension");
                 }
             }
             Err(Error::Overflow(numbers)) => {
                 let mut grown = process.table.clone();
                 let wide = demand_of(1_000_000, 0);
                 let plan = process.plan(&wide, policy).expect("a wide window");
-                grown
-                    .apply(&crate::process::planned(&plan, &wide))
-                    .expect("applies");
+                grown.apply(&crate::process::planned(&plan, &wide)).expect("applies");
                 let all: Vec<Page> = grown.resident().copied().collect();
                 let fixed = census(&all, unanswered).fixed;
-                prop_assert!(
-                    u128::from(fixed + demand.overhead.0) > capacity,
-                    "it would fit"
-                );
+                prop_assert!(u128::from(fixed + demand.overhead.0) > capacity, "it would fit");
                 prop_assert_eq!(numbers.pinned.0 + numbers.unanswered.0, fixed);
                 process.commit(&plan, &wide);
             }
@@ -242,31 +181,18 @@ fn check(
     all: &[Page],
     unanswered: &[PageId],
 ) -> Result<(), TestCaseError> {
-    let stays: Vec<Page> = all
-        .iter()
-        .filter(|page| !plan.evicted.contains(&page.id))
-        .copied()
-        .collect();
+    let stays: Vec<Page> =
+        all.iter().filter(|page| !plan.evicted.contains(&page.id)).copied().collect();
     let total = sum(&stays) + demand.overhead.0;
     prop_assert_eq!(plan.prompt_tokens.0, total);
     prop_assert!(total <= capacity, "{total} of {capacity}");
-    prop_assert!(
-        stays.iter().map(|page| !page.in_head()).is_sorted(),
-        "the head is not first"
-    );
-    prop_assert!(
-        stays.iter().map(|page| page.id).is_sorted(),
-        "the order of admission is lost"
-    );
+    prop_assert!(stays.iter().map(|page| !page.in_head()).is_sorted(), "the head is not first");
+    prop_assert!(stays.iter().map(|page| page.id).is_sorted(), "the order of admission is lost");
     for id in unanswered {
         prop_assert!(!plan.evicted.contains(id), "{id} left unanswered");
     }
     for page in all.iter().filter(|page| plan.evicted.contains(&page.id)) {
-        prop_assert!(
-            !stays.iter().any(|other| other.unit == page.unit),
-            "{} torn",
-            page.unit
-        );
+        prop_assert!(!stays.iter().any(|other| other.unit == page.unit), "{} torn", page.unit);
     }
     let fitted = sum(all) + demand.overhead.0 <= capacity;
     prop_assert_eq!(
@@ -279,27 +205,15 @@ fn check(
         let low = u128::from(capacity) * 850_000 / 1_000_000;
         let remaining = census(&stays, unanswered).may_leave;
         let least = remaining.iter().map(key).min();
-        prop_assert!(
-            least.is_none() || u128::from(total) <= low,
-            "{total} above the low mark"
-        );
+        prop_assert!(least.is_none() || u128::from(total) <= low, "{total} above the low mark");
         let gone: Vec<Unit> = census(all, unanswered)
             .may_leave
             .into_iter()
             .filter(|unit| !remaining.iter().any(|stay| stay.id == unit.id))
             .collect();
-        let last = gone
-            .iter()
-            .max_by_key(|unit| key(unit))
-            .expect("something left");
-        prop_assert!(
-            least.is_none_or(|least| key(last) < least),
-            "the policy's order"
-        );
-        prop_assert!(
-            u128::from(total + last.tokens.0) > low,
-            "more left than had to"
-        );
+        let last = gone.iter().max_by_key(|unit| key(unit)).expect("something left");
+        prop_assert!(least.is_none_or(|least| key(last) < least), "the policy's order");
+        prop_assert!(u128::from(total + last.tokens.0) > low, "more left than had to");
     }
     Ok(())
 }
@@ -310,24 +224,13 @@ fn demand_of(window: u64, margin: u32) -> Demand {
 
 /// Runs the moves; gives the process with all its plans.
 pub fn run(moves: &[Move]) -> Result<Process, TestCaseError> {
-    let mut watch = Watch {
-        process: Process::spawn([90, 60, 50]),
-        unanswered: Vec::new(),
-    };
+    let mut watch = Watch { process: Process::spawn([90, 60, 50]), unanswered: Vec::new() };
     watch.plan(&demand_of(1_000, 0), POLICIES[0])?;
     for step in moves {
         match step {
             Move::Message(sizes) => sizes.rate(watch.process.message(sizes.tokens)),
-            Move::Turn {
-                reply,
-                results,
-                between,
-            } => watch.turn(*reply, results, *between)?,
-            Move::Plan {
-                window,
-                margin,
-                policy,
-            } => {
+            Move::Turn { reply, results, between } => watch.turn(*reply, results, *between)?,
+            Move::Plan { window, margin, policy } => {
                 watch.plan(&demand_of(*window, *margin), POLICIES[*policy])?;
             }
         }

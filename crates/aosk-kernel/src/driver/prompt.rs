@@ -134,8 +134,10 @@ impl Driver {
     }
 
     fn demand(&self) -> Demand {
-        let window = self.model.device.info().window;
-        let window = self.manifest.context.window.map_or(window, |own| own.min(window));
+        // Not above the model's own: that was refused when the process was spawned. A model whose
+        // window shrank since is planned for as it is now.
+        let own = self.manifest.context.window.unwrap_or(Tokens(u64::MAX));
+        let window = own.min(self.model.device.info().window);
         let tokenizer = &self.model.tokenizer;
         let tail = if self.manifest.context.tail {
             tokenizer.per_message() + Tokens(TAIL_TOKENS)

@@ -4,7 +4,7 @@ use aosk_abi::{Exit, Role, What};
 use aosk_kernel::Outcome;
 use aosk_ports::Part;
 
-use crate::support::{Kit, Say, manifest, spawn};
+use crate::support::{Kit, Say, spawn};
 
 #[tokio::test(start_paused = true)]
 async fn a_process_calls_tools_until_the_model_answers() {
@@ -118,12 +118,13 @@ async fn what_cannot_run_is_refused_before_anything_is_written() {
     let kit = Kit::new(vec![]);
     let kernel = kit.kernel();
     type Spoil = fn(&mut aosk_kernel::Spawn);
-    let cases: [(&str, Spoil); 5] = [
+    let cases: [(&str, Spoil); 6] = [
         ("AOSK-K006", |s| s.task = " \n".into()),
         ("AOSK-K001", |s| s.manifest.tools = vec!["nope".into()]),
         ("AOSK-K002", |s| s.manifest.program = "nope".into()),
         ("AOSK-L003", |s| s.model = "nope".into()),
         ("AOSK-A005", |s| s.manifest.context.policy = "nope".into()),
+        ("AOSK-A005", |s| s.manifest.context.window = Some(aosk_abi::Tokens(4097))),
     ];
     for (code, spoil) in cases {
         let mut request = spawn("task");
@@ -138,5 +139,7 @@ async fn what_cannot_run_is_refused_before_anything_is_written() {
         aosk_ports::ProcessFilter::All,
     );
     assert_eq!(all.await.unwrap(), []);
-    assert_eq!(manifest().tools.len(), 4);
+    let mut all_of_it = spawn("task");
+    all_of_it.manifest.context.window = Some(aosk_abi::Tokens(4096));
+    assert!(kernel.spawn(all_of_it).await.is_ok(), "the model's own window");
 }

@@ -36,37 +36,19 @@ impl Backlog {
         for (key, &number) in priorities.iter().enumerate() {
             let owner = tenant(if apart { key } else { 0 });
             scheduler.admit(key, owner, priority(number)).expect("new");
-            weights.push(if apart {
-                1
-            } else {
-                weight(priority(number)).into()
-            });
+            weights.push(if apart { 1 } else { weight(priority(number)).into() });
         }
         let charged = vec![0; priorities.len()];
-        Self {
-            scheduler,
-            device,
-            weights,
-            flights: Vec::new(),
-            charged,
-        }
+        Self { scheduler, device, weights, flights: Vec::new(), charged }
     }
 
     /// Starts all calls that fit, then ends one of them.
     fn turn(&mut self, estimate: u64, actual: u64, which: usize) {
-        let Self {
-            scheduler,
-            device,
-            flights,
-            charged,
-            ..
-        } = self;
+        let Self { scheduler, device, flights, charged, .. } = self;
         loop {
             for key in 0..charged.len() {
                 if scheduler.waiting(&key).is_none() {
-                    scheduler
-                        .wake(&key, *device, Units(estimate))
-                        .expect("known");
+                    scheduler.wake(&key, *device, Units(estimate)).expect("known");
                 }
             }
             let Some(dispatch) = scheduler.pick(Duration::ZERO) else {
@@ -121,18 +103,12 @@ fn shares_come_to_the_weights_within_the_bound_and_under_a_thousandth() {
         let mut backlog = Backlog::new(slots, &priorities, false);
         let mut state = 1_u64;
         for _ in 0..200_000 {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let (estimate, actual) = ((state >> 20) % U, (state >> 40) % (U / 5));
             backlog.turn(estimate, actual, (state >> 50) as usize);
         }
         let total = backlog.charged.iter().sum::<u128>() as f64;
-        let weights: Vec<f64> = backlog
-            .weights
-            .iter()
-            .map(|&weight| weight as f64)
-            .collect();
+        let weights: Vec<f64> = backlog.weights.iter().map(|&weight| weight as f64).collect();
         let sum: f64 = weights.iter().sum();
         let least = weights.iter().copied().fold(f64::MAX, f64::min);
         for (&charged, weight) in backlog.charged.iter().zip(&weights) {
@@ -152,18 +128,14 @@ fn processes_that_make_one_call_at_a_time_get_their_shares() {
     let device = scheduler.add_device(4).expect("slots");
     for key in 0..12_usize {
         let number = 50 - 10 * (key % 12 / 4) as u64;
-        scheduler
-            .admit(key, tenant(key % 3), priority(number))
-            .expect("new");
+        scheduler.admit(key, tenant(key % 3), priority(number)).expect("new");
         scheduler.wake(&key, device, Units(50)).expect("known");
     }
     let mut ends = BTreeMap::new();
     let (mut now, mut state, mut charged) = (0_u64, 7_u64, [0_u64; 12]);
     for _ in 0..100_000 {
         while let Some(dispatch) = scheduler.pick(Duration::ZERO) {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let actual = 1 + (state >> 33) % 99;
             ends.insert((now + actual, dispatch.id), (dispatch.key, actual));
         }
@@ -219,19 +191,11 @@ struct Wait {
 impl Wait {
     /// Whether everything that was started meanwhile is within the bounds.
     fn check(&self, weight: u128, slots: u128) -> Result<(), TestCaseError> {
-        let (n, m, u) = (
-            self.siblings.len() as u128,
-            self.others.len() as u128,
-            u128::from(U),
-        );
+        let (n, m, u) = (self.siblings.len() as u128, self.others.len() as u128, u128::from(U));
         let weights: u128 = self.siblings.values().sum();
         // One unit of rounding a flow on either side.
         let x = (u * weights).div_ceil(weight) + 3 * n * u + 2 * n;
-        prop_assert!(
-            self.sibling_charges <= x,
-            "{} > {x} of siblings",
-            self.sibling_charges
-        );
+        prop_assert!(self.sibling_charges <= x, "{} > {x} of siblings", self.sibling_charges);
         let all = self.sibling_charges + self.other_charges;
         let bound = (m + 1) * x + m * (5 * slots + 3) * u + 2 * m;
         prop_assert!(all <= bound, "{all} > {bound} of all");

@@ -26,9 +26,7 @@ impl Machine {
 
     fn start(&mut self, key: u32) {
         let tenant: Tenant = format!("t{}", key / 10).parse().expect("a name");
-        self.scheduler
-            .admit(key, tenant, Priority::DEFAULT)
-            .expect("new");
+        self.scheduler.admit(key, tenant, Priority::DEFAULT).expect("new");
         self.scheduler.wake(&key, self.device, TEN).expect("known");
     }
 
@@ -57,17 +55,10 @@ fn a_call_of_a_removed_process_holds_its_slot_and_is_not_charged_to_its_successo
         let (id, key) = machine.pick();
         assert_eq!(key, 1);
         machine.scheduler.remove(&1).expect("known");
-        assert!(
-            machine.scheduler.pick(Duration::ZERO).is_none(),
-            "the slot was given away"
-        );
+        assert!(machine.scheduler.pick(Duration::ZERO).is_none(), "the slot was given away");
         machine.start(1);
         machine.scheduler.charge(id, actual).expect("in flight");
-        assert_eq!(
-            machine.run(4),
-            [1, 2, 1, 2],
-            "the successor starts where the queue is"
-        );
+        assert_eq!(machine.run(4), [1, 2, 1, 2], "the successor starts where the queue is");
     }
 }
 
@@ -80,11 +71,7 @@ fn a_tenant_cannot_wipe_its_debt_by_restarting_its_processes() {
     machine.scheduler.charge(id, Units(100)).expect("in flight");
     machine.start(1);
     let order = machine.run(12);
-    assert_eq!(
-        order.iter().position(|&key| key == 1),
-        Some(10),
-        "{order:?}"
-    );
+    assert_eq!(order.iter().position(|&key| key == 1), Some(10), "{order:?}");
 }
 
 #[test]
@@ -106,14 +93,8 @@ fn the_greatest_charges_neither_panic_nor_starve() {
     let mut machine = Machine::new(&[1, 2]);
     for _ in 0..10 {
         let (id, key) = machine.pick();
-        machine
-            .scheduler
-            .charge(id, Units(u64::MAX))
-            .expect("in flight");
-        machine
-            .scheduler
-            .wake(&key, machine.device, Units(u64::MAX))
-            .expect("known");
+        machine.scheduler.charge(id, Units(u64::MAX)).expect("in flight");
+        machine.scheduler.wake(&key, machine.device, Units(u64::MAX)).expect("known");
     }
     // All have the same debt, and go on taking turns.
     assert_eq!(machine.run(4), [1, 2, 1, 2]);
@@ -129,10 +110,7 @@ fn a_free_call_that_is_repeated_for_ever_starves_nobody() {
             break;
         }
         machine.scheduler.charge(id, Units(0)).expect("in flight");
-        machine
-            .scheduler
-            .wake(&1, machine.device, Units(0))
-            .expect("known");
+        machine.scheduler.wake(&1, machine.device, Units(0)).expect("known");
         before += 1;
         assert!(before <= 2, "process 2 waits since the start");
     }

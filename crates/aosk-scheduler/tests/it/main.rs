@@ -1,9 +1,6 @@
 //! The promises of the scheduler.
 
-#![allow(
-    clippy::expect_used,
-    reason = "what a test takes for granted may fail it"
-)]
+#![allow(clippy::expect_used, reason = "what a test takes for granted may fail it")]
 
 mod bounds;
 mod flights;

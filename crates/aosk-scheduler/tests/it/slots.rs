@@ -71,10 +71,7 @@ impl Model {
         expected: Result<(), Error>,
     ) -> Result<bool, TestCaseError> {
         prop_assert_eq!(&result, &expected);
-        prop_assert!(
-            result.is_ok() || before == after,
-            "a refused call changed something"
-        );
+        prop_assert!(result.is_ok() || before == after, "a refused call changed something");
         Ok(result.is_ok())
     }
 }
@@ -88,15 +85,8 @@ fn check(scheduler: &Scheduler<u8>, ids: &[DeviceId], model: &Model) -> Result<(
         let waits = model.processes.get(&key).copied().flatten();
         prop_assert_eq!(scheduler.waiting(&key), waits);
     }
-    let opens = model
-        .devices
-        .iter()
-        .filter(|load| Model::is_wanted(load))
-        .map(|it| it.opens_at);
-    prop_assert_eq!(
-        scheduler.next_wakeup(now),
-        opens.filter(|at| *at > now).min()
-    );
+    let opens = model.devices.iter().filter(|load| Model::is_wanted(load)).map(|it| it.opens_at);
+    prop_assert_eq!(scheduler.next_wakeup(now), opens.filter(|at| *at > now).min());
     Ok(())
 }
 
@@ -233,9 +223,7 @@ proptest! {
 fn a_pause_ends_at_its_time_and_is_never_shortened() {
     let mut scheduler = Scheduler::new();
     let device = scheduler.add_device(1).expect("a slot");
-    scheduler
-        .admit(1, Tenant::local(), Priority::DEFAULT)
-        .expect("new");
+    scheduler.admit(1, Tenant::local(), Priority::DEFAULT).expect("new");
     scheduler.wake(&1, device, Units(10)).expect("known");
     let second = Duration::from_secs(1);
     scheduler.pause(device, 5 * second).expect("known");
@@ -253,13 +241,8 @@ fn a_device_without_slots_and_a_foreign_call_are_refused() {
     assert_eq!(scheduler.add_device(0), Err(Error::NoSlots));
     let mut other = Scheduler::new();
     let device = other.add_device(1).expect("a slot");
-    other
-        .admit(1, Tenant::local(), Priority::DEFAULT)
-        .expect("new");
+    other.admit(1, Tenant::local(), Priority::DEFAULT).expect("new");
     other.wake(&1, device, Units(1)).expect("known");
     let id = other.pick(Duration::ZERO).expect("a free slot").id;
-    assert_eq!(
-        scheduler.charge(id, Units(1)),
-        Err(Error::UnknownDispatch(id))
-    );
+    assert_eq!(scheduler.charge(id, Units(1)), Err(Error::UnknownDispatch(id)));
 }
