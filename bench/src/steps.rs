@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::floor;
 use crate::noop::{Noop, Quarters};
-use crate::report::{Failure, median, quantile_ms, result, say};
+use crate::report::{Failure, cpu_seconds, median, quantile_ms, result, say};
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -60,6 +60,7 @@ struct Row {
     steps_per_s: f64,
     p50_ms: f64,
     p99_ms: f64,
+    cpu_us_per_step: f64,
     bytes_per_step: u64,
     fsync: bool,
 }
@@ -94,7 +95,7 @@ async fn kernel(args: &Args, pair: u32) -> Result<Row, Failure> {
     let calls = agents * usize::try_from(args.steps)?;
     let device = Arc::new(Noop::new(args.seed, args.bytes, agents, calls));
     let bench = open(dir.path(), device.clone())?;
-    let began = Instant::now();
+    let (began, cpu) = (Instant::now(), cpu_seconds());
     for _ in 0..args.agents {
         spawn(&bench, args.steps).await?;
     }
@@ -103,22 +104,23 @@ async fn kernel(args: &Args, pair: u32) -> Result<Row, Failure> {
             return Err(format!("process {pid} ended otherwise: {outcome:?}").into());
         }
     }
-    let wall = began.elapsed();
+    let spent = (began.elapsed(), cpu_seconds() - cpu);
     let bytes = aosk_store::sizes(dir.path())?.total;
-    Ok(row("aosk", args, pair, wall, &device.latencies(), bytes))
+    Ok(row("aosk", args, pair, spent, &device.latencies(), bytes))
 }
 
 async fn bare(args: &Args, pair: u32) -> Result<Row, Failure> {
     let dir = tempfile::tempdir()?;
+    let cpu = cpu_seconds();
     let floor = floor::run(dir.path(), args.seed, args.agents, args.steps, args.bytes).await?;
-    Ok(row("floor", args, pair, floor.wall, &floor.latencies, floor.bytes))
+    Ok(row("floor", args, pair, (floor.wall, cpu_seconds() - cpu), &floor.latencies, floor.bytes))
 }
 
 fn row(
     name: &'static str,
     args: &Args,
     pair: u32,
-    wall: Duration,
+    (wall, cpu): (Duration, f64),
     latencies: &[Duration],
     bytes: u64,
 ) -> Row {
@@ -134,6 +136,7 @@ fn row(
         steps_per_s: (total as f64 / wall.as_secs_f64()).round(),
         p50_ms: quantile_ms(latencies, 0.5),
         p99_ms: quantile_ms(latencies, 0.99),
+        cpu_us_per_step: (cpu / total as f64 * 1e7).round() / 10.0,
         bytes_per_step: bytes / total,
         fsync: true,
     }

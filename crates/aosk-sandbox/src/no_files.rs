@@ -36,13 +36,7 @@ mod tests {
     fn nothing_is_reachable_without_a_workspace() {
         let path = Path::new("/etc/hostname");
         assert!(matches!(NoFiles.open(path), Err(SandboxError::NoWorkspace)));
-        assert!(matches!(
-            NoFiles.write(path, b""),
-            Err(SandboxError::NoWorkspace)
-        ));
-        assert!(matches!(
-            NoFiles.list(path, 1),
-            Err(SandboxError::NoWorkspace)
-        ));
+        assert!(matches!(NoFiles.write(path, b""), Err(SandboxError::NoWorkspace)));
+        assert!(matches!(NoFiles.list(path, 1), Err(SandboxError::NoWorkspace)));
     }
 }

@@ -52,15 +52,8 @@ impl Workspace {
         let names = [std::path::absolute(root), root.canonicalize()]
             .into_iter()
             .collect::<Result<_, _>>()
-            .map_err(|source| SandboxError::Io {
-                path: root.display().to_string(),
-                source,
-            })?;
-        let workspace = Self {
-            root: folder,
-            names,
-            writes: AtomicU64::new(0),
-        };
+            .map_err(|source| SandboxError::Io { path: root.display().to_string(), source })?;
+        let workspace = Self { root: folder, names, writes: AtomicU64::new(0) };
         match workspace.resolve(Path::new("."), flags) {
             Ok(_) => Ok(workspace),
             // A seccomp filter that does not know the call answers EPERM or ENOSYS.
@@ -77,13 +70,8 @@ impl Workspace {
         let confined = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let mut outcome = Err(Errno::AGAIN);
         for _ in 0..RACES {
-            outcome = openat2(
-                &self.root,
-                relative,
-                flags | OFlags::CLOEXEC,
-                Mode::empty(),
-                confined,
-            );
+            outcome =
+                openat2(&self.root, relative, flags | OFlags::CLOEXEC, Mode::empty(), confined);
             if !matches!(outcome, Err(Errno::AGAIN | Errno::INTR)) {
                 break;
             }
@@ -93,11 +81,7 @@ impl Workspace {
 
     fn resolve_folder(&self, relative: &Path) -> Result<OwnedFd, Errno> {
         // The parent of a bare name is the empty path.
-        let relative = if relative.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            relative
-        };
+        let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
         self.resolve(relative, OFlags::RDONLY | OFlags::DIRECTORY)
     }
 }
@@ -145,10 +129,7 @@ fn wrong_kind(path: &Path, expected: Expected) -> SandboxError {
         Expected::File => "regular file",
         Expected::Folder => "folder",
     };
-    SandboxError::WrongKind {
-        path: path.display().to_string(),
-        expected,
-    }
+    SandboxError::WrongKind { path: path.display().to_string(), expected }
 }
 
 fn refused(path: &Path, errno: Errno, expected: Expected) -> SandboxError {
@@ -167,9 +148,6 @@ fn refused(path: &Path, errno: Errno, expected: Expected) -> SandboxError {
             path: shown,
             reason: "has more than 4095 bytes, or a name in it has more than 255",
         },
-        (errno, _) => SandboxError::Io {
-            path: shown,
-            source: errno.into(),
-        },
+        (errno, _) => SandboxError::Io { path: shown, source: errno.into() },
     }
 }

@@ -18,16 +18,10 @@ pub fn below(path: &Path, roots: &[PathBuf]) -> Result<PathBuf, SandboxError> {
     let shown = || path.display().to_string();
     let bytes = path.as_os_str().as_bytes();
     if bytes.is_empty() {
-        return Err(SandboxError::Invalid {
-            path: shown(),
-            reason: "is empty",
-        });
+        return Err(SandboxError::Invalid { path: shown(), reason: "is empty" });
     }
     if bytes.contains(&0) {
-        return Err(SandboxError::Invalid {
-            path: shown(),
-            reason: "holds U+0000",
-        });
+        return Err(SandboxError::Invalid { path: shown(), reason: "holds U+0000" });
     }
     if !path.is_absolute() {
         return Ok(path.to_owned());
@@ -49,11 +43,7 @@ pub fn parent_and_name<'a>(
     given: &Path,
     relative: &'a Path,
 ) -> Result<(&'a Path, &'a std::ffi::OsStr), SandboxError> {
-    let last = given
-        .as_os_str()
-        .as_bytes()
-        .rsplit(|&byte| byte == b'/')
-        .next();
+    let last = given.as_os_str().as_bytes().rsplit(|&byte| byte == b'/').next();
     let is_folder = matches!(last, None | Some(b"" | b"." | b".."));
     match (relative.parent(), relative.file_name()) {
         (Some(parent), Some(name)) if !is_folder => Ok((parent, name)),
@@ -87,10 +77,7 @@ mod tests {
     fn every_other_absolute_path_is_outside() {
         for path in ["/", "/etc/passwd", "/srv", "/srv/workshop/a", "/home/me"] {
             let refused = below(Path::new(path), &roots());
-            assert!(
-                matches!(refused, Err(SandboxError::Outside { .. })),
-                "{path}"
-            );
+            assert!(matches!(refused, Err(SandboxError::Outside { .. })), "{path}");
         }
     }
 
@@ -99,10 +86,7 @@ mod tests {
         for path in ["a/", "a/.", "a/..", ".", ".."] {
             let path = Path::new(path);
             let refused = parent_and_name(path, path);
-            assert!(
-                matches!(refused, Err(SandboxError::WrongKind { .. })),
-                "{path:?}"
-            );
+            assert!(matches!(refused, Err(SandboxError::WrongKind { .. })), "{path:?}");
         }
         let path = Path::new("a/b");
         let (parent, name) = parent_and_name(path, path).expect("a file");

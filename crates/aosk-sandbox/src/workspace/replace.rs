@@ -36,10 +36,7 @@ pub fn replace(workspace: &Workspace, given: &Path, bytes: &[u8]) -> Result<(), 
     let mut unfinished = Unfinished::create(workspace, &folder).map_err(refused_io)?;
     unfinished
         .fill(bytes, mode)
-        .map_err(|source| SandboxError::Io {
-            path: given.display().to_string(),
-            source,
-        })?;
+        .map_err(|source| SandboxError::Io { path: given.display().to_string(), source })?;
     unfinished.take_name(name).map_err(refused_io)
 }
 
@@ -81,9 +78,7 @@ fn replaceable(folder: &OwnedFd, given: &Path, name: &OsStr) -> Result<Option<Mo
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => {}
         FileType::Symlink => {
-            return Err(SandboxError::Link {
-                path: given.display().to_string(),
-            });
+            return Err(SandboxError::Link { path: given.display().to_string() });
         }
         _ => return Err(wrong_kind(given, Expected::File)),
     }

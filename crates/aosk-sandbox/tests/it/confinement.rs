@@ -32,10 +32,7 @@ fn paths_and_links_that_stay_inside_are_followed() {
         assert_eq!(tree.read(path).expect(path), INSIDE, "{path}");
     }
     assert_eq!(tree.names("to_sub").expect("folder"), ["deep"]);
-    assert_eq!(
-        tree.names(tree.work()).expect("folder"),
-        tree.names(".").expect("folder")
-    );
+    assert_eq!(tree.names(tree.work()).expect("folder"), tree.names(".").expect("folder"));
 }
 
 #[test]
@@ -61,17 +58,11 @@ fn every_way_out_is_refused_as_outside() {
         canary.to_str().expect("UTF-8"),
     ] {
         let read = tree.read(path);
-        assert!(
-            matches!(read, Err(SandboxError::Outside { .. })),
-            "{path}: {read:?}"
-        );
+        assert!(matches!(read, Err(SandboxError::Outside { .. })), "{path}: {read:?}");
     }
     for path in ["..", "out", "absolute", "root", "self", "/", "sub/../.."] {
         let listed = tree.names(path);
-        assert!(
-            matches!(listed, Err(SandboxError::Outside { .. })),
-            "{path}: {listed:?}"
-        );
+        assert!(matches!(listed, Err(SandboxError::Outside { .. })), "{path}: {listed:?}");
     }
     let beside = tree.base.join("new");
     for path in [
@@ -85,10 +76,7 @@ fn every_way_out_is_refused_as_outside() {
         beside.to_str().expect("UTF-8"),
     ] {
         let written = tree.write(path, "x");
-        assert!(
-            matches!(written, Err(SandboxError::Outside { .. })),
-            "{path}: {written:?}"
-        );
+        assert!(matches!(written, Err(SandboxError::Outside { .. })), "{path}: {written:?}");
     }
     assert!(tree.outside_is_untouched());
 }
@@ -99,10 +87,7 @@ fn links_of_the_kernel_are_not_followed_even_inside() {
     let workspace = Workspace::open(Path::new("/proc/self")).expect("folder");
     for path in ["root/etc/hostname", "cwd/Cargo.toml", "root", "cwd"] {
         let opened = workspace.open(Path::new(path));
-        assert!(
-            matches!(opened, Err(SandboxError::Io { .. })),
-            "{path}: {opened:?}"
-        );
+        assert!(matches!(opened, Err(SandboxError::Io { .. })), "{path}: {opened:?}");
     }
     assert!(workspace.open(Path::new("status")).is_ok());
 }
@@ -111,13 +96,8 @@ fn links_of_the_kernel_are_not_followed_even_inside() {
 fn a_pipe_that_nobody_writes_does_not_hold_a_read_up() {
     let (answer, answered) = mpsc::channel();
     thread::spawn(move || answer.send(Tree::new().read("pipe")));
-    let opened = answered
-        .recv_timeout(Duration::from_secs(30))
-        .expect("an answer");
-    assert!(
-        matches!(opened, Err(SandboxError::WrongKind { .. })),
-        "{opened:?}"
-    );
+    let opened = answered.recv_timeout(Duration::from_secs(30)).expect("an answer");
+    assert!(matches!(opened, Err(SandboxError::WrongKind { .. })), "{opened:?}");
 }
 
 #[test]
@@ -126,43 +106,25 @@ fn what_is_no_regular_file_is_refused() {
     let _socket = UnixListener::bind(tree.work().join("socket")).expect("socket");
     for path in ["socket", "sub", "to_sub", "."] {
         let opened = tree.read(path);
-        assert!(
-            matches!(opened, Err(SandboxError::WrongKind { .. })),
-            "{path}: {opened:?}"
-        );
+        assert!(matches!(opened, Err(SandboxError::WrongKind { .. })), "{path}: {opened:?}");
         let written = tree.write(path, "x");
         assert!(
-            matches!(
-                written,
-                Err(SandboxError::WrongKind { .. } | SandboxError::Link { .. })
-            ),
+            matches!(written, Err(SandboxError::WrongKind { .. } | SandboxError::Link { .. })),
             "{path}: {written:?}"
         );
     }
     for path in ["file.txt", "pipe", "file.txt/x"] {
         let listed = tree.names(path);
-        assert!(
-            matches!(listed, Err(SandboxError::WrongKind { .. })),
-            "{path}: {listed:?}"
-        );
+        assert!(matches!(listed, Err(SandboxError::WrongKind { .. })), "{path}: {listed:?}");
     }
     let devices = Workspace::open(Path::new("/dev")).expect("folder");
-    assert!(matches!(
-        devices.open(Path::new("null")),
-        Err(SandboxError::WrongKind { .. })
-    ));
+    assert!(matches!(devices.open(Path::new("null")), Err(SandboxError::WrongKind { .. })));
 }
 
 #[test]
 fn what_is_not_there_is_named_as_it_was_given() {
     let tree = Tree::new();
-    for path in [
-        "missing",
-        "sub/missing",
-        "missing/x",
-        "nowhere",
-        "file.txt/x",
-    ] {
+    for path in ["missing", "sub/missing", "missing/x", "nowhere", "file.txt/x"] {
         match tree.read(path) {
             Err(SandboxError::NotFound { path: shown }) => assert_eq!(shown, path),
             other => panic!("{path}: {other:?}"),
@@ -193,28 +155,16 @@ fn a_workspace_stays_the_folder_that_was_opened() {
     fs::rename(tree.work(), &moved).expect("rename");
     symlink(tree.outside(), tree.work()).expect("link");
     assert_eq!(tree.read("file.txt").expect("the old folder"), INSIDE);
-    assert!(matches!(
-        tree.read("canary.txt"),
-        Err(SandboxError::NotFound { .. })
-    ));
+    assert!(matches!(tree.read("canary.txt"), Err(SandboxError::NotFound { .. })));
 }
 
 #[test]
 fn a_workspace_needs_an_existing_folder() {
     let tree = Tree::new();
     let error = |path: &Path| Workspace::open(path).expect_err("refused");
-    assert!(matches!(
-        error(&tree.work().join("missing")),
-        SandboxError::NotFound { .. }
-    ));
-    assert!(matches!(
-        error(&tree.work().join("file.txt")),
-        SandboxError::WrongKind { .. }
-    ));
-    assert!(matches!(
-        error(Path::new("")),
-        SandboxError::NotFound { .. }
-    ));
+    assert!(matches!(error(&tree.work().join("missing")), SandboxError::NotFound { .. }));
+    assert!(matches!(error(&tree.work().join("file.txt")), SandboxError::WrongKind { .. }));
+    assert!(matches!(error(Path::new("")), SandboxError::NotFound { .. }));
     // Through a link it is opened, and known by both names.
     let link = tree.base.join("link");
     symlink(tree.work(), &link).expect("link");
@@ -231,17 +181,9 @@ fn a_listing_holds_the_first_names_up_to_its_limit() {
     for name in ["c", "a", "d", "b"] {
         fs::write(folder.join(name), name.repeat(3)).expect("file");
     }
-    let list = |limit| {
-        tree.workspace
-            .list(Path::new("many"), limit)
-            .expect("folder")
-    };
+    let list = |limit| tree.workspace.list(Path::new("many"), limit).expect("folder");
     let names = |listing: &Listing| -> Vec<_> {
-        listing
-            .entries
-            .iter()
-            .map(|entry| entry.name.to_string_lossy().into_owned())
-            .collect()
+        listing.entries.iter().map(|entry| entry.name.to_string_lossy().into_owned()).collect()
     };
     for (limit, expected) in [
         (0, &[][..]),
@@ -259,15 +201,9 @@ fn a_listing_holds_the_first_names_up_to_its_limit() {
 fn a_listing_says_what_entries_are_without_following_them() {
     let tree = Tree::new();
     fs::write(tree.work().join(OsStr::from_bytes(b"\xff")), "").expect("file");
-    let listing = tree
-        .workspace
-        .list(Path::new("."), usize::MAX)
-        .expect("folder");
+    let listing = tree.workspace.list(Path::new("."), usize::MAX).expect("folder");
     let kind = |name: &[u8]| {
-        let found = listing
-            .entries
-            .iter()
-            .find(|entry| entry.name.as_bytes() == name);
+        let found = listing.entries.iter().find(|entry| entry.name.as_bytes() == name);
         found.map(|DirEntry { kind, .. }| *kind).expect("listed")
     };
     assert_eq!(kind(b"file.txt"), EntryKind::File { len: 6 });
@@ -282,9 +218,6 @@ fn a_read_only_file_stays_as_it_is_even_for_the_super_user() {
     let tree = Tree::new();
     let path = tree.work().join("file.txt");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).expect("chmod");
-    assert!(matches!(
-        tree.write("file.txt", "x"),
-        Err(SandboxError::Io { .. })
-    ));
+    assert!(matches!(tree.write("file.txt", "x"), Err(SandboxError::Io { .. })));
     assert_eq!(tree.read("file.txt").expect("file"), INSIDE);
 }

@@ -48,10 +48,7 @@ fn a_swapped_folder_never_leads_a_read_out() {
         let text = fs::read_to_string(tree.work().join("swap/canary.txt")).expect("either");
         naive += usize::from(text == CANARY);
     });
-    assert!(
-        inside > 0 && refused > 0 && naive > 0,
-        "{inside} {refused} {naive}"
-    );
+    assert!(inside > 0 && refused > 0 && naive > 0, "{inside} {refused} {naive}");
 }
 
 #[test]
@@ -62,8 +59,7 @@ fn a_swapped_folder_never_leads_a_write_or_a_list_out() {
         for outcome in [
             tree.write("swap/new.txt", "x"),
             tree.write("swap/made/new.txt", "x"),
-            tree.names("swap")
-                .map(|names| assert!(!names.iter().any(|name| name == MARKER))),
+            tree.names("swap").map(|names| assert!(!names.iter().any(|name| name == MARKER))),
         ] {
             match outcome {
                 Ok(()) => inside += 1,

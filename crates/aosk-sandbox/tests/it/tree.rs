@@ -39,9 +39,8 @@ pub struct Tree {
 impl Tree {
     pub fn new() -> Self {
         let top = tempfile::tempdir().expect("temporary folder");
-        let base: PathBuf = std::iter::once(top.path())
-            .chain((0..DEPTH).map(|_| Path::new("around")))
-            .collect();
+        let base: PathBuf =
+            std::iter::once(top.path()).chain((0..DEPTH).map(|_| Path::new("around"))).collect();
         let (outside, work) = (base.join("outside"), base.join("work"));
         fs::create_dir_all(&outside).expect("folder");
         fs::write(outside.join("canary.txt"), CANARY).expect("file");
@@ -64,20 +63,9 @@ impl Tree {
         }
         link(&outside, "absolute");
         link(&work.join("file.txt"), "absolute_in");
-        mknodat(
-            CWD,
-            work.join("pipe"),
-            FileType::Fifo,
-            Mode::RUSR | Mode::WUSR,
-            0,
-        )
-        .expect("FIFO");
+        mknodat(CWD, work.join("pipe"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("FIFO");
         let workspace = Workspace::open(&work).expect("a host with openat2");
-        Self {
-            top,
-            base,
-            workspace,
-        }
+        Self { top, base, workspace }
     }
 
     pub fn work(&self) -> PathBuf {
@@ -90,10 +78,7 @@ impl Tree {
 
     pub fn read(&self, path: impl AsRef<Path>) -> Result<String, SandboxError> {
         let mut text = String::new();
-        self.workspace
-            .open(path.as_ref())?
-            .read_to_string(&mut text)
-            .expect("readable UTF-8");
+        self.workspace.open(path.as_ref())?.read_to_string(&mut text).expect("readable UTF-8");
         Ok(text)
     }
 
@@ -104,28 +89,20 @@ impl Tree {
     /// The names of a folder's entries.
     pub fn names(&self, path: impl AsRef<Path>) -> Result<Vec<String>, SandboxError> {
         let listing = self.workspace.list(path.as_ref(), usize::MAX)?;
-        Ok(listing
-            .entries
-            .iter()
-            .map(|entry| entry.name.to_string_lossy().into_owned())
-            .collect())
+        Ok(listing.entries.iter().map(|entry| entry.name.to_string_lossy().into_owned()).collect())
     }
 
     /// Whether nothing around the workspace was touched.
     pub fn outside_is_untouched(&self) -> bool {
         let names = |folder: &Path| {
             let entries = fs::read_dir(folder).expect("folder");
-            let mut names: Vec<_> = entries
-                .map(|entry| entry.expect("entry").file_name())
-                .collect();
+            let mut names: Vec<_> =
+                entries.map(|entry| entry.expect("entry").file_name()).collect();
             names.sort();
             names
         };
         let mut above = self.base.ancestors().skip(1);
-        above
-            .by_ref()
-            .take(DEPTH)
-            .all(|folder| names(folder) == ["around"])
+        above.by_ref().take(DEPTH).all(|folder| names(folder) == ["around"])
             && above.next() == self.top.path().parent()
             && names(&self.base) == [MARKER, "outside", "work"]
             && names(&self.outside()) == ["canary.txt", MARKER]

@@ -11,22 +11,13 @@ use crate::tree::{INSIDE, Tree};
 #[test]
 fn a_write_makes_missing_folders_and_twice_is_once() {
     let tree = Tree::new();
-    for path in [
-        "new.txt",
-        "x/y/z.txt",
-        "sub/../q/r.txt",
-        "to_sub/s.txt",
-        "file.txt",
-    ] {
+    for path in ["new.txt", "x/y/z.txt", "sub/../q/r.txt", "to_sub/s.txt", "file.txt"] {
         for _ in 0..2 {
             tree.write(path, "text").expect(path);
             assert_eq!(tree.read(path).expect(path), "text");
         }
     }
-    assert_eq!(
-        fs::read_to_string(tree.work().join("sub/s.txt")).expect("file"),
-        "text"
-    );
+    assert_eq!(fs::read_to_string(tree.work().join("sub/s.txt")).expect("file"), "text");
     let absolute = tree.work().join("made/here.txt");
     tree.write(&absolute, "text").expect("inside");
     assert_eq!(fs::read_to_string(absolute).expect("file"), "text");
@@ -37,13 +28,11 @@ fn a_write_leaves_no_other_file_whether_it_succeeds_or_not() {
     let tree = Tree::new();
     let before = tree.names(".").expect("folder");
     tree.write("file.txt", "text").expect("file");
-    tree.write(format!("{}.txt", "n".repeat(252)), "x")
-        .expect_err("256 bytes of name");
+    tree.write(format!("{}.txt", "n".repeat(252)), "x").expect_err("256 bytes of name");
     tree.write("pipe", "x").expect_err("a pipe");
     tree.write("sub", "x").expect_err("a folder");
     assert_eq!(tree.names(".").expect("folder"), before);
-    tree.write(format!("{}.txt", "n".repeat(251)), "x")
-        .expect("255 bytes of name");
+    tree.write(format!("{}.txt", "n".repeat(251)), "x").expect("255 bytes of name");
 }
 
 #[test]
@@ -51,19 +40,13 @@ fn a_link_is_not_written_through_and_not_replaced() {
     let tree = Tree::new();
     for path in ["to_file", "out_file", "nowhere", "absolute_in"] {
         let written = tree.write(path, "x");
-        assert!(
-            matches!(written, Err(SandboxError::Link { .. })),
-            "{path}: {written:?}"
-        );
+        assert!(matches!(written, Err(SandboxError::Link { .. })), "{path}: {written:?}");
     }
     assert_eq!(tree.read("file.txt").expect("file"), INSIDE);
     assert!(tree.outside_is_untouched());
     assert!(!tree.work().join("missing").exists());
     // A folder that is a link to nowhere cannot be made.
-    assert!(matches!(
-        tree.write("nowhere/x", "x"),
-        Err(SandboxError::NotFound { .. })
-    ));
+    assert!(matches!(tree.write("nowhere/x", "x"), Err(SandboxError::NotFound { .. })));
 }
 
 #[test]
@@ -83,10 +66,7 @@ fn a_replaced_file_keeps_its_permissions_but_no_set_uid() {
     let path = tree.work().join("file.txt");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o4751)).expect("chmod");
     tree.write("file.txt", "x").expect("file");
-    assert_eq!(
-        fs::metadata(&path).expect("file").permissions().mode() & 0o7777,
-        0o751
-    );
+    assert_eq!(fs::metadata(&path).expect("file").permissions().mode() & 0o7777, 0o751);
 }
 
 #[test]
@@ -120,19 +100,11 @@ fn writers_of_one_file_do_not_mix() {
         for text in &texts {
             scope.spawn(move || {
                 for _ in 0..25 {
-                    tree.workspace
-                        .write("one".as_ref(), text.as_bytes())
-                        .expect("file");
+                    tree.workspace.write("one".as_ref(), text.as_bytes()).expect("file");
                 }
             });
         }
     });
     assert!(texts.contains(&tree.read("one").expect("file")));
-    assert!(
-        !tree
-            .names(".")
-            .expect("folder")
-            .iter()
-            .any(|name| name.ends_with(".tmp"))
-    );
+    assert!(!tree.names(".").expect("folder").iter().any(|name| name.ends_with(".tmp")));
 }
