@@ -1,6 +1,5 @@
 //! From pages to a request: planning the context and building its messages.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use aosk_abi::{
@@ -18,11 +17,14 @@ use crate::image::{Pending, Shape};
 /// saying how long it was.
 const BLIND_RECALIBRATION: Ppm = Ppm(250_000);
 
-/// Messages that were built before, by the first place that they come from. A message never
-/// changes as long as its pages stay, so a step builds only what it added.
+/// The messages of the last plan. Within a generation the prompt only grows, so a step builds only
+/// what it added.
 #[derive(Default)]
 pub(super) struct MessageCache {
-    built: HashMap<Source, (usize, Message)>,
+    generation: u64,
+    /// How many resident pages the messages stand for.
+    pages: usize,
+    messages: Vec<Message>,
     /// Whether the texts of all resident pages are in memory.
     loaded: bool,
     /// What the last refusal taught about the counts of this process's pages.
@@ -210,7 +212,7 @@ impl Driver {
 
     fn request(&mut self, pages: &[Page], planned: &Planned, tail: Option<String>) -> Request {
         Request {
-            messages: self.messages_of(pages),
+            messages: self.messages_of(pages, planned.generation),
             tail,
             tools: self.specs.clone(),
             may_call: planned.tools,
@@ -221,27 +223,23 @@ impl Driver {
         }
     }
 
-    fn messages_of(&mut self, pages: &[Page]) -> Vec<Message> {
-        let spoken: Vec<&Page> = pages.iter().filter(|page| page.kind != PageKind::Tools).collect();
+    fn messages_of(&mut self, pages: &[Page], generation: u64) -> Vec<Message> {
+        let cache = &self.messages;
+        let known = if cache.generation == generation { cache.pages.min(pages.len()) } else { 0 };
         let same_message =
-            |a: &&Page, b: &&Page| a.source.seq == b.source.seq && a.source.seq != Seq(0);
-        spoken
-            .chunk_by(same_message)
-            .filter_map(|group| {
-                let first = group.first()?.source;
-                if let Some((length, message)) = self.messages.built.get(&first)
-                    && *length == group.len()
-                {
-                    return Some(message.clone());
-                }
-                let message = self.message(group)?;
-                self.messages.built.insert(first, (group.len(), message.clone()));
-                Some(message)
-            })
-            .collect()
+            |a: &Page, b: &Page| a.source.seq == b.source.seq && a.source.seq != Seq(0);
+        let new: Vec<Message> =
+            pages[known..].chunk_by(same_message).filter_map(|group| self.message(group)).collect();
+        let cache = &mut self.messages;
+        if known == 0 {
+            cache.messages.clear();
+        }
+        cache.messages.extend(new);
+        (cache.generation, cache.pages) = (generation, pages.len());
+        cache.messages.clone()
     }
 
-    fn message(&self, group: &[&Page]) -> Option<Message> {
+    fn message(&self, group: &[Page]) -> Option<Message> {
         let mut role = Role::User;
         let mut parts = Vec::with_capacity(group.len());
         for page in group {
