@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# The tests with their full counts, which take too long for every change. The output is kept in
+# bench/runs/, with the machine it ran on. Arguments go to `cargo test`.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+export AOSK_KILL_ROUNDS="${AOSK_KILL_ROUNDS:-100}"
+export PROPTEST_CASES="${PROPTEST_CASES:-2048}"
+
+machine() {
+  echo "date     $(date -u +%Y-%m-%dT%H:%M:%SZ)"
+  echo "commit   $(git rev-parse HEAD)$([ -z "$(git status --porcelain)" ] || echo ' with changes')"
+  echo "system   $(uname -srm)"
+  echo "cpu      $(getconf _NPROCESSORS_ONLN) x $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)"
+  echo "memory   $(sed -n 's/^MemTotal: *//p' /proc/meminfo)"
+  echo "disk     $(df -T "${CARGO_TARGET_DIR:-.}" | awk 'NR == 2 { print $2 }')"
+  echo "rust     $(rustc --version)"
+  echo "counts   AOSK_KILL_ROUNDS=$AOSK_KILL_ROUNDS PROPTEST_CASES=$PROPTEST_CASES"
+  echo
+}
+
+mkdir -p bench/runs
+run="bench/runs/soak-$(date -u +%Y%m%d-%H%M%S).txt"
+machine >"$run"
+code=0
+scripts/test.sh "$@" 2>&1 | tee -a "$run" || code=$?
+echo "kept in $run" >&2
+exit "$code"
