@@ -29,100 +29,108 @@ pub enum CanonicalError {
 /// [`CanonicalError`] where the value holds a float or U+0000 or is not JSON.
 pub fn to_canonical_json<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CanonicalError> {
     // The writer already spells every string and integer in the canonical way and pads nothing:
-    // what is left is to sort the keys, which needs no tree of values.
-    let json = serde_json::to_vec(value)?;
-    let mut sorted = Vec::with_capacity(json.len());
-    let rest = sort_value(&json, &mut sorted)?;
-    debug_assert!(rest.is_empty(), "the writer ends where the value ends");
-    Ok(sorted)
+    // what is left is to sort the keys, which moves bytes within each object and needs no tree.
+    let mut json = serde_json::to_vec(value)?;
+    let mut sorter = Sorter { entries: Vec::with_capacity(32), scratch: Vec::new() };
+    let end = sorter.value(&mut json, 0)?;
+    debug_assert_eq!(end, json.len(), "the writer ends where the value ends");
+    Ok(json)
 }
 
-/// Copies the value at the start of `json` to `out`, keys sorted; returns what follows it.
-fn sort_value<'a>(json: &'a [u8], out: &mut Vec<u8>) -> Result<&'a [u8], CanonicalError> {
-    match json.first() {
-        Some(b'{') => sort_object(json, out),
-        Some(b'[') => {
-            let mut rest = &json[1..];
-            out.push(b'[');
-            while rest.first() != Some(&b']') {
-                if rest.first() == Some(&b',') {
-                    out.push(b',');
-                    rest = &rest[1..];
-                }
-                rest = sort_value(rest, out)?;
-            }
-            out.push(b']');
-            Ok(&rest[1..])
-        }
-        Some(b'"') => {
-            let (text, rest) = split_string(json)?;
-            out.extend_from_slice(text);
-            Ok(rest)
-        }
-        _ => {
-            let end = json.iter().position(|byte| b",]}".contains(byte)).unwrap_or(json.len());
-            let (scalar, rest) = json.split_at(end);
-            let is_number = scalar.first().is_some_and(|byte| matches!(byte, b'-' | b'0'..=b'9'));
-            if is_number && scalar.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E')) {
-                return Err(CanonicalError::Float(String::from_utf8_lossy(scalar).into_owned()));
-            }
-            out.extend_from_slice(scalar);
-            Ok(rest)
-        }
-    }
+/// Where an object's entry stands: the start and the end of its key, and the end of its value.
+type Entry = (usize, usize, usize);
+
+/// Sorts keys in place. The entries of nested objects share one stack.
+struct Sorter {
+    entries: Vec<Entry>,
+    scratch: Vec<u8>,
 }
 
-fn sort_object<'a>(json: &'a [u8], out: &mut Vec<u8>) -> Result<&'a [u8], CanonicalError> {
-    let mut entries: Vec<(&[u8], std::ops::Range<usize>)> = Vec::with_capacity(16);
-    let mut values = Vec::with_capacity(json.len());
-    let mut rest = &json[1..];
-    while rest.first() != Some(&b'}') {
-        if rest.first() == Some(&b',') {
-            rest = &rest[1..];
-        }
-        let (key, after) = split_string(rest)?;
-        let start = values.len();
-        rest = sort_value(&after[1..], &mut values)?;
-        entries.push((key, start..values.len()));
-    }
-    if entries.iter().any(|(key, _)| key.contains(&b'\\')) {
-        // Escapes sort otherwise than what they stand for.
-        entries.sort_by_cached_key(|(key, _)| {
-            serde_json::from_slice::<String>(key).map(String::into_bytes).unwrap_or_default()
-        });
-    } else {
-        entries.sort_unstable_by_key(|(key, _)| &key[1..key.len() - 1]);
-    }
-    out.push(b'{');
-    for (index, (key, value)) in entries.into_iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        out.extend_from_slice(key);
-        out.push(b':');
-        out.extend_from_slice(&values[value]);
-    }
-    out.push(b'}');
-    Ok(&rest[1..])
-}
-
-/// The string at the start of `json`, quotes included, and what follows it.
-fn split_string(json: &[u8]) -> Result<(&[u8], &[u8]), CanonicalError> {
-    let mut at = 1;
-    loop {
+impl Sorter {
+    /// Sorts within the value that starts at `at`; returns where it ends.
+    fn value(&mut self, json: &mut [u8], at: usize) -> Result<usize, CanonicalError> {
         match json.get(at) {
-            Some(b'"') => return Ok(json.split_at(at + 1)),
-            Some(b'\\') => {
-                if json[at + 1..].starts_with(b"u0000") {
-                    return Err(CanonicalError::Nul);
+            Some(b'{') => self.object(json, at),
+            Some(b'[') => {
+                let mut next = at + 1;
+                while json.get(next) != Some(&b']') {
+                    let comma = usize::from(json.get(next) == Some(&b','));
+                    next = self.value(json, next + comma)?;
                 }
-                at += 2;
+                Ok(next + 1)
             }
-            Some(_) => at += 1,
-            // The writer closes what it opens.
-            None => return Ok((json, &[])),
+            Some(b'"') => string_end(json, at),
+            _ => scalar_end(json, at),
         }
     }
+
+    fn object(&mut self, json: &mut [u8], at: usize) -> Result<usize, CanonicalError> {
+        let first = self.entries.len();
+        let mut next = at + 1;
+        while json.get(next) != Some(&b'}') {
+            let key = next + usize::from(json.get(next) == Some(&b','));
+            let key_end = string_end(json, key)?;
+            next = self.value(json, key_end + 1)?;
+            self.entries.push((key, key_end, next));
+        }
+        let entries = &mut self.entries[first..];
+        let escaped = entries.iter().any(|entry| key(json, entry).contains(&b'\\'));
+        if escaped || !entries.is_sorted_by(|a, b| key(json, a) < key(json, b)) {
+            if escaped {
+                // Escapes sort otherwise than what they stand for.
+                entries.sort_by_cached_key(|entry| {
+                    let quoted = &json[entry.0..entry.1];
+                    serde_json::from_slice::<String>(quoted).map(String::into_bytes).ok()
+                });
+            } else {
+                entries.sort_unstable_by(|a, b| key(json, a).cmp(key(json, b)));
+            }
+            self.scratch.clear();
+            for (start, _, end) in entries {
+                if !self.scratch.is_empty() {
+                    self.scratch.push(b',');
+                }
+                self.scratch.extend_from_slice(&json[*start..*end]);
+            }
+            json[at + 1..next].copy_from_slice(&self.scratch);
+        }
+        self.entries.truncate(first);
+        Ok(next + 1)
+    }
+}
+
+/// The key of an entry as it is written, without its quotes.
+fn key<'a>(json: &'a [u8], entry: &Entry) -> &'a [u8] {
+    &json[entry.0 + 1..entry.1 - 1]
+}
+
+/// Where the string that starts at `at` ends, quotes included.
+fn string_end(json: &[u8], at: usize) -> Result<usize, CanonicalError> {
+    let mut next = at + 1;
+    loop {
+        match json.get(next) {
+            Some(b'"') => return Ok(next + 1),
+            Some(b'\\') if json[next + 1..].starts_with(b"u0000") => {
+                return Err(CanonicalError::Nul);
+            }
+            Some(b'\\') => next += 2,
+            Some(_) => next += 1,
+            // The writer closes what it opens.
+            None => return Ok(json.len()),
+        }
+    }
+}
+
+/// Where the number or word that starts at `at` ends.
+fn scalar_end(json: &[u8], at: usize) -> Result<usize, CanonicalError> {
+    let scalar = json.get(at..).unwrap_or_default();
+    let len = scalar.iter().position(|byte| b",]}".contains(byte)).unwrap_or(scalar.len());
+    let scalar = &scalar[..len];
+    let is_number = scalar.first().is_some_and(|byte| matches!(byte, b'-' | b'0'..=b'9'));
+    if is_number && scalar.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E')) {
+        return Err(CanonicalError::Float(String::from_utf8_lossy(scalar).into_owned()));
+    }
+    Ok(at + len)
 }
 
 #[cfg(test)]
