@@ -364,7 +364,8 @@ pub struct LlmReturned {
     pub cost: MicroDollars,
     /// The model's name as the endpoint reports it.
     pub model: String,
-    /// The reply as it came over the wire, secrets redacted; absent for devices without a wire.
+    /// The reply as it came over the wire, secrets redacted; absent for devices without a wire, and
+    /// where a secret was taken out of a part: a stream may hold it in pieces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw: Option<ContentRef>,
     /// From the first byte sent to the last received, in milliseconds.

@@ -1,6 +1,6 @@
 //! The kernel: a table of processes and the door through which they come in.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aosk_abi::{
@@ -410,23 +410,19 @@ impl Kernel {
     }
 
     /// Moves items of the inbox to the drivers of their processes until the kernel stops. What is
-    /// for a process that does not run here stays in the inbox.
+    /// for a process that does not run here stays in the inbox. An item is shown again until the
+    /// append that takes it over is durable; its driver knows which it took.
     async fn deliver_inbox(self) {
-        let mut delivered: HashSet<InboxId> = HashSet::new();
         let mut stop = self.shared.stop.subscribe();
         loop {
             let Shared { parts, options, .. } = self.shared.as_ref();
             match parts.store.pending(&options.tenant).await {
                 Ok(items) => {
-                    delivered.retain(|id| items.iter().any(|(_, waiting, _)| waiting == id));
                     let table = self.table();
                     for (pid, id, item) in items {
-                        if let Some(entry) = table.get(&pid)
-                            && entry.outcome.borrow().is_none()
-                            && !delivered.contains(&id)
-                            && entry.inbox.send((id, item)).is_ok()
-                        {
-                            delivered.insert(id);
+                        if let Some(entry) = table.get(&pid) {
+                            // A driver that is on its way out leaves the item where it is.
+                            drop(entry.inbox.send((id, item)));
                         }
                     }
                 }

@@ -29,13 +29,19 @@ impl Redactor {
         for secret in secrets {
             let secret = secret.as_ref();
             if secret.len() >= Self::SHORTEST {
-                needles.extend([secret.to_owned(), json_form(secret), percent_form(secret)]);
+                needles.extend(forms(secret));
             }
         }
         // Longest first, so that no form leaves a rest of a longer one behind.
         needles.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         needles.dedup();
         Self { needles: needles.into() }
+    }
+
+    /// Whether the bytes hold a secret.
+    #[must_use]
+    pub fn finds(&self, bytes: &[u8]) -> bool {
+        matches!(self.bytes(bytes), Cow::Owned(_))
     }
 
     /// `text` without secrets.
@@ -68,6 +74,16 @@ impl std::fmt::Debug for Redactor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Redactor({} forms)", self.needles.len())
     }
+}
+
+/// How the secret may be written: as it is, in JSON, in JSON that stands in a string of JSON (the
+/// arguments of a tool call in a raw reply), either of them with the slash escaped as JSON allows,
+/// and in a URL.
+fn forms(secret: &str) -> impl Iterator<Item = String> {
+    let json = json_form(secret);
+    let nested = json_form(&json);
+    let slashed = [secret, &json].map(|form| form.replace('/', "\\/"));
+    [secret.to_owned(), json, nested, percent_form(secret)].into_iter().chain(slashed)
 }
 
 fn json_form(secret: &str) -> String {
@@ -115,9 +131,14 @@ mod tests {
     #[test]
     fn a_secret_is_gone_in_every_form() {
         let redactor = Redactor::new(["sk-canary\"+1/2"]);
-        for text in
-            ["key sk-canary\"+1/2.", r#"{"key":"sk-canary\"+1/2"}"#, "u?k=sk-canary%22%2B1%2F2&x"]
-        {
+        let nested = serde_json::json!({"arguments": r#"{"key":"sk-canary\"+1/2"}"#}).to_string();
+        for text in [
+            "key sk-canary\"+1/2.",
+            r#"{"key":"sk-canary\"+1/2"}"#,
+            r#"{"key":"sk-canary\"+1\/2"}"#,
+            nested.as_str(),
+            "u?k=sk-canary%22%2B1%2F2&x",
+        ] {
             let clean = redactor.text(text);
             assert!(!clean.contains("canary"), "{clean}");
             assert!(clean.contains(REDACTED));

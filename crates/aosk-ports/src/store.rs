@@ -24,8 +24,8 @@ pub struct Append {
     /// At least one, consecutive; the first continues the journal.
     pub records: Vec<Record>,
     /// The contents that the records name. One of up to [`Content::INLINE_MAX`] bytes comes with
-    /// every append that names it; a larger one may be left out where an earlier append of the
-    /// tenant brought it. Bringing one twice stores it once.
+    /// the append whose record is the first of the process to name it; a larger one may be left out
+    /// where an earlier append of the tenant brought it. Bringing one twice stores it once.
     pub contents: Vec<Content>,
     /// What lists show of the process from now on.
     pub row: ProcessRow,
@@ -193,8 +193,9 @@ pub trait Journal: Send + Sync {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
 
-    /// The bytes of contents that the process's events name, in the order asked. `seqs` says which
-    /// event names each; contents of up to [`Content::INLINE_MAX`] bytes stand beside it.
+    /// The bytes of contents that the process's events name, in the order asked. Each is asked for
+    /// by the event that brought it along, the first that names it: contents of up to
+    /// [`Content::INLINE_MAX`] bytes stand beside it.
     fn contents(
         &self,
         tenant: &Tenant,

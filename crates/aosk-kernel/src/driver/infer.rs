@@ -165,6 +165,8 @@ impl Driver {
     /// all that was reserved, because a call that broke off may have been billed.
     fn cost_of(&self, error: &CallError, reserved: MicroDollars) -> MicroDollars {
         match (error.usage, error.kind, error.code) {
+            // What a refused prompt would have used tells its size, not its price.
+            (_, FailureKind::ContextLength, _) => MicroDollars::ZERO,
             (Some(usage), ..) => self.model.device.info().prices.cost(&usage),
             (None, FailureKind::Transient, code) if code != Code::LlmUnreachable => reserved,
             (None, ..) => MicroDollars::ZERO,
@@ -184,7 +186,10 @@ impl Driver {
         for (index, part) in reply.parts.iter().enumerate() {
             parts.extend(self.reply_part(op, index, part, &mut contents));
         }
-        let raw = reply.raw.map(|raw| {
+        // A stream may cut a secret into deltas, where no search finds it: a reply whose parts held
+        // one is kept without its wire form.
+        let raw = reply.raw.filter(|_| !reply.parts.iter().any(|part| self.holds_secret(part)));
+        let raw = raw.map(|raw| {
             let clean = self.shared.parts.secrets.bytes(&raw).into_owned();
             let content = self.contents.seal_aside(clean);
             let reference = content.reference();
@@ -203,6 +208,18 @@ impl Driver {
             took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         };
         self.emit_with(What::LlmReturned(returned), contents)
+    }
+
+    fn holds_secret(&self, part: &Part) -> bool {
+        let secrets = &self.shared.parts.secrets;
+        match part {
+            Part::Text(text) => secrets.finds(text.as_bytes()),
+            Part::Opaque { bytes, .. } => secrets.finds(bytes),
+            Part::ToolCall { id, name, arguments } => {
+                [id, name, arguments].iter().any(|text| secrets.finds(text.as_bytes()))
+            }
+            Part::ToolResult { .. } => false,
+        }
     }
 
     fn reply_part(

@@ -1,0 +1,246 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use aosk_abi::MicroDollars;
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+use crate::exit;
+use crate::print::Color;
+
+/// Run AI agents on one journal: nothing they did is lost, and everything can be looked up.
+#[derive(Debug, Parser)]
+#[command(
+    name = "aosk",
+    version,
+    max_term_width = 80,
+    after_help = FIRST_STEPS,
+    after_long_help = format!("{FIRST_STEPS}\n\n{}\n\n{CONFIGURATION}", exit::HELP),
+)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+
+    #[command(flatten)]
+    pub(crate) global: Global,
+}
+
+const FIRST_STEPS: &str = "\
+Examples:
+  aosk init                                write a commented agent.toml
+  aosk run agent.toml \"What is 17 * 23?\"   run it and watch
+  aosk ps                                  what is unfinished
+  aosk logs -f PID                         what an agent does, as it does it
+
+`aosk help COMMAND` shows examples of each command.";
+
+const CONFIGURATION: &str = "\
+Configuration: flags > AOSK_* variables > ./aosk.toml > your config.toml, which
+is in $XDG_CONFIG_HOME/aosk.
+  model          AOSK_MODEL          the model of manifests that name none
+  max_spend_usd  AOSK_MAX_SPEND_USD  what a run may spend, in US dollars (1.00)
+  data_dir       AOSK_DATA_DIR       where journals are ($XDG_DATA_HOME/aosk)
+  color          AOSK_COLOR          auto, always or never
+Endpoints and keys come from variables such as OPENAI_BASE_URL and
+OPENAI_API_KEY, or from keys.toml (mode 0600) beside config.toml; models.toml
+there extends the table of models. AOSK_LOG sets what is logged.";
+
+/// What holds for every command.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// When to colour: auto, always or never
+    #[arg(long, global = true, value_enum, value_name = "WHEN", hide_possible_values = true)]
+    pub(crate) color: Option<Color>,
+
+    /// Where journals are kept
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// Say more about what happens inside; twice: still more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Write a commented manifest to begin with
+    #[command(after_help = "\
+Examples:
+  aosk init                 writes agent.toml
+  aosk init poet.toml
+  aosk init agents/         writes agents/agent.toml")]
+    Init(Init),
+
+    /// Run agents in the foreground, or go on with unfinished ones
+    #[command(
+        after_help = "\
+Examples:
+  aosk run agent.toml \"What is 17 * 23?\"
+  aosk run agent.toml - < task.txt
+  aosk run planner.toml --with critic.toml --with writer.toml \"Plan a garden\"
+  aosk run agent.toml --json \"…\" | jq .kind
+  aosk run --resume                   every unfinished agent
+  aosk run --resume 0199f3a2          one of them
+  aosk run --resume 0199f3a2 --max-spend-usd 2
+
+Ctrl-C stops between two steps, within 5 seconds; a second one stops at once.
+Either way nothing that was acknowledged is lost: `aosk run --resume` goes on.",
+        override_usage = "\
+aosk run [OPTIONS] AGENT.toml [TASK]
+       aosk run [OPTIONS] --resume [PID]"
+    )]
+    Run(Run),
+
+    /// List unfinished agents
+    #[command(after_help = "\
+Examples:
+  aosk ps
+  aosk ps --all
+  aosk ps --json | jq -r .pid")]
+    Ps(Ps),
+
+    /// Show the journal of an agent
+    #[command(after_help = "\
+Examples:
+  aosk logs 0199f3a2
+  aosk logs -f 0199f3a2                   go on until it ends
+  aosk logs --contents 0199f3a2           with prompts, replies and results
+  aosk logs --json 0199f3a2 | jq 'select(.kind == \"exited\").body'")]
+    Logs(Logs),
+
+    /// Show an agent: its state, account, answer and error in full
+    #[command(after_help = "\
+Examples:
+  aosk show 0199f3a2
+  aosk show --json 0199f3a2 | jq -r .answer")]
+    Show(Show),
+}
+
+/// `aosk init`.
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// The file to write, or a folder for an agent.toml
+    #[arg(default_value = "agent.toml")]
+    pub(crate) path: PathBuf,
+}
+
+/// `aosk run`.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The manifest of the agent; with --resume: a pid, the beginning of one, or an alias
+    #[arg(value_name = "AGENT.toml", required_unless_present = "resume")]
+    pub(crate) agent: Option<OsString>,
+
+    /// The task; `-` reads it from standard input. It goes to the agent, and to each --with agent
+    /// whose manifest has none
+    #[arg(value_name = "TASK", conflicts_with = "resume", allow_hyphen_values = true)]
+    pub(crate) task: Option<OsString>,
+
+    /// A further agent of the same run; may be given again
+    #[arg(long, value_name = "OTHER.toml", conflicts_with = "resume")]
+    pub(crate) with: Vec<PathBuf>,
+
+    /// Go on with one unfinished agent, or with all where no pid is given
+    #[arg(long)]
+    pub(crate) resume: bool,
+
+    /// The model, whatever the manifests name
+    #[arg(long, value_name = "NAME", conflicts_with = "resume")]
+    pub(crate) model: Option<String>,
+
+    /// What this run may spend, in US dollars; with --resume it also raises the limit of an agent
+    /// that is parked
+    #[arg(long, value_name = "X", value_parser = dollars, allow_negative_numbers = true)]
+    pub(crate) max_spend_usd: Option<MicroDollars>,
+
+    /// Let a manifest use this folder as its workspace though it is outside the manifest's own
+    #[arg(long, value_name = "DIR")]
+    pub(crate) allow_workspace: Vec<PathBuf>,
+
+    /// Play a recorded cassette instead of asking a model
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "record"])]
+    pub(crate) cassette: Option<PathBuf>,
+
+    /// Record the model's replies as a cassette
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
+
+    /// Print every event as a line of JSON, and nothing else, on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `aosk ps`.
+#[derive(Debug, Args)]
+pub(crate) struct Ps {
+    /// List those that have ended, too
+    #[arg(short, long)]
+    pub(crate) all: bool,
+
+    /// One JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `aosk logs`.
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// A pid, the beginning of one (4 or more characters), or an alias
+    pub(crate) pid: String,
+
+    /// Go on until the agent ends
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+
+    /// Show the texts that the events name
+    #[arg(long)]
+    pub(crate) contents: bool,
+
+    /// One JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `aosk show`.
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// A pid, the beginning of one (4 or more characters), or an alias
+    pub(crate) pid: String,
+
+    /// One JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn dollars(text: &str) -> Result<MicroDollars, String> {
+    text.trim_start_matches('$')
+        .parse()
+        .ok()
+        .and_then(MicroDollars::from_dollars)
+        .ok_or_else(|| "give US dollars, 0 or more, for example 0.50".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn dollars_below_at_and_above_nothing() {
+        assert!(dollars("-0.01").is_err());
+        assert_eq!(dollars("0"), Ok(MicroDollars(0)));
+        assert_eq!(dollars("$0.5"), Ok(MicroDollars(500_000)));
+        for bad in ["", "nan", "inf", "ten", "1e30"] {
+            assert!(dollars(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Settings: flags > `AOSK_*` variables > `./aosk.toml` > the user's `config.toml` > defaults.
+//!
+//! `./aosk.toml` comes with the folder that one happens to stand in, perhaps from a stranger. So
+//! it may choose a model and lower the spend limit, and a key of it that would move data, money or
+//! keys is an error that says where the key belongs.
+
+mod file;
+mod keys;
+mod layers;
+mod paths;
+
+use std::path::PathBuf;
+
+use aosk_abi::MicroDollars;
+
+pub(crate) use file::read_text;
+pub(crate) use keys::{Vault, read_keys, secret_variables};
+pub(crate) use layers::Flags;
+pub(crate) use paths::Folders;
+
+use crate::error::Error;
+use crate::print::Color;
+
+/// What the layers say together.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Settings {
+    /// The model of manifests that name none.
+    pub(crate) model: Option<String>,
+    /// What one run may spend.
+    pub(crate) max_spend: MicroDollars,
+    /// Which layer says so, in words.
+    pub(crate) max_spend_from: String,
+    /// Where journals are kept.
+    pub(crate) data_dir: PathBuf,
+    /// When to colour.
+    pub(crate) color: Color,
+}
+
+impl Settings {
+    /// Reads all layers.
+    ///
+    /// # Errors
+    /// [`Error`] with the file and line of a wrong key or value.
+    pub(crate) fn load(folders: &Folders, flags: &Flags) -> Result<Self, Error> {
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        layers::refuse_misspelt(names)?;
+        layers::load(folders, flags, &|name| std::env::var_os(name))
+    }
+}

@@ -1,0 +1,163 @@
+//! Reading a manifest and what it asks of this machine.
+//!
+//! A manifest may come with a cloned folder, so it can only ask: its workspace has to lie in the
+//! manifest's own folder, unless the user named another one on the command line.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use aosk_abi::{Code, Manifest};
+use aosk_tools::Registry;
+
+use crate::error::{Error, did_you_mean};
+
+/// The largest manifest, in bytes. The longest prompts that people write by hand are some 50 KB.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// Reads a manifest, checks that its tools exist and makes its workspace absolute.
+///
+/// # Errors
+/// [`Error`] with the file and line of what is wrong.
+pub(crate) fn read(path: &Path, allowed: &[PathBuf], tools: &Registry) -> Result<Manifest, Error> {
+    let text = read_text(path)?;
+    let mut manifest = Manifest::from_toml(&text).map_err(|error| {
+        let suggestion = did_you_mean(&error.message);
+        let told = Error::new(Code::Manifest, error.message).at(path, error.line);
+        match suggestion {
+            Some(suggestion) => told.help(suggestion),
+            None => told.help("`aosk init` writes a manifest that explains every key"),
+        }
+    })?;
+    tools.specs(&manifest.tools).map_err(|error| {
+        Error::new(Code::KernelUnknownTool, error.to_string()).at(path, line_of(&text, "tools"))
+    })?;
+    if let Some(workspace) = manifest.workspace.take() {
+        let line = line_of(&text, "workspace");
+        manifest.workspace = Some(resolve(path, line, &workspace, allowed)?);
+    }
+    Ok(manifest)
+}
+
+fn read_text(path: &Path) -> Result<String, Error> {
+    let unreadable = |error: std::io::Error| {
+        let told = Error::new(Code::CliFile, format!("cannot read the manifest: {error}"));
+        let told = told.at(path, None);
+        if error.kind() == std::io::ErrorKind::NotFound {
+            return told.help(format!("`aosk init {}` writes one", path.display()));
+        }
+        told
+    };
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(Error::new(
+            Code::Manifest,
+            format!("the manifest is larger than {MAX_BYTES} bytes"),
+        )
+        .at(path, None)
+        .help("put long material into a file of the workspace and let the agent read it"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let line = 1 + error.as_bytes()[..valid].iter().filter(|&&byte| byte == b'\n').count();
+        Error::new(Code::Manifest, "the manifest is not UTF-8")
+            .at(path, line)
+            .help(format!("iconv -f LATIN1 -t UTF-8 {} converts one", path.display()))
+    })
+}
+
+/// The workspace as an absolute path without links, if the manifest may have it.
+fn resolve(
+    manifest: &Path,
+    line: Option<usize>,
+    workspace: &str,
+    allowed: &[PathBuf],
+) -> Result<String, Error> {
+    let wrong = |message: String| Error::new(Code::ToolWorkspace, message).at(manifest, line);
+    let folder = match manifest.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let wanted = folder.join(workspace);
+    let found = wanted.canonicalize().map_err(|error| {
+        wrong(format!("the workspace {workspace:?} cannot be used: {error}"))
+            .help(format!("mkdir -p {}", wanted.display()))
+    })?;
+    if !found.is_dir() {
+        return Err(wrong(format!("the workspace {workspace:?} is no folder")));
+    }
+    let home = folder.canonicalize().map_err(|error| wrong(format!("{folder:?}: {error}")))?;
+    let mut roots = vec![home];
+    for folder in allowed {
+        roots.push(folder.canonicalize().map_err(|error| {
+            Error::new(
+                Code::ToolWorkspace,
+                format!("--allow-workspace {}: {error}", folder.display()),
+            )
+        })?);
+    }
+    if !roots.iter().any(|root| found.starts_with(root)) {
+        return Err(wrong(format!(
+            "the workspace {workspace:?} is {}, outside the manifest's folder",
+            found.display()
+        ))
+        .help(format!("if you trust this manifest: --allow-workspace {}", found.display())));
+    }
+    found
+        .into_os_string()
+        .into_string()
+        .map_err(|path| wrong(format!("the workspace {} is not UTF-8", Path::new(&path).display())))
+}
+
+/// The line, from 1, on which a manifest sets a key of its top level.
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    let sets = |line: &str| line.split_once('=').is_some_and(|(left, _)| left.trim() == key);
+    text.lines().position(sets).map(|index| index + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workspace_stays_in_the_manifests_folder_unless_the_user_allows_it() {
+        let dir = tempfile::tempdir().expect("folder");
+        let (inside, outside) = (dir.path().join("p/ws"), dir.path().join("other"));
+        std::fs::create_dir_all(&inside).expect("inside");
+        std::fs::create_dir_all(&outside).expect("outside");
+        std::os::unix::fs::symlink(&outside, dir.path().join("p/link")).expect("link");
+        let manifest = dir.path().join("p/agent.toml");
+        let read = |workspace: &str, allowed: &[PathBuf]| {
+            std::fs::write(&manifest, format!("name = \"a\"\nworkspace = {workspace:?}\n"))
+                .expect("manifest");
+            super::read(&manifest, allowed, &Registry::builtin())
+        };
+        let found = read("ws", &[]).expect("inside").workspace.expect("kept");
+        assert_eq!(Path::new(&found), inside.canonicalize().expect("there"));
+        assert!(read(".", &[]).is_ok());
+        for leading_out in ["../other", "link", "..", outside.to_str().expect("UTF-8"), "ws/../.."]
+        {
+            let error = read(leading_out, &[]).expect_err(leading_out);
+            assert_eq!(error.code, Code::ToolWorkspace);
+            assert!(format!("{error:?}").contains("--allow-workspace"), "{error:?}");
+        }
+        assert!(read("../other", std::slice::from_ref(&outside)).is_ok());
+        assert!(read("link", &[outside]).is_ok());
+        assert!(read("missing", &[]).is_err());
+    }
+
+    #[test]
+    fn manifests_at_and_above_the_size_limit() {
+        let dir = tempfile::tempdir().expect("folder");
+        let path = dir.path().join("agent.toml");
+        let head = "name = \"a\"\n#";
+        let fill = |bytes: u64| {
+            let rest = usize::try_from(bytes).expect("small") - head.len();
+            std::fs::write(&path, format!("{head}{}", "x".repeat(rest))).expect("manifest");
+            read(&path, &[], &Registry::builtin())
+        };
+        assert!(fill(MAX_BYTES).is_ok());
+        assert!(fill(MAX_BYTES + 1).is_err());
+    }
+}

@@ -1,0 +1,260 @@
+//! Finding processes in the store, without owning it.
+
+use std::path::Path;
+
+use aosk_abi::{BlockedOn, Code, Pid, ProcessState, Tenant};
+use aosk_ports::{Journal, ProcessFilter, Receipt};
+use aosk_store::{Owner, SqliteReader, owner};
+
+use crate::error::Error;
+use crate::figures::{moment, time_of_day};
+use crate::text;
+
+/// The shortest beginning of a pid that names a process, in characters.
+const SHORTEST_PREFIX: usize = 4;
+
+/// The shortest beginning of a pid that lists show.
+const SHOWN_PREFIX: usize = 8;
+
+/// The store as everyone may read it; `None` where nothing was ever run.
+///
+/// # Errors
+/// [`Error`] where there is a store that cannot be read.
+pub(crate) fn open(dir: &Path) -> Result<Option<SqliteReader>, Error> {
+    match SqliteReader::open(dir) {
+        Ok(reader) => Ok(Some(reader)),
+        Err(error) if error.code == Code::StoreOpen && !dir.join("aosk.db").exists() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The store and the one process in it that a person means.
+///
+/// # Errors
+/// [`Error`] where there is none or more than one, or the store cannot be read.
+pub(crate) async fn open_one(dir: &Path, named: &str) -> Result<(SqliteReader, Pid), Error> {
+    let reader = open(dir)?.ok_or_else(|| unknown(named))?;
+    let pid = Processes::read(&reader).await?.find(named)?.pid;
+    Ok((reader, pid))
+}
+
+/// Every process of the store, and the shortest beginnings that tell their pids apart.
+pub(crate) struct Processes {
+    all: Vec<Receipt>,
+}
+
+impl Processes {
+    /// Reads the list.
+    pub(crate) async fn read(journal: &dyn Journal) -> Result<Self, Error> {
+        let all = journal.processes(&Tenant::local(), ProcessFilter::All).await?;
+        Ok(Self { all })
+    }
+
+    /// All of them, in the order of their pids.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Receipt> {
+        self.all.iter()
+    }
+
+    /// Those that have not ended.
+    pub(crate) fn unfinished(&self) -> impl Iterator<Item = &Receipt> {
+        self.all.iter().filter(|receipt| !receipt.row.state.is_final())
+    }
+
+    /// The shortest beginning of the pid, of at least 8 characters, that no other process shares.
+    pub(crate) fn short(&self, pid: Pid) -> String {
+        let full = pid.to_string();
+        // The list is in the order of the pids, so a neighbour shares the most.
+        let at = self.all.partition_point(|other| other.pid < pid);
+        let own = self.all.get(at).is_some_and(|other| other.pid == pid);
+        let neighbours = [at.checked_sub(1), Some(at + usize::from(own))];
+        let shared = neighbours
+            .into_iter()
+            .filter_map(|index| self.all.get(index?))
+            .map(|other| {
+                let other = other.pid.to_string();
+                full.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count()
+            })
+            .max();
+        let mut end = shared.map_or(0, |shared| shared + 1).max(SHOWN_PREFIX);
+        if full[..end.min(full.len())].ends_with('-') {
+            end += 1;
+        }
+        full[..end.min(full.len())].to_owned()
+    }
+
+    /// The process that a person means: by its pid, the beginning of one, or its alias.
+    ///
+    /// # Errors
+    /// [`Error`] where there is none or more than one.
+    pub(crate) fn find(&self, named: &str) -> Result<&Receipt, Error> {
+        let by_pid = |pid: Pid| self.all.iter().find(|receipt| receipt.pid == pid);
+        if let Ok(pid) = named.parse()
+            && let Some(found) = by_pid(pid)
+        {
+            return Ok(found);
+        }
+        let prefix = named.to_ascii_lowercase();
+        let is_prefix = named.len() >= SHORTEST_PREFIX
+            && prefix.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+        let matching: Vec<&Receipt> = if is_prefix {
+            self.all.iter().filter(|found| found.pid.to_string().starts_with(&prefix)).collect()
+        } else {
+            Vec::new()
+        };
+        match (matching.as_slice(), by_pid(Pid::from_alias(named))) {
+            (_, Some(aliased)) => Ok(aliased),
+            ([only], None) => Ok(only),
+            ([], None) => Err(unknown(named)),
+            (several, None) => {
+                let error = Error::new(
+                    Code::CliPid,
+                    format!("{} processes begin with {named:?}", several.len()),
+                );
+                let names: Vec<String> = several
+                    .iter()
+                    .take(5)
+                    .map(|found| format!("{} ({})", self.short(found.pid), found.row.name))
+                    .collect();
+                Err(error.help(format!("give more characters: {}", names.join(", "))))
+            }
+        }
+    }
+}
+
+/// The error for a process that is not there.
+pub(crate) fn unknown(named: &str) -> Error {
+    let known = "`aosk ps --all` lists all processes";
+    let error = Error::new(Code::CliPid, format!("there is no process {named:?}"));
+    if named.len() < SHORTEST_PREFIX {
+        error.help(format!("give at least {SHORTEST_PREFIX} characters; {known}"))
+    } else {
+        error.help(known)
+    }
+}
+
+/// Who works on the processes of the store.
+pub(crate) struct Works(Option<Owner>);
+
+impl Works {
+    /// Asks the store in `dir`.
+    pub(crate) fn ask(dir: &Path) -> Result<Self, Error> {
+        Ok(Self(owner(dir)?))
+    }
+
+    /// Whether the process waits for a kernel to take it up again. The owner of the store works
+    /// on what it was given; every process that it took up has an event since.
+    pub(crate) fn is_interrupted(&self, receipt: &Receipt) -> bool {
+        let row = &receipt.row;
+        let waits_for_a_kernel = match &row.state {
+            ProcessState::New | ProcessState::Ready | ProcessState::Running => true,
+            ProcessState::Blocked { on, .. } => !matches!(on, BlockedOn::Quota { .. }),
+            ProcessState::Suspended { .. } | ProcessState::Exited { .. } => false,
+        };
+        waits_for_a_kernel && self.0.as_ref().is_none_or(|owner| row.updated < owner.since)
+    }
+}
+
+/// The state in one word.
+pub(crate) fn state_name(receipt: &Receipt, works: &Works) -> &'static str {
+    match &receipt.row.state {
+        _ if works.is_interrupted(receipt) => "interrupted",
+        ProcessState::Exited { exit } => exit.name(),
+        state => state.name(),
+    }
+}
+
+/// The state in words: what the process waits for, since when and until when.
+pub(crate) fn state(receipt: &Receipt, works: &Works) -> String {
+    match &receipt.row.state {
+        ProcessState::Blocked { on, since } if !works.is_interrupted(receipt) => {
+            format!("blocked since {}: {}", moment(*since), blocked_on(on))
+        }
+        ProcessState::Suspended { since } => format!("suspended since {}", moment(*since)),
+        _ => state_name(receipt, works).to_owned(),
+    }
+}
+
+/// What a blocked process waits for.
+pub(crate) fn blocked_on(on: &BlockedOn) -> String {
+    match on {
+        BlockedOn::Quota { limit, spent, needed } => {
+            format!("spend limit: {spent} of {limit} used, the next call may cost {needed}")
+        }
+        BlockedOn::Slot { device } => format!("a slot of {}", text::one_line(device)),
+        BlockedOn::Timer { until } => format!("the next attempt at {}", time_of_day(*until)),
+        BlockedOn::Tool { calls: 1 } => "a tool call".to_owned(),
+        BlockedOn::Tool { calls } => format!("{calls} tool calls"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aosk_abi::{Epoch, Hash, MicroDollars, Seq, Timestamp, Usage};
+    use aosk_ports::ProcessRow;
+
+    use super::*;
+
+    fn receipt(pid: Pid, state: ProcessState, updated: u64) -> Receipt {
+        let row = ProcessRow {
+            name: "a".into(),
+            model: "local".into(),
+            state,
+            steps: 1,
+            usage: Usage::default(),
+            spent: MicroDollars(0),
+            created: Timestamp::from_millis(1),
+            updated: Timestamp::from_millis(updated),
+        };
+        let (epoch, head) = (Epoch(1), Hash::ZERO);
+        Receipt { tenant: Tenant::local(), pid, epoch, next: Seq(1), head, row }
+    }
+
+    fn pid(text: &str) -> Pid {
+        text.parse().expect("pid")
+    }
+
+    #[test]
+    fn a_process_is_found_by_pid_prefix_or_alias_and_never_by_guess() {
+        let (a, b) =
+            ("01900000-aaaa-7000-8000-000000000000", "01900000-aabb-7000-8000-000000000000");
+        let alias = Pid::from_alias("agent-123");
+        let mut pids = [pid(a), pid(b), alias];
+        pids.sort_unstable();
+        let all = pids.map(|pid| receipt(pid, ProcessState::Ready, 1)).into();
+        let processes = Processes { all };
+        let found = |named: &str| processes.find(named).map(|found| found.pid).ok();
+        assert_eq!(found(a), Some(pid(a)));
+        assert_eq!(found("01900000-AAB"), Some(pid(b)));
+        assert_eq!(found("agent-123"), Some(alias));
+        assert_eq!(found("01900000"), None);
+        // Four characters may do, three never.
+        let short = &alias.to_string()[..4];
+        assert_eq!(found(short), Some(alias));
+        assert_eq!(found(&short[..3]), None);
+        assert_eq!(processes.short(pid(a)), "01900000-aaa");
+        assert_eq!(processes.short(alias), alias.to_string()[..8]);
+    }
+
+    #[test]
+    fn what_no_kernel_works_on_is_interrupted() {
+        let owned = |since| {
+            let since = Timestamp::from_millis(since);
+            Works(Some(Owner { os_pid: 1, command: "aosk run".into(), since }))
+        };
+        let of = |state| receipt(Pid::from_alias("a"), state, 10);
+        let since = Timestamp::from_millis(9);
+        let quota = BlockedOn::Quota {
+            limit: MicroDollars(1),
+            spent: MicroDollars(1),
+            needed: MicroDollars(1),
+        };
+        assert!(Works(None).is_interrupted(&of(ProcessState::Running)));
+        assert!(!owned(10).is_interrupted(&of(ProcessState::Running)));
+        assert!(owned(11).is_interrupted(&of(ProcessState::Running)));
+        let tool = ProcessState::Blocked { on: BlockedOn::Tool { calls: 1 }, since };
+        assert!(Works(None).is_interrupted(&of(tool)));
+        let parked = of(ProcessState::Blocked { on: quota, since });
+        assert!(!Works(None).is_interrupted(&parked));
+        assert!(state(&parked, &Works(None)).contains("spend limit"));
+    }
+}

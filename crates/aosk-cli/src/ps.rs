@@ -1,0 +1,112 @@
+//! `aosk ps`: which processes there are. It reads beside whoever owns the store, takes nothing
+//! over and recovers nothing.
+
+use aosk_abi::{ProcessState, Timestamp, Usage};
+use aosk_ports::Receipt;
+use serde::Serialize;
+
+use crate::args::Ps;
+use crate::config::Settings;
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::figures::{duration, tokens};
+use crate::print::{Ink, Screen};
+use crate::processes::{self, Processes, Works, state, state_name};
+use crate::text::{self, one_line};
+
+/// A process as a line of JSON.
+#[derive(Serialize)]
+struct Line<'a> {
+    pid: String,
+    name: &'a str,
+    model: &'a str,
+    state: &'static str,
+    /// What the state knows of itself: what is waited for, how it ended.
+    detail: &'a ProcessState,
+    steps: u64,
+    usage: Usage,
+    spent_microdollars: u64,
+    created: u64,
+    updated: u64,
+}
+
+pub(crate) async fn ps(args: &Ps, settings: &Settings, screen: &Screen) -> Result<Exit, Error> {
+    let Some(reader) = processes::open(&settings.data_dir)? else {
+        if !args.json {
+            screen.err.wrapped("Nothing was run yet. `aosk init` writes an agent to begin with.");
+        }
+        return Ok(Exit::Done);
+    };
+    let works = Works::ask(&settings.data_dir)?;
+    let processes = Processes::read(&reader).await?;
+    let shown: Vec<&Receipt> =
+        if args.all { processes.all().collect() } else { processes.unfinished().collect() };
+    if args.json {
+        for receipt in &shown {
+            screen.out.line(&json(receipt, &works)?)?;
+        }
+        return Ok(Exit::Done);
+    }
+    if shown.is_empty() {
+        let more = if args.all { "" } else { " `aosk ps --all` lists those that have ended." };
+        screen.err.wrapped(&format!("No process is unfinished.{more}"));
+        return Ok(Exit::Done);
+    }
+    let now = jiff::Timestamp::now().as_millisecond();
+    let now = Timestamp::from_millis(u64::try_from(now).unwrap_or(0));
+    let mut rows: Vec<Vec<String>> = vec![
+        ["PID", "NAME", "MODEL", "STEPS", "TOKENS", "COST", "AGE", "STATE"]
+            .map(str::to_owned)
+            .into(),
+    ];
+    rows.extend(shown.iter().map(|receipt| {
+        let row = &receipt.row;
+        vec![
+            processes.short(receipt.pid),
+            one_line(&row.name),
+            one_line(&row.model),
+            row.steps.to_string(),
+            tokens(row.usage.input + row.usage.output),
+            row.spent.to_string(),
+            duration(now.millis_since(row.created)),
+            state_name(receipt, &works).to_owned(),
+        ]
+    }));
+    let mut lines = text::table(&rows, &[3, 4, 5, 6], &[1, 2], screen.out.width()).into_iter();
+    if let Some(head) = lines.next() {
+        screen.out.line(&screen.out.paint(Ink::Strong, &head))?;
+    }
+    for (line, receipt) in lines.zip(&shown) {
+        screen.out.line(&line)?;
+        let waits = matches!(
+            receipt.row.state,
+            ProcessState::Blocked { .. } | ProcessState::Suspended { .. }
+        );
+        if waits && !works.is_interrupted(receipt) {
+            for line in text::wrap(&format!("  {}", state(receipt, &works)), screen.out.width()) {
+                screen.out.line(&screen.out.paint(Ink::Quiet, &line))?;
+            }
+        }
+    }
+    if shown.iter().any(|receipt| works.is_interrupted(receipt)) {
+        screen.err.wrapped("Interrupted agents go on with `aosk run --resume [PID]`.");
+    }
+    Ok(Exit::Done)
+}
+
+fn json(receipt: &Receipt, works: &Works) -> Result<String, Error> {
+    let row = &receipt.row;
+    let line = Line {
+        pid: receipt.pid.to_string(),
+        name: &row.name,
+        model: &row.model,
+        state: state_name(receipt, works),
+        detail: &row.state,
+        steps: row.steps,
+        usage: row.usage,
+        spent_microdollars: row.spent.0,
+        created: row.created.as_millis(),
+        updated: row.updated.as_millis(),
+    };
+    crate::print::json(&line)
+}

@@ -1,0 +1,158 @@
+//! The models of a run: from names to connected devices.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use aosk_abi::Code;
+use aosk_kernel::{Model, Redactor};
+use aosk_llm::{Endpoint, Estimator, ModelSpec, Models, OpenAi, Options, Recorder, Scripted};
+use aosk_ports::Device;
+
+use crate::args::Run;
+use crate::config::{Folders, Settings, Vault, read_keys, read_text};
+use crate::error::Error;
+
+/// The model of a server on this machine.
+const LOCAL: &str = "local";
+
+/// The variable that says where that server is.
+const LOCAL_ADDRESS: &str = "OPENAI_BASE_URL";
+
+/// How devices of cassettes begin their names.
+const SCRIPTED: &str = "scripted:";
+
+/// The table of models, and where and with which key they are asked.
+pub(super) struct Endpoints {
+    models: Models,
+    vault: Vault,
+}
+
+/// Connected devices by the names that processes use.
+#[derive(Default)]
+pub(super) struct Connected {
+    pub(super) models: HashMap<String, Model>,
+    /// Names that could not be connected.
+    pub(super) failed: HashMap<String, Error>,
+}
+
+impl Endpoints {
+    /// Reads the built-in table, the user's own and the user's keys.
+    pub(super) fn load(folders: &Folders) -> Result<Self, Error> {
+        let mut models = Models::embedded();
+        let path = folders.models();
+        if let Some(text) = read_text(&path)? {
+            models.extend_toml(&text, &path.display().to_string()).map_err(
+                |error| match error {
+                    aosk_llm::Error::Table { path, line, message } => {
+                        Error::new(Code::LlmModelTable, message).at(path, line)
+                    }
+                    other => llm_error(other),
+                },
+            )?;
+        }
+        let vault = read_keys(&folders.keys(), &models)?;
+        Ok(Self { models, vault })
+    }
+
+    /// What must never be written down.
+    pub(super) fn redactor(&self) -> Redactor {
+        self.vault.redactor()
+    }
+
+    /// The model of an agent that names none.
+    pub(super) fn default_model(&self, settings: &Settings) -> Result<String, Error> {
+        if let Some(model) = &settings.model {
+            return Ok(model.clone());
+        }
+        let address = self.vault.get(LOCAL_ADDRESS);
+        let is_local = address.is_some_and(|address| {
+            Endpoint::new(LOCAL_ADDRESS, &address, None).is_ok_and(|found| found.is_loopback())
+        });
+        if is_local {
+            return Ok(LOCAL.to_owned());
+        }
+        let names: Vec<&str> = self.models.names().collect();
+        Err(Error::new(Code::CliNoEndpoint, "no model is chosen")
+            .help("give --model NAME, or `model` in the manifest or in your config.toml")
+            .help(format!(
+                "for a server on this machine: export {LOCAL_ADDRESS}=http://127.0.0.1:8080/v1"
+            ))
+            .help(format!("the table of models has: {}", names.join(", "))))
+    }
+
+    /// The device that plays a cassette, under the name that says so.
+    pub(super) fn play(&self, path: &Path) -> Result<(String, Model), Error> {
+        let device = Scripted::open(path).map_err(llm_error)?;
+        Ok((device.info().name.clone(), model(Arc::new(device))))
+    }
+
+    /// Checks that each of the models is known and has an endpoint, without asking any.
+    pub(super) fn check<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<(), Error> {
+        for name in names {
+            self.select(name)?;
+        }
+        Ok(())
+    }
+
+    /// Connects the models. What cannot be connected is told with its name; the others are.
+    pub(super) async fn connect<'a>(
+        &self,
+        names: impl Iterator<Item = &'a str>,
+        args: &Run,
+    ) -> Result<Connected, Error> {
+        let names: BTreeSet<&str> = names.collect();
+        let mut connected = Connected::default();
+        if let Some(path) = &args.cassette {
+            let (name, model) = self.play(path)?;
+            connected.models.insert(name, model);
+        }
+        if args.record.is_some() && names.len() > 1 {
+            return Err(Error::new(
+                Code::CliUsage,
+                format!("--record records one model; this run asks {}", names.len()),
+            )
+            .help("record them one after the other, or choose one with --model"));
+        }
+        for name in names {
+            if connected.models.contains_key(name) {
+                continue;
+            }
+            match self.device(name, args.record.as_deref()).await {
+                Ok(device) => drop(connected.models.insert(name.to_owned(), model(device))),
+                Err(error) => drop(connected.failed.insert(name.to_owned(), error)),
+            }
+        }
+        Ok(connected)
+    }
+
+    async fn device(&self, name: &str, record: Option<&Path>) -> Result<Arc<dyn Device>, Error> {
+        let (spec, endpoint) = self.select(name)?;
+        let device = OpenAi::connect(spec, endpoint, Options::default())
+            .await
+            .map_err(|error| Error::new(error.code, error.message))?;
+        Ok(match record {
+            Some(path) => Arc::new(Recorder::create(device, path).map_err(llm_error)?),
+            None => Arc::new(device),
+        })
+    }
+
+    fn select(&self, name: &str) -> Result<(ModelSpec, Endpoint), Error> {
+        if name.starts_with(SCRIPTED) {
+            return Err(Error::new(
+                Code::LlmUnknownModel,
+                format!("{name:?} is a recorded cassette"),
+            )
+            .help("give its file with --cassette FILE"));
+        }
+        self.models.select(name, &|variable| self.vault.get(variable)).map_err(llm_error)
+    }
+}
+
+fn model(device: Arc<dyn Device>) -> Model {
+    Model { device, tokenizer: Arc::new(Estimator::new()) }
+}
+
+fn llm_error(error: aosk_llm::Error) -> Error {
+    Error::new(error.code(), error.to_string())
+}

@@ -1,0 +1,102 @@
+//! Unfinished agents: taken up where they stand.
+
+use std::sync::Arc;
+
+use aosk_abi::{MicroDollars, Pid, Tenant};
+use aosk_kernel::{Image, Redactor, load};
+use aosk_ports::Receipt;
+
+use super::endpoints::Endpoints;
+use super::watch::Watch;
+use super::{Machine, kernel_error, own_store, start_kernel};
+use crate::args::Run;
+use crate::config::Settings;
+use crate::error::Error;
+use crate::print::Screen;
+use crate::processes::{Processes, open};
+
+/// An agent to be taken up.
+struct Unfinished {
+    pid: Pid,
+    image: Image,
+    raise: Option<MicroDollars>,
+}
+
+/// Connects the models that the agents ask, starts a kernel and takes the agents up. One that
+/// cannot be taken up does not keep the others from it.
+pub(super) async fn start(
+    args: &Run,
+    settings: &Settings,
+    endpoints: &Endpoints,
+    secrets: Redactor,
+    screen: &Arc<Screen>,
+) -> Result<Option<Machine>, Error> {
+    let named = args.agent.as_ref().map(|named| named.to_string_lossy());
+    // A store is not made for asking.
+    let reader = open(&settings.data_dir)?;
+    let chosen: Vec<Receipt> = match (&reader, &named) {
+        (Some(reader), None) => Processes::read(reader).await?.unfinished().cloned().collect(),
+        (Some(reader), Some(named)) => vec![Processes::read(reader).await?.find(named)?.clone()],
+        (None, None) => Vec::new(),
+        (None, Some(named)) => return Err(crate::processes::unknown(named)),
+    };
+    drop(reader);
+    if chosen.is_empty() {
+        screen.err.wrapped("Nothing is unfinished.");
+        return Ok(None);
+    }
+    let store = own_store(&settings.data_dir, "--resume", &secrets)?;
+    let mut refused = Vec::new();
+    let mut agents = Vec::new();
+    for receipt in &chosen {
+        match load(store.as_ref(), &Tenant::local(), receipt.pid, None).await {
+            Ok(image) => {
+                let raise = raised(&image, args.max_spend_usd);
+                agents.push(Unfinished { pid: receipt.pid, image, raise });
+            }
+            Err(error) => refused.push(kernel_error(error)),
+        }
+    }
+    let models = agents.iter().map(|agent| agent.image.spawned.model.as_str());
+    let connected = endpoints.connect(models, args).await?;
+    screen.err.wrapped(&format!(
+        "This run may spend {} ({}).",
+        settings.max_spend, settings.max_spend_from
+    ));
+    let (board, watch) = Watch::begin(args.json, store.clone(), screen);
+    let kernel = start_kernel(&store, connected.models, &board, settings.max_spend, secrets)?;
+    let mut taken = 0;
+    for Unfinished { pid, image, raise } in agents {
+        let spawned = &image.spawned;
+        if let Some(error) = connected.failed.get(&spawned.model) {
+            refused.push(error.clone());
+            continue;
+        }
+        board.introduce(pid, &spawned.name, spawned.max_steps);
+        board.begins_at(pid, image.next);
+        match kernel.resume(pid, raise).await {
+            Ok(()) => taken += 1,
+            Err(error) => {
+                board.forget(pid);
+                refused.push(kernel_error(error));
+            }
+        }
+    }
+    // Agents that share a broken endpoint have one error.
+    refused.dedup();
+    if taken == 0
+        && let Some(first) = refused.pop()
+    {
+        for error in refused {
+            error.print(&screen.err);
+        }
+        return Err(first);
+    }
+    Ok(Some(Machine { kernel, store, board, watch, refused }))
+}
+
+/// The limit that the agent gets: what was asked for, where that is above the limit of its own.
+fn raised(image: &Image, asked: Option<MicroDollars>) -> Option<MicroDollars> {
+    let (limit, asked) = (image.account.limit?, asked?);
+    (asked > limit).then_some(asked)
+}

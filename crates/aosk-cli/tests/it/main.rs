@@ -1,0 +1,15 @@
+//! The command line as its users meet it: the real binary, real stores, a small model endpoint on
+//! a loopback port, signals and all.
+
+#![expect(clippy::expect_used, reason = "a test whose world cannot be built has failed")]
+
+mod bad_input;
+mod cassettes;
+mod configuration;
+mod endpoint;
+mod help;
+mod lifecycle;
+mod output;
+mod real_model;
+mod secrets;
+mod world;

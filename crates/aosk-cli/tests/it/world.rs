@@ -1,0 +1,231 @@
+//! A user's machine in a temporary folder, and what a command did on it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::endpoint::Endpoint;
+
+/// The key of every test that needs one.
+pub const KEY: &str = "sk-test-0123456789abcdef";
+
+/// A home with configuration, data and a project folder in which commands run.
+pub struct World {
+    dir: TempDir,
+    env: Vec<(String, String)>,
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Ran {
+    /// The exit code; `None` where a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+impl World {
+    /// A machine without any configuration.
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().expect("folder");
+        for folder in ["project", "config/aosk", "home"] {
+            std::fs::create_dir_all(dir.path().join(folder)).expect("folder");
+        }
+        Self { dir, env: Vec::new() }
+    }
+
+    /// A machine whose environment points to that endpoint.
+    pub fn with(endpoint: &Endpoint) -> Self {
+        let mut world = Self::new();
+        world.set("OPENAI_BASE_URL", &endpoint.url());
+        world
+    }
+
+    /// Sets a variable for all later commands.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.env.retain(|(known, _)| known != name);
+        self.env.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Takes a variable away.
+    pub fn unset(&mut self, name: &str) {
+        self.env.retain(|(known, _)| known != name);
+    }
+
+    /// A path in the project folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join("project").join(name)
+    }
+
+    /// The folder of the user's configuration.
+    pub fn config(&self, name: &str) -> PathBuf {
+        self.dir.path().join("config/aosk").join(name)
+    }
+
+    /// The data folder.
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data/aosk")
+    }
+
+    /// Writes a file of the project.
+    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+        write(&self.path(name), text.as_ref());
+    }
+
+    /// Writes a file of the user's configuration.
+    pub fn configure(&self, name: &str, text: &str) {
+        write(&self.config(name), text.as_bytes());
+    }
+
+    /// Writes a manifest with that name and those further lines, into `NAME.toml`.
+    pub fn agent(&self, name: &str, more: &str) -> String {
+        let file = format!("{name}.toml");
+        self.write(&file, format!("name = \"{name}\"\nsystem = \"You are {name}.\"\n{more}\n"));
+        file
+    }
+
+    /// A command that was not started yet.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_aosk"));
+        command
+            .args(args)
+            .current_dir(self.dir.path().join("project"))
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", self.dir.path().join("home"))
+            .env("XDG_CONFIG_HOME", self.dir.path().join("config"))
+            .env("XDG_DATA_HOME", self.dir.path().join("data"))
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn run(&self, args: &[&str]) -> Ran {
+        Ran::of(self.command(args).output().expect("the binary runs"))
+    }
+
+    /// Starts a command and lets it run.
+    pub fn start(&self, args: &[&str]) -> Running {
+        let child = self
+            .command(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        Running { child }
+    }
+
+    /// The events of a process, as `aosk logs --json` prints them.
+    pub fn events(&self, pid: &str) -> Vec<Value> {
+        let ran = self.run(&["logs", "--json", pid]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        lines(&ran.out)
+    }
+
+    /// The processes, as `aosk ps --all --json` prints them.
+    pub fn processes(&self) -> Vec<Value> {
+        let ran = self.run(&["ps", "--all", "--json"]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        lines(&ran.out)
+    }
+
+    /// The pid of the only process.
+    pub fn only_pid(&self) -> String {
+        let processes = self.processes();
+        assert_eq!(processes.len(), 1, "{processes:?}");
+        processes[0]["pid"].as_str().expect("a pid").to_owned()
+    }
+
+    /// A process, as `aosk show --json` prints it.
+    pub fn show(&self, pid: &str) -> Value {
+        let ran = self.run(&["show", "--json", pid]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        serde_json::from_str(&ran.out).expect("JSON")
+    }
+}
+
+impl Ran {
+    /// What the process left.
+    pub fn of(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("output is UTF-8");
+        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    /// Checks that it failed with that exit code and a whole error of that stable code: what, and
+    /// what to do next; and that it did not panic.
+    pub fn failed(&self, exit: i32, code: &str) -> &Self {
+        assert_eq!(self.code, Some(exit), "{self:?}");
+        assert!(self.err.contains(&format!("error[{code}]: ")), "{self:?}");
+        assert!(!self.err.contains("failed inside itself"), "{self:?}");
+        self
+    }
+
+    /// Checks that standard error holds the text.
+    pub fn says(&self, text: &str) -> &Self {
+        assert!(self.err.contains(text), "{text:?} is not in {self:?}");
+        self
+    }
+}
+
+/// A command that runs.
+pub struct Running {
+    child: Child,
+}
+
+impl Running {
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("it runs");
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for its end, and says how long that took. It must end within `limit`.
+    pub fn end(mut self, limit: Duration) -> (Ran, Duration) {
+        let began = Instant::now();
+        while self.child.try_wait().expect("a child").is_none() {
+            if began.elapsed() > limit {
+                self.child.kill().expect("it runs");
+                let ran = Ran::of(self.child.wait_with_output().expect("output"));
+                panic!("still running after {limit:?}: {ran:?}");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let took = began.elapsed();
+        (Ran::of(self.child.wait_with_output().expect("output")), took)
+    }
+
+    /// Ends it as a crash would.
+    pub fn kill_9(mut self) -> Ran {
+        self.child.kill().expect("it runs");
+        Ran::of(self.child.wait_with_output().expect("output"))
+    }
+}
+
+/// Every line as JSON; each has to be.
+pub fn lines(text: &str) -> Vec<Value> {
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+        .collect()
+}
+
+/// The kinds of events, in order.
+pub fn kinds(events: &[Value]) -> Vec<&str> {
+    events.iter().map(|event| event["kind"].as_str().expect("a kind")).collect()
+}
+
+fn write(path: &Path, bytes: &[u8]) {
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("folder");
+    std::fs::write(path, bytes).expect("written");
+}

@@ -1,0 +1,50 @@
+//! Model endpoints of the Agent OS Kernel, behind [`Device`](aosk_ports::Device) and
+//! [`Tokenizer`](aosk_ports::Tokenizer).
+//!
+//! 1. **The same request gives the same bytes**, and while a conversation only grows, its prompt's
+//!    bytes only grow: what a provider has cached stays cached.
+//! 2. **One attempt per call.** No retry, no redirect, no fallback happens here; an error says
+//!    which of them can help and when.
+//! 3. **A key goes to one host.** It has no printed form and is masked in every message.
+//! 4. **Models are data.** Prices, windows and quirks stand in a table that users extend; a model
+//!    that is not free is never asked without a price.
+//! 5. **Nothing is made up.** A reply that broke off is an error; usage that was not reported is
+//!    absent; a played reply says that it is one.
+//!
+//! ```
+//! use aosk_llm::{Endpoint, Models};
+//!
+//! let mut models = Models::embedded();
+//! models.extend_toml("[models.gpt-5-mini]\nmax_output = 2000", "my-models.toml")?;
+//! let env = |name: &str| (name == "OPENAI_API_KEY").then(|| "sk-test".to_owned());
+//! let (spec, endpoint) = models.select("gpt-5-mini", &env)?;
+//! assert_eq!(spec.max_output.0, 2000);
+//! assert_eq!(endpoint.base(), "https://api.openai.com/v1");
+//! let error = models.select("gpt-5-mimi", &env).expect_err("no such model");
+//! assert!(error.to_string().contains("did you mean \"gpt-5-mini\"?"));
+//! # Ok::<(), aosk_llm::Error>(())
+//! ```
+
+mod cassette;
+mod discover;
+mod endpoint;
+mod error;
+mod estimator;
+mod http;
+mod json;
+mod models;
+mod openai;
+mod scripted;
+mod secret;
+mod table;
+
+pub use discover::{Discovery, Served, discover};
+pub use endpoint::Endpoint;
+pub use error::Error;
+pub use estimator::Estimator;
+pub use http::Options;
+pub use models::{ModelSpec, Models, Provider, Quirks};
+pub use openai::OpenAi;
+pub use scripted::{Recorder, Scripted};
+pub use secret::Secret;
+pub use table::{Dialect, MaxOutputField};

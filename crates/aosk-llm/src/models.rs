@@ -1,0 +1,299 @@
+//! The table of models: what the kernel must know of a model before it asks it.
+//!
+//! Windows, prices and quirks are data, not code: a provider changes its prices more often than
+//! this program is released, so a user's table overrides any single key of the built-in one. What
+//! it cannot do is leave a price out: a spend limit over a model without a price would hold
+//! nothing, so a model that is served from anywhere but this machine must have one.
+
+use std::collections::BTreeMap;
+
+use aosk_abi::{MicroDollars, Tokens};
+use aosk_ports::Prices;
+
+use crate::endpoint::Endpoint;
+use crate::error::Error;
+use crate::table::{Dialect, MaxOutputField, ModelEntry, ProviderEntry, Table, line_of, nearest};
+
+/// The model that stands for whatever a server on this machine serves.
+const LOCAL: &str = "local";
+
+/// Where an endpoint leaves the common path of its dialect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quirks {
+    /// The request field that bounds the reply.
+    pub max_output_field: MaxOutputField,
+    /// Whether the model takes a `temperature`.
+    pub temperature: bool,
+    /// Whether the endpoint routes by `prompt_cache_key`.
+    pub prompt_cache_key: bool,
+    /// Whether the endpoint wants `cache_prompt: true` (llama.cpp).
+    pub cache_prompt: bool,
+    /// The opaque fields of assistant messages that the endpoint wants back, for example
+    /// `reasoning_content`.
+    pub echo: Vec<String>,
+}
+
+impl Default for Quirks {
+    fn default() -> Self {
+        Self {
+            max_output_field: MaxOutputField::MaxTokens,
+            temperature: true,
+            prompt_cache_key: false,
+            cache_prompt: false,
+            echo: Vec::new(),
+        }
+    }
+}
+
+/// Where a provider is found, and which variables say so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Provider {
+    /// Its name in the table.
+    pub name: String,
+    /// What it speaks.
+    pub dialect: Dialect,
+    /// Its own address.
+    pub base_url: Option<String>,
+    /// The variable that overrides the address.
+    pub base_url_env: Option<String>,
+    /// The variable that holds the key.
+    pub key_env: Option<String>,
+    /// It is a server on this machine: free, and asked for its model, window and slots.
+    pub loopback: bool,
+}
+
+/// A model, ready to be connected to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelSpec {
+    /// Its name in the table.
+    pub name: String,
+    /// What its endpoint calls it; `None`: the one that the endpoint serves.
+    pub id: Option<String>,
+    /// Who serves it.
+    pub provider: Provider,
+    /// The window: prompt and reply together.
+    pub window: Tokens,
+    /// The most output tokens of a call whose manifest names none.
+    pub max_output: Tokens,
+    /// What it costs.
+    pub prices: Prices,
+    /// How many calls may be in flight at once.
+    pub slots: usize,
+    /// Where it leaves the common path.
+    pub quirks: Quirks,
+}
+
+/// A table of models.
+#[derive(Debug, Clone)]
+pub struct Models {
+    providers: BTreeMap<String, ProviderEntry>,
+    models: BTreeMap<String, ModelEntry>,
+}
+
+impl Models {
+    /// The built-in table.
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "the text is part of this program and a test reads it")]
+    pub fn embedded() -> Self {
+        let mut models = Self { providers: BTreeMap::new(), models: BTreeMap::new() };
+        models
+            .extend_toml(include_str!("models.toml"), "models.toml")
+            .expect("the built-in table of models is valid");
+        models
+    }
+
+    /// Adds a table: new entries, and keys that override those of present ones. `path` names it in
+    /// errors. After an error the table is as it was.
+    ///
+    /// # Errors
+    /// [`Error::Table`] for malformed TOML, an unknown key, a missing key or a value out of range.
+    pub fn extend_toml(&mut self, text: &str, path: &str) -> Result<(), Error> {
+        let table = Table::read(text, path)?;
+        let mut merged = self.clone();
+        let mut touched = Vec::new();
+        for (name, entry) in table.providers {
+            let line = line_of(text, entry.span().start);
+            let entry = entry.into_inner();
+            let entry = match merged.providers.get(&name) {
+                Some(present) => entry.or(present),
+                None => entry,
+            };
+            // A changed provider can break any of its models.
+            touched.extend(
+                merged
+                    .models
+                    .iter()
+                    .filter(|(_, model)| model.provider.as_deref() == Some(&name))
+                    .map(|(model, _)| (model.clone(), line)),
+            );
+            merged.providers.insert(name, entry);
+        }
+        for (name, entry) in table.models {
+            touched.push((name.clone(), line_of(text, entry.span().start)));
+            let entry = entry.into_inner();
+            let entry = match merged.models.get(&name) {
+                Some(present) => entry.or(present),
+                None => entry,
+            };
+            merged.models.insert(name, entry);
+        }
+        for (name, line) in touched {
+            merged.build(&name, &merged.models[&name]).map_err(|message| Error::Table {
+                path: path.to_owned(),
+                line: Some(line),
+                message: format!("models.{name:?}: {message}"),
+            })?;
+        }
+        *self = merged;
+        Ok(())
+    }
+
+    /// The names of the models, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.models.keys().map(String::as_str)
+    }
+
+    /// The model of that name.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModel`] with the nearest name.
+    pub fn resolve(&self, name: &str) -> Result<ModelSpec, Error> {
+        let unknown = |hint| Error::UnknownModel { name: name.to_owned(), hint };
+        let Some(entry) = self.models.get(name) else {
+            let known = self.names().collect::<Vec<_>>().join(", ");
+            return Err(unknown(match nearest(name, self.names()) {
+                Some(near) => format!("did you mean {near:?}? The table has {known}"),
+                None => format!("the table has {known}"),
+            }));
+        };
+        self.build(name, entry).map_err(unknown)
+    }
+
+    /// The model of that name and where it is found, as the environment says. A name that no table
+    /// has is taken for a model of the server on this machine if the environment points there:
+    /// such a model is free, so nothing about it needs to be known.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModel`], and what [`Endpoint::from_env`] returns.
+    pub fn select(
+        &self,
+        name: &str,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<(ModelSpec, Endpoint), Error> {
+        let error = match self.resolve(name) {
+            Ok(spec) => {
+                let endpoint = Endpoint::from_env(&spec, env)?;
+                return Ok((spec, endpoint));
+            }
+            Err(error) => error,
+        };
+        let local = self.resolve(LOCAL)?;
+        let variable = local.provider.base_url_env.as_deref().unwrap_or_default();
+        let Some(address) = env(variable).filter(|value| !value.is_empty()) else {
+            return Err(error);
+        };
+        if Endpoint::new(variable, &address, None)?.is_loopback() {
+            let spec = ModelSpec { name: name.to_owned(), id: Some(name.to_owned()), ..local };
+            let endpoint = Endpoint::from_env(&spec, env)?;
+            return Ok((spec, endpoint));
+        }
+        let Error::UnknownModel { name, hint } = error else {
+            return Err(error);
+        };
+        Err(Error::UnknownModel {
+            hint: format!(
+                "{hint}. Or add it to your table of models, since without a price no spend limit \
+                 can hold: [models.{name:?}] provider = \"openai\", window = 128000, \
+                 max_output = 8192, price = {{ input = 1.00, output = 4.00 }}"
+            ),
+            name,
+        })
+    }
+
+    fn build(&self, name: &str, entry: &ModelEntry) -> Result<ModelSpec, String> {
+        let provider = entry.provider.as_deref().ok_or("`provider` is missing")?;
+        let Some(about) = self.providers.get(provider) else {
+            let known = self.providers.keys().map(String::as_str);
+            return Err(match nearest(provider, known) {
+                Some(near) => format!("no provider {provider:?}; did you mean {near:?}?"),
+                None => format!("no provider {provider:?}: add [providers.{provider:?}]"),
+            });
+        };
+        let loopback = about.loopback.unwrap_or(false);
+        let count = |key: &str, value: Option<u64>| match value {
+            None => Err(format!("`{key}` is missing: give a number of tokens")),
+            Some(0) => Err(format!("`{key}` is 0: give at least 1")),
+            Some(value) => Ok(Tokens(value)),
+        };
+        let window = count("window", entry.window)?;
+        let max_output = count("max_output", entry.max_output)?;
+        if max_output >= window {
+            return Err(format!(
+                "`max_output` is {max_output}, but `window` is {window} and must hold the prompt too"
+            ));
+        }
+        let slots = entry.slots.or(about.slots).ok_or_else(|| {
+            format!("`slots` is missing: give it here or in [providers.{provider:?}]")
+        })?;
+        if slots == 0 {
+            return Err("`slots` is 0: give at least 1".to_owned());
+        }
+        let quirks = entry.quirks.or(&about.quirks);
+        let usual = Quirks::default();
+        Ok(ModelSpec {
+            name: name.to_owned(),
+            id: match (&entry.id, loopback) {
+                (Some(id), _) => Some(id.clone()),
+                (None, true) => None,
+                (None, false) => Some(name.to_owned()),
+            },
+            provider: Provider {
+                name: provider.to_owned(),
+                dialect: about
+                    .dialect
+                    .ok_or_else(|| format!("[providers.{provider:?}] has no `dialect`"))?,
+                base_url: about.base_url.clone(),
+                base_url_env: about.base_url_env.clone(),
+                key_env: about.key_env.clone(),
+                loopback,
+            },
+            window,
+            max_output,
+            prices: prices(entry)?,
+            slots,
+            quirks: Quirks {
+                max_output_field: quirks.max_output_field.unwrap_or(usual.max_output_field),
+                temperature: quirks.temperature.unwrap_or(usual.temperature),
+                prompt_cache_key: quirks.prompt_cache_key.unwrap_or(usual.prompt_cache_key),
+                cache_prompt: quirks.cache_prompt.unwrap_or(usual.cache_prompt),
+                echo: quirks.echo.unwrap_or(usual.echo),
+            },
+        })
+    }
+}
+
+/// The prices of an entry. Where the price of cached or cache-writing input is not given it is that
+/// of fresh input, which no known provider exceeds for reads.
+fn prices(entry: &ModelEntry) -> Result<Prices, String> {
+    let money = |key: &str, dollars: f64| {
+        MicroDollars::from_dollars(dollars).ok_or_else(|| {
+            format!("`price.{key}` is {dollars}: give US dollars for a million tokens, 0 or more")
+        })
+    };
+    let needed = |key: &str, value: Option<f64>| {
+        let dollars = value.ok_or_else(|| {
+            format!("`price.{key}` is missing: give US dollars for a million tokens")
+        })?;
+        money(key, dollars)
+    };
+    let input = needed("input", entry.price.input)?;
+    Ok(Prices {
+        input,
+        cached: entry.price.cached.map_or(Ok(input), |dollars| money("cached", dollars))?,
+        cache_write: entry
+            .price
+            .cache_write
+            .map_or(Ok(input), |dollars| money("cache_write", dollars))?,
+        output: needed("output", entry.price.output)?,
+    })
+}

@@ -1,0 +1,154 @@
+//! The JSON of replies, as far as this program reads it. Fields that it does not know are
+//! skipped: endpoints add some every month, and the raw reply is kept.
+
+use aosk_abi::{Tokens, Usage};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// A chunk of a stream, or a whole reply: they differ in `delta` and `message`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Chunk {
+    pub model: Option<String>,
+    pub choices: Option<Vec<Choice>>,
+    pub usage: Option<WireUsage>,
+    pub timings: Option<Timings>,
+    pub error: Option<Box<RawValue>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Choice {
+    #[serde(default)]
+    pub index: u64,
+    #[serde(alias = "message")]
+    pub delta: Option<Delta>,
+    pub finish_reason: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Delta {
+    pub content: Option<String>,
+    pub refusal: Option<String>,
+    pub reasoning_content: Option<String>,
+    pub reasoning: Option<String>,
+    pub tool_calls: Option<Vec<CallDelta>>,
+    /// The form before `tool_calls`: one call, without an id.
+    pub function_call: Option<FunctionDelta>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct CallDelta {
+    pub index: Option<u64>,
+    pub id: Option<String>,
+    pub function: Option<FunctionDelta>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct FunctionDelta {
+    pub name: Option<String>,
+    /// A string; some servers give the object itself.
+    pub arguments: Option<Box<RawValue>>,
+}
+
+impl FunctionDelta {
+    /// The piece of the arguments' text.
+    pub fn arguments(&self) -> String {
+        let Some(raw) = &self.arguments else {
+            return String::new();
+        };
+        serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned())
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+pub(super) struct WireUsage {
+    pub prompt_tokens: Option<u64>,
+    pub completion_tokens: Option<u64>,
+    pub prompt_tokens_details: Option<PromptDetails>,
+    pub completion_tokens_details: Option<CompletionDetails>,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+pub(super) struct PromptDetails {
+    pub cached_tokens: Option<u64>,
+    pub cache_write_tokens: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+pub(super) struct CompletionDetails {
+    pub reasoning_tokens: Option<u64>,
+}
+
+/// What llama.cpp measures: tokens found in its cache, processed and predicted.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+pub(super) struct Timings {
+    pub cache_n: Option<u64>,
+    pub prompt_n: Option<u64>,
+    pub predicted_n: Option<u64>,
+}
+
+/// The usage that both reports give together; `None` where neither tells the prompt's size.
+pub(super) fn usage(usage: Option<WireUsage>, timings: Option<Timings>) -> Option<Usage> {
+    let timings = timings.unwrap_or_default();
+    let usage = usage.unwrap_or_default();
+    let input = usage.prompt_tokens.or_else(|| {
+        timings.prompt_n.map(|n| n.saturating_add(timings.cache_n.unwrap_or_default()))
+    })?;
+    let prompt = usage.prompt_tokens_details.unwrap_or_default();
+    let completion = usage.completion_tokens_details.unwrap_or_default();
+    Some(Usage {
+        input: Tokens(input),
+        cached: Tokens(prompt.cached_tokens.or(timings.cache_n).unwrap_or_default()),
+        cache_write: Tokens(prompt.cache_write_tokens.unwrap_or_default()),
+        output: Tokens(usage.completion_tokens.or(timings.predicted_n).unwrap_or_default()),
+        reasoning: Tokens(completion.reasoning_tokens.unwrap_or_default()),
+    })
+}
+
+/// What an endpoint complains of, in the forms that are about: `{"error":{…}}`, `{"error":"…"}`,
+/// `{"message":…}` (older vLLM), `{"detail":…}` (web frameworks) and a list of one of these.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Complaint {
+    pub message: String,
+    /// `type` and `code`, lower-cased, where they are words.
+    pub words: Vec<String>,
+    /// `code` where it is an HTTP status.
+    pub status: Option<u16>,
+    /// How long the refused prompt was; llama.cpp tells.
+    pub prompt_tokens: Option<u64>,
+}
+
+impl Complaint {
+    /// Reads a body; `None` where it is no complaint.
+    pub fn read(body: &str) -> Option<Self> {
+        Self::of(&serde_json::from_str(body).ok()?)
+    }
+
+    fn of(value: &serde_json::Value) -> Option<Self> {
+        use serde_json::Value;
+        match value {
+            Value::Array(items) => items.first().and_then(Self::of),
+            Value::String(text) => Some(Self { message: text.clone(), ..Self::default() }),
+            Value::Object(map) => {
+                if let Some(error) = map.get("error").filter(|error| !error.is_null()) {
+                    return Self::of(error);
+                }
+                let message = match map.get("message").or_else(|| map.get("detail"))? {
+                    Value::String(text) => text.clone(),
+                    other => other.to_string(),
+                };
+                let word = |key: &str| map.get(key)?.as_str().map(str::to_ascii_lowercase);
+                let number = map.get("code").and_then(|code| match code {
+                    Value::String(text) => text.parse().ok(),
+                    other => other.as_u64(),
+                });
+                Some(Self {
+                    message,
+                    words: ["type", "code"].into_iter().filter_map(word).collect(),
+                    status: number.and_then(|n| u16::try_from(n).ok()).filter(|n| *n >= 400),
+                    prompt_tokens: map.get("n_prompt_tokens").and_then(Value::as_u64),
+                })
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Servers on this machine, asked what they serve.
+
+use aosk_abi::{Code, Tokens};
+use aosk_llm::{Endpoint, Models, OpenAi, Options, Served, discover};
+use aosk_ports::{CallError, Device};
+
+use crate::server::{Act, Server, json};
+
+/// A server that answers first about its models, then about its properties.
+async fn serving(models: &str, props: Vec<Act>) -> Server {
+    Server::start(vec![json("200 OK", models), props]).await
+}
+
+fn absent() -> Vec<Act> {
+    json(
+        "404 Not Found",
+        r#"{"error":{"message":"File Not Found","type":"not_found_error","code":404}}"#,
+    )
+}
+
+async fn connect(server: &Server, name: &str) -> Result<OpenAi, CallError> {
+    let base = server.base();
+    let env = move |name: &str| (name == "OPENAI_BASE_URL").then(|| base.clone());
+    let (spec, endpoint) = Models::embedded().select(name, &env).expect("loopback");
+    OpenAi::connect(spec, endpoint, Options::default()).await
+}
+
+const LLAMA: &str = r#"{"object":"list","data":[{"id":"/models/smol.gguf","object":"model","owned_by":"llamacpp","meta":{"n_ctx":32768,"n_ctx_train":8192}}]}"#;
+const PROPS: &str =
+    r#"{"default_generation_settings":{"n_ctx":8192},"total_slots":3,"model_path":"x"}"#;
+
+#[tokio::test]
+async fn llama_cpp_tells_the_window_of_a_slot_and_the_slots() {
+    let server = serving(LLAMA, json("200 OK", PROPS)).await;
+    let device = connect(&server, "local").await.expect("a device");
+    let info = device.info();
+    assert_eq!((info.name.as_str(), info.model.as_str()), ("local", "/models/smol.gguf"));
+    assert_eq!((info.window, info.max_output, info.slots), (Tokens(8192), Tokens(1024), 3));
+    let asked = server.asked();
+    assert!(
+        asked[0].head.starts_with("GET /v1/models ") && asked[1].head.starts_with("GET /props ")
+    );
+}
+
+#[tokio::test]
+async fn others_tell_less_and_the_table_fills_in() {
+    // vLLM.
+    let server = serving(r#"{"data":[{"id":"q","max_model_len":2048}]}"#, absent()).await;
+    let device = connect(&server, "local").await.expect("a device");
+    // A quarter of a small window is what a reply may take.
+    assert_eq!(device.info().window, Tokens(2048));
+    assert_eq!((device.info().max_output, device.info().slots), (Tokens(512), 4));
+    // llama.cpp without its properties.
+    let server = serving(LLAMA, absent()).await;
+    let device = connect(&server, "local").await.expect("a device");
+    assert_eq!(device.info().window, Tokens(32_768));
+    // Ollama.
+    let server = serving(r#"{"data":[{"id":"a:latest"},{"id":"b:7b"}]}"#, absent()).await;
+    let device = connect(&server, "b:7b").await.expect("a device");
+    assert_eq!((device.info().model.as_str(), device.info().window), ("b:7b", Tokens(4096)));
+}
+
+#[tokio::test]
+async fn what_is_not_served_is_said_with_what_is() {
+    let two = r#"{"data":[{"id":"a:latest"},{"id":"b:7b"}]}"#;
+    let server = serving(two, absent()).await;
+    let error = connect(&server, "local").await.expect_err("which one?");
+    assert_eq!(error.code, Code::LlmUnknownModel);
+    assert!(error.message.contains("a:latest, b:7b"), "{error}");
+    let server = serving(two, absent()).await;
+    let error = connect(&server, "b:8b").await.expect_err("not served");
+    assert!(error.message.contains("did you mean \"b:7b\"?"), "{error}");
+    let server = serving(r#"{"data":[]}"#, absent()).await;
+    assert!(connect(&server, "local").await.expect_err("none").message.contains("serves no model"));
+    let server = serving("<html>", absent()).await;
+    assert_eq!(connect(&server, "local").await.expect_err("no list").code, Code::LlmProtocol);
+    // A server with one model answers under any name.
+    let server = serving(LLAMA, json("200 OK", PROPS)).await;
+    let device = connect(&server, "smol").await.expect("a device");
+    assert_eq!((device.info().model.as_str(), device.info().window), ("smol", Tokens(8192)));
+}
+
+#[tokio::test]
+async fn a_server_can_be_asked_without_a_device() {
+    let server = serving(LLAMA, json("200 OK", PROPS)).await;
+    let endpoint = Endpoint::new("test", &server.base(), None).expect("valid");
+    let found = discover(&endpoint, Options::default()).await.expect("an answer");
+    let served = Served { id: "/models/smol.gguf".to_owned(), window: Some(Tokens(8192)) };
+    assert_eq!((found.models, found.slots), (vec![served], Some(3)));
+}

@@ -1,0 +1,16 @@
+//! The crate seen from outside: over real sockets, against a server that plays what it is told,
+//! and against a real model server where there is one.
+
+#![allow(clippy::expect_used, clippy::print_stderr, reason = "a test fails and reports this way")]
+
+mod cassette;
+mod constrained;
+mod discover;
+mod failures;
+mod models;
+mod real;
+mod render;
+mod server;
+mod stream;
+mod support;
+mod times;

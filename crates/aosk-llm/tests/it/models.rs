@@ -1,0 +1,178 @@
+//! The table of models, and where keys go.
+
+use aosk_abi::{Code, MicroDollars, Tokens};
+use aosk_llm::{Dialect, Endpoint, Error, MaxOutputField, ModelSpec, Models};
+
+fn select(
+    models: &Models,
+    name: &str,
+    variables: &[(&str, &str)],
+) -> Result<(ModelSpec, Endpoint), Error> {
+    models.select(name, &|wanted| {
+        variables.iter().find(|(name, _)| *name == wanted).map(|(_, value)| (*value).to_owned())
+    })
+}
+
+fn extended(text: &str) -> Result<Models, Error> {
+    let mut models = Models::embedded();
+    models.extend_toml(text, "my.toml").map(|()| models)
+}
+
+fn message(text: &str) -> String {
+    extended(text).map(|_| ()).expect_err("refused").to_string()
+}
+
+const KEY: (&str, &str) = ("OPENAI_API_KEY", "sk-1");
+
+#[test]
+fn every_built_in_model_is_complete() {
+    let models = Models::embedded();
+    for name in models.names() {
+        let spec = models.resolve(name).expect("complete");
+        assert_eq!(spec.provider.dialect, Dialect::Openai);
+        // Only what runs on this machine is free, and cached input is never dearer than fresh.
+        assert_eq!(spec.prices.output == MicroDollars::ZERO, spec.provider.loopback, "{name}");
+        assert!(spec.prices.cached <= spec.prices.input, "{name}");
+        assert_eq!(spec.id.is_none(), name == "local");
+    }
+    let nano = models.resolve("gpt-4.1-nano").expect("known");
+    assert_eq!(nano.prices.cached, MicroDollars(25_000));
+    assert_eq!(nano.prices.cache_write, nano.prices.input);
+    assert_eq!(nano.quirks.max_output_field, MaxOutputField::MaxCompletionTokens);
+    assert!(nano.quirks.temperature && nano.quirks.prompt_cache_key && !nano.quirks.cache_prompt);
+    assert!(!models.resolve("gpt-5").expect("known").quirks.temperature);
+}
+
+#[test]
+fn a_users_table_adds_models_and_overrides_single_keys() {
+    let models = extended(
+        "[providers.deep]\ndialect = \"openai\"\nbase_url = \"https://api.deep.test/v1/\"\nkey_env = \"DEEP_KEY\"\nslots = 8\n\
+         [models.deep-chat]\nprovider = \"deep\"\nid = \"deep-chat-v3\"\nwindow = 131072\nmax_output = 8000\nprice = { input = 0.28, cached = 0.028, output = 0.42 }\n\
+         [models.gpt-5]\nmax_output = 2000\nprice = { output = 12.5 }\n",
+    )
+    .expect("valid");
+    let (deep, endpoint) = select(&models, "deep-chat", &[("DEEP_KEY", "k")]).expect("known");
+    assert_eq!((deep.id.as_deref(), deep.slots), (Some("deep-chat-v3"), 8));
+    assert_eq!(endpoint.base(), "https://api.deep.test/v1");
+    let gpt = models.resolve("gpt-5").expect("known");
+    assert_eq!((gpt.max_output, gpt.window), (Tokens(2000), Tokens(400_000)));
+    assert_eq!(gpt.prices.output, MicroDollars(12_500_000));
+    assert_eq!(gpt.prices.input, MicroDollars(1_250_000));
+    assert!(!gpt.quirks.temperature);
+}
+
+#[test]
+fn mistakes_are_named_with_their_line() {
+    let new = |keys: &str| format!("\n[models.x]\nprovider = \"openai\"\n{keys}");
+    let full = "window = 100\nmax_output = 10\nprice = { input = 1.0, output = 1.0 }\n";
+    assert!(extended(&new(full)).is_ok());
+    for (text, line, words) in [
+        (new(full).replace("window", "windwo"), 4, "did you mean `window`?"),
+        (new(full).replace("output = 1.0", "outptu = 1.0"), 6, "did you mean `output`?"),
+        ("[modles.x]".to_owned(), 1, "did you mean `models`?"),
+        (new("window = \"100\""), 4, "invalid type"),
+        (new("window = 100\nmax_output = "), 5, ""),
+        (new(full).replace("\"openai\"", "\"opneai\""), 2, "did you mean \"openai\"?"),
+        (new(full).replace("provider = \"openai\"\n", ""), 2, "`provider` is missing"),
+        (new(full).replace("window = 100\n", ""), 2, "`window` is missing"),
+        (new(full).replace("max_output = 10\n", ""), 2, "`max_output` is missing"),
+        (new(full).replace("input = 1.0, ", ""), 2, "`price.input` is missing"),
+        (new(full).replace(", output = 1.0", ""), 2, "`price.output` is missing"),
+        (new(full).replace("input = 1.0", "input = -0.1"), 2, "`price.input` is -0.1"),
+        (new(full).replace("input = 1.0", "input = nan"), 2, "`price.input` is NaN"),
+        (new(full).replace("window = 100", "window = 0"), 2, "`window` is 0"),
+        (new(full).replace("max_output = 10", "max_output = 0"), 2, "`max_output` is 0"),
+        (new(full).replace("max_output = 10", "max_output = 100"), 2, "must hold the prompt too"),
+        (new(&format!("slots = 0\n{full}")), 2, "`slots` is 0"),
+        ("[providers.openai]\nslots = 0".to_owned(), 1, "`slots` is 0"),
+        ("[providers.openai]\ndialect = \"opnai\"".to_owned(), 2, "did you mean `openai`?"),
+    ] {
+        let message = message(&text);
+        assert!(message.starts_with(&format!("my.toml:{line}: ")), "{message}");
+        assert!(message.contains(words), "{message}");
+    }
+    assert!(extended(&new(full).replace("max_output = 10", "max_output = 99")).is_ok());
+    // A table that is refused changes nothing.
+    let mut models = Models::embedded();
+    let text = format!("[models.gpt-5]\nwindow = 9000\n{}", new("window = 0"));
+    assert_eq!(models.extend_toml(&text, "t").expect_err("refused").code(), Code::LlmModelTable);
+    assert_eq!(models.resolve("gpt-5").expect("known").window, Tokens(400_000));
+}
+
+#[test]
+fn an_unknown_model_is_free_here_and_refused_elsewhere() {
+    let models = Models::embedded();
+    let error = select(&models, "gtp-5-mini", &[KEY]).expect_err("unknown");
+    assert_eq!(error.code(), Code::LlmUnknownModel);
+    assert!(error.to_string().contains("did you mean \"gpt-5-mini\"?"), "{error}");
+    for here in ["http://127.0.0.1:8080/v1", "http://localhost:1/v1", "http://[::1]:1/v1"] {
+        let (spec, endpoint) =
+            select(&models, "qwen3:8b", &[("OPENAI_BASE_URL", here)]).expect("free");
+        assert_eq!((spec.name.as_str(), spec.id.as_deref()), ("qwen3:8b", Some("qwen3:8b")));
+        assert_eq!(spec.prices.output, MicroDollars::ZERO);
+        assert!(spec.quirks.cache_prompt && endpoint.is_loopback());
+    }
+    for there in ["https://gateway.test/v1", "http://127.0.0.1.test/v1", "http://10.0.0.1/v1"] {
+        let variables = [("OPENAI_BASE_URL", there), KEY];
+        let error = select(&models, "qwen3:8b", &variables).expect_err("no price");
+        assert!(error.to_string().contains("price = { input"), "{error}");
+        let error = select(&models, "local", &[("OPENAI_BASE_URL", there)]).expect_err("not here");
+        assert_eq!(error.code(), Code::CliNoEndpoint);
+        assert!(error.to_string().contains("on this machine"), "{error}");
+    }
+}
+
+#[test]
+fn a_key_goes_to_its_provider_or_where_the_user_sent_it_beside() {
+    let models = extended(
+        "[providers.deep]\ndialect = \"openai\"\nbase_url = \"https://api.deep.test/v1\"\nkey_env = \"DEEP_KEY\"\nslots = 1\n\
+         [models.deep]\nprovider = \"deep\"\nwindow = 100\nmax_output = 10\nprice = { input = 1, output = 1 }\n",
+    )
+    .expect("valid");
+    let base =
+        |name, variables: &[_]| select(&models, name, variables).map(|(_, e)| e.base().to_owned());
+    assert_eq!(base("gpt-5", &[KEY]).expect("set"), "https://api.openai.com/v1");
+    let moved = [KEY, ("OPENAI_BASE_URL", "https://gateway.test/openai/")];
+    assert_eq!(base("gpt-5", &moved).expect("set"), "https://gateway.test/openai");
+    // One provider's variables say nothing about another's.
+    let error = base("deep", &moved).expect_err("no key");
+    assert_eq!(error.code(), Code::LlmAuth);
+    assert!(error.to_string().contains("api.deep.test: set DEEP_KEY"), "{error}");
+    let error = base("gpt-5", &[("OPENAI_API_KEY", "")]).expect_err("no key");
+    assert!(error.to_string().contains("set OPENAI_API_KEY"), "{error}");
+    let error = base("local", &[KEY]).expect_err("no address");
+    assert_eq!(error.code(), Code::CliNoEndpoint);
+    assert!(error.to_string().contains("set OPENAI_BASE_URL"), "{error}");
+    for bad in ["sk-1\n", "sk 1", "\"sk-1\""] {
+        let error = base("gpt-5", &[("OPENAI_API_KEY", bad)]).expect_err("no key");
+        assert!(!error.to_string().contains("sk"), "{error}");
+    }
+}
+
+#[test]
+fn addresses_that_would_leak_or_cannot_work_are_refused() {
+    let with_key = || aosk_llm::Secret::new("sk-1");
+    let refused = |base: &str| {
+        let error = Endpoint::new("OPENAI_BASE_URL", base, with_key()).expect_err("refused");
+        assert_eq!(error.code(), Code::CliNoEndpoint);
+        error.to_string()
+    };
+    for base in ["https://me:pw-7@host/v1", "https://me:pw-7@host:x/v1", "https://pw-7@host/v1"] {
+        let message = refused(base);
+        assert!(message.contains("OPENAI_BASE_URL") && !message.contains("pw-7"), "{message}");
+    }
+    assert!(refused("http://host.test/v1").contains("unencrypted"));
+    assert!(Endpoint::new("o", "http://host.test/v1", None).is_ok());
+    assert!(Endpoint::new("o", "http://127.9.9.9:1/v1", with_key()).is_ok());
+    assert!(Endpoint::new("o", "https://host.test/v1", with_key()).is_ok());
+    for base in [
+        "ftp://host/v1",
+        "host/v1",
+        "",
+        "https://host/v1?x=1",
+        "https://host/v1#x",
+        "localhost:8080",
+    ] {
+        refused(base);
+    }
+}

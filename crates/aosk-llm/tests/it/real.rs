@@ -1,0 +1,102 @@
+//! A real model on a real server: llama.cpp with a small model, at `AOSK_TEST_LLM_URL`.
+
+use aosk_abi::{Code, FailureKind, Role, Sampling, StopReason, Tokens, ToolCalls};
+use aosk_llm::{Estimator, Models, OpenAi, Options};
+use aosk_ports::{Device, Part, Request, Tokenizer};
+
+use crate::support::{ask, question, request, result, said, text};
+
+/// The device, or nothing where no server is named; then the tests say so aloud, and fail where
+/// `AOSK_TEST_REQUIRE=1` says that everything must be there.
+async fn real() -> Option<OpenAi> {
+    let Ok(base) = std::env::var("AOSK_TEST_LLM_URL") else {
+        assert!(
+            std::env::var("AOSK_TEST_REQUIRE").as_deref() != Ok("1"),
+            "AOSK_TEST_LLM_URL is not set, but AOSK_TEST_REQUIRE=1"
+        );
+        eprintln!("SKIPPED, NOT PASSED: set AOSK_TEST_LLM_URL to a llama.cpp server's /v1");
+        return None;
+    };
+    let env = move |name: &str| (name == "OPENAI_BASE_URL").then(|| base.clone());
+    let (spec, endpoint) = Models::embedded().select("local", &env).expect("an endpoint");
+    Some(OpenAi::connect(spec, endpoint, Options::default()).await.expect("a server"))
+}
+
+fn steady(request: Request) -> Request {
+    let sampling = Sampling { temperature: Some(0.0), seed: Some(1), max_output_tokens: None };
+    Request { sampling, max_output: Tokens(60), ..request }
+}
+
+#[tokio::test]
+async fn a_conversation_that_grows_is_read_from_the_cache() {
+    let Some(device) = real().await else { return };
+    assert!(device.info().window.0 >= 1024, "{:?}", device.info());
+    // A start that no other test and no earlier run has put into the cache.
+    let nonce = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("after 1970")
+        .as_nanos();
+    let system = format!("Run {nonce}. You answer in one short sentence, politely and plainly.");
+    let mut request = steady(request(vec![
+        text(Role::System, &system),
+        text(Role::User, "What is the capital of France?"),
+    ]));
+    let estimator = Estimator::new();
+    let before = device.render(&request).expect("a form");
+    let first = ask(&device, &request).await.expect("a reply");
+    assert!(matches!(&first.parts[..], [Part::Text(text)] if !text.is_empty()), "{first:?}");
+    let used = first.usage.expect("usage");
+    assert!(used.input.0 > 20 && used.output.0 > 0 && !first.model.is_empty(), "{used:?}");
+
+    // The estimate with its room covers what the server counted.
+    let counted = Tokens(
+        estimator.count(&system).0
+            + estimator.count("What is the capital of France?").0
+            + 3 * estimator.per_message().0,
+    );
+    let room = counted.0 * u64::from(1_000_000 + estimator.error().0) / 1_000_000;
+    assert!(room >= used.input.0, "{counted} counted, {room} with room, {used:?}");
+
+    request.messages.extend([said(first.parts), text(Role::User, "And of Italy?")]);
+    let after = device.render(&request).expect("a form");
+    assert!(after.prompt_bytes.starts_with(&before.prompt_bytes));
+    let second = ask(&device, &request).await.expect("a reply");
+    let used_next = second.usage.expect("usage");
+    assert!(used_next.cached >= used.input, "{used:?} then {used_next:?}");
+}
+
+#[tokio::test]
+async fn a_schema_makes_a_small_model_call_a_tool_and_then_answer() {
+    let Some(device) = real().await else { return };
+    let example = "You do arithmetic with the calculator.\n\nExample:\nTask: What is 5 + 8?\n\
+        {\"tool\":\"calculator\",\"arguments\":{\"expression\":\"5 + 8\"}}\n\
+        Result of calculator: 13\n\
+        {\"tool\":\"final_answer\",\"arguments\":{\"answer\":\"5 + 8 = 13\"}}";
+    let mut request = Request { tool_calls: ToolCalls::Constrained, ..steady(question()) };
+    request.messages =
+        vec![text(Role::System, example), text(Role::User, "What is 250 + 38 * 12?")];
+    let reply = ask(&device, &request).await.expect("a reply");
+    assert_eq!(reply.stop, StopReason::ToolCalls, "{reply:?}");
+    let Some(Part::ToolCall { id, name, arguments }) = reply.parts.last() else {
+        panic!("no call: {reply:?}");
+    };
+    assert_eq!((id.as_ref(), name.as_ref()), ("call_1", "calculator"));
+    let arguments: serde_json::Value = serde_json::from_str(arguments).expect("JSON");
+    assert!(arguments["expression"].is_string(), "{arguments}");
+
+    request.messages.extend([said(reply.parts.clone()), result("call_1", "calculator", "706")]);
+    let masked = Request { may_call: false, ..request };
+    let reply = ask(&device, &masked).await.expect("a reply");
+    assert!(matches!(reply.parts.last(), Some(Part::Text(_))), "{reply:?}");
+    assert!(reply.usage.expect("usage").cached.0 > 0, "{reply:?}");
+}
+
+#[tokio::test]
+async fn a_prompt_longer_than_the_window_is_recognised() {
+    let Some(device) = real().await else { return };
+    let words = "word ".repeat(usize::try_from(device.info().window.0).expect("a size") + 500);
+    let request = steady(request(vec![text(Role::User, &words)]));
+    let error = ask(&device, &request).await.expect_err("too long");
+    assert_eq!((error.kind, error.code), (FailureKind::ContextLength, Code::LlmContextLength));
+    assert!(error.usage.expect("a size").input > device.info().window, "{error:?}");
+}
