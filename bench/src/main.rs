@@ -9,6 +9,10 @@ mod steps;
 
 use clap::{Parser, Subcommand};
 
+/// The allocator of the `aosk` binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(name = "aosk-bench", about = "Benchmarks of the Agent OS Kernel")]
 struct Cli {
