@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 export AOSK_KILL_ROUNDS="${AOSK_KILL_ROUNDS:-100}"
-export PROPTEST_CASES="${PROPTEST_CASES:-2048}"
+export AOSK_SIM_SEEDS="${AOSK_SIM_SEEDS:-1000}"
 
 machine() {
   echo "date     $(date -u +%Y-%m-%dT%H:%M:%SZ)"
@@ -15,7 +15,7 @@ machine() {
   echo "memory   $(sed -n 's/^MemTotal: *//p' /proc/meminfo)"
   echo "disk     $(df -T "${CARGO_TARGET_DIR:-.}" | awk 'NR == 2 { print $2 }')"
   echo "rust     $(rustc --version)"
-  echo "counts   AOSK_KILL_ROUNDS=$AOSK_KILL_ROUNDS PROPTEST_CASES=$PROPTEST_CASES"
+  echo "counts   AOSK_KILL_ROUNDS=$AOSK_KILL_ROUNDS AOSK_SIM_SEEDS=$AOSK_SIM_SEEDS"
   echo
 }
 

@@ -236,7 +236,8 @@ pub struct Recovered {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Exited {
-    /// The operation that ended it; absent where a signal did.
+    /// The operation that ended it; absent where a signal did, or the kernel because it could not go
+    /// on with the process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub op: Option<Op>,
     /// How.

@@ -20,7 +20,7 @@ use crate::image::Image;
 use crate::load::load;
 use crate::options::{Model, Options, Parts};
 use crate::program::Running;
-use crate::shared::{Shared, Stop};
+use crate::shared::{Shared, Stop, StopSign};
 
 /// What a new process is made of.
 #[derive(Debug, Clone)]
@@ -78,8 +78,7 @@ impl Kernel {
         slots.dedup_by(|a, b| a.0 == b.0);
         let dispatcher = Dispatcher::new(parts.clock.clone(), slots.into_iter())?;
         let budget = Budget::new(options.spend_limit);
-        let (stop, _) = watch::channel(Stop::Run);
-        let shared = Arc::new(Shared { parts, options, dispatcher, budget, stop });
+        let shared = Arc::new(Shared { parts, options, dispatcher, budget, stop: StopSign::new() });
         let kernel = Self { shared, table: Arc::default() };
         tokio::spawn(kernel.clone().deliver_inbox());
         Ok(kernel)
@@ -144,6 +143,8 @@ impl Kernel {
         }
         let Shared { parts, options, .. } = self.shared.as_ref();
         let tenant = &options.tenant;
+        // Fenced before it is read: what the last owner still appends would be missing here.
+        let epoch = parts.store.claim(tenant, pid).await?;
         let mut image = load(parts.store.as_ref(), tenant, pid, None).await?;
         if let ProcessState::Exited { exit } = &image.state {
             return Err(Error::refused(
@@ -164,7 +165,7 @@ impl Kernel {
         let found = self.find(&manifest, &spawned.model, Some(specs))?;
 
         let from = image.epoch;
-        image.epoch = parts.store.claim(tenant, pid).await?;
+        image.epoch = epoch;
         let mut batch = Batch::new(image.head, image.next.0);
         let instance = options.instance.clone();
         let mut happened = vec![What::Recovered(Recovered { from, instance })];
@@ -225,20 +226,11 @@ impl Kernel {
     /// Asks the kernel to stop; [`Kernel::wait_all`] waits until it has. A harder stop replaces a
     /// softer one, never the other way round.
     pub fn stop(&self, stop: Stop) {
-        self.shared.stop.send_if_modified(|now| {
-            let harder = matches!(
-                (*now, stop),
-                (Stop::Run, Stop::Graceful | Stop::Now) | (Stop::Graceful, Stop::Now)
-            );
-            if harder {
-                *now = stop;
-            }
-            harder
-        });
+        self.shared.stop.show(stop, self.shared.parts.clock.monotonic());
     }
 
     fn refuse_if_stopping(&self) -> Result<(), Error> {
-        if *self.shared.stop.borrow() == Stop::Run { Ok(()) } else { Err(Error::Stopping) }
+        if self.shared.stop.is_run() { Ok(()) } else { Err(Error::Stopping) }
     }
 
     fn new_pid(&self) -> Pid {
@@ -413,7 +405,6 @@ impl Kernel {
     /// for a process that does not run here stays in the inbox. An item is shown again until the
     /// append that takes it over is durable; its driver knows which it took.
     async fn deliver_inbox(self) {
-        let mut stop = self.shared.stop.subscribe();
         loop {
             let Shared { parts, options, .. } = self.shared.as_ref();
             match parts.store.pending(&options.tenant).await {
@@ -429,11 +420,9 @@ impl Kernel {
                 Err(error) => tracing::warn!(%error, "cannot read the inbox"),
             }
             tokio::select! {
+                biased;
+                () = self.shared.stop.wait(false) => return,
                 () = parts.clock.sleep(options.inbox_poll) => {}
-                stopping = stop.wait_for(|stop| *stop != Stop::Run) => {
-                    drop(stopping);
-                    return;
-                }
             }
         }
     }

@@ -1,8 +1,9 @@
 //! What all drivers of a kernel share.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::budget::Budget;
 use crate::dispatch::Dispatcher;
@@ -25,5 +26,53 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) budget: Budget,
-    pub(crate) stop: watch::Sender<Stop>,
+    pub(crate) stop: StopSign,
+}
+
+/// The request to stop. Not a `watch` channel: that wakes those who wait in random order, and a
+/// simulated run must repeat.
+pub(crate) struct StopSign {
+    /// The request, and when the first was made, by the monotonic clock: the grace is one for all.
+    shown: Mutex<(Stop, Duration)>,
+    changed: Notify,
+}
+
+impl StopSign {
+    pub(crate) fn new() -> Self {
+        Self { shown: Mutex::new((Stop::Run, Duration::ZERO)), changed: Notify::new() }
+    }
+
+    /// Asks to stop. A harder stop replaces a softer one, never the other way round.
+    pub(crate) fn show(&self, stop: Stop, now: Duration) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        match (shown.0, stop) {
+            (Stop::Run, Stop::Graceful | Stop::Now) => *shown = (stop, now),
+            (Stop::Graceful, Stop::Now) => shown.0 = stop,
+            _ => return,
+        }
+        drop(shown);
+        self.changed.notify_waiters();
+    }
+
+    /// What is asked for, and since when.
+    pub(crate) fn shown(&self) -> (Stop, Duration) {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_run(&self) -> bool {
+        self.shown().0 == Stop::Run
+    }
+
+    /// Completes when any stop is asked for, or, where `hard`, when a stop at once is.
+    pub(crate) async fn wait(&self, hard: bool) {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            match self.shown().0 {
+                Stop::Now => return,
+                Stop::Graceful if !hard => return,
+                Stop::Graceful | Stop::Run => changed.await,
+            }
+        }
+    }
 }

@@ -37,11 +37,7 @@ impl SimClock {
     /// lives took `before` together.
     #[must_use]
     pub fn boot(seed: u64, before: Duration) -> Self {
-        Self {
-            seed,
-            boot: Instant::now(),
-            before,
-        }
+        Self { seed, boot: Instant::now(), before }
     }
 
     /// The virtual time of all lives together up to now.
@@ -54,11 +50,7 @@ impl SimClock {
     fn skew(&self, elapsed: Duration) -> u64 {
         let stretch = elapsed.as_secs() / STRETCH.as_secs();
         let mut dice = Dice::keyed(self.seed, "clock", &stretch.to_le_bytes());
-        if dice.hits(OFF) {
-            dice.below(2 * STEP_MS + 1)
-        } else {
-            STEP_MS
-        }
+        if dice.hits(OFF) { dice.below(2 * STEP_MS + 1) } else { STEP_MS }
     }
 }
 
@@ -105,10 +97,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_reading_changes_nothing_and_a_reboot_goes_on() {
-        let (asked, quiet) = (
-            SimClock::boot(4, Duration::ZERO),
-            SimClock::boot(4, Duration::ZERO),
-        );
+        let (asked, quiet) = (SimClock::boot(4, Duration::ZERO), SimClock::boot(4, Duration::ZERO));
         for _ in 0..100 {
             asked.sleep(Duration::from_secs(7)).await;
             let _ = asked.now();

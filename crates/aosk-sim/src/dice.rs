@@ -106,9 +106,7 @@ mod tests {
         let mut dice = Dice::new(1, "bounds");
         assert!((0..1000).all(|_| !dice.hits(Chance::NEVER)));
         assert!((0..1000).all(|_| dice.hits(Chance::ALWAYS)));
-        let half = (0..10_000)
-            .filter(|_| dice.hits(Chance::per_mille(500)))
-            .count();
+        let half = (0..10_000).filter(|_| dice.hits(Chance::per_mille(500))).count();
         assert!((4_700..5_300).contains(&half), "{half}");
         assert_eq!(dice.below(0), 0);
         assert_eq!(dice.below(1), 0);

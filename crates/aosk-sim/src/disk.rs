@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::dice::{Chance, Dice};
 use crate::faults::DiskFaults;
 use crate::image::Image;
+use crate::queue::Waiting;
 
 /// A simulated disk. Clones are the same disk; it survives every crash.
 #[derive(Debug, Clone)]
@@ -28,7 +29,7 @@ pub(crate) struct Platter {
     /// What is durable.
     pub(crate) image: Image,
     /// Groups that each open store wrote and did not sync, oldest first.
-    pub(crate) cache: BTreeMap<StoreId, Vec<Vec<Append>>>,
+    pub(crate) cache: BTreeMap<StoreId, Vec<Vec<Waiting>>>,
     opened: StoreId,
     dice: Dice,
     full_until: Option<Instant>,
@@ -75,9 +76,8 @@ impl Disk {
         self.with(|platter| {
             for groups in std::mem::take(&mut platter.cache).into_values() {
                 let kept = platter.dice.index(groups.len() + 1);
-                for append in groups.into_iter().take(kept).flatten() {
-                    // A rejected append leaves no trace, as in a life that went on.
-                    drop(platter.commit(append));
+                for waiting in groups.into_iter().take(kept).flatten() {
+                    waiting.settle(platter);
                 }
             }
             platter.full_until = None;
@@ -106,15 +106,15 @@ impl Platter {
         self.image.commit(&key, append)
     }
 
-    /// Cuts what waits into groups of 1 to 8, as a busy writer does.
-    pub(crate) fn groups<T>(&mut self, waiting: Vec<T>) -> Vec<Vec<T>> {
+    /// Writes appends of a store to the cache, in groups of 1 to 8 as a busy writer does.
+    pub(crate) fn write(&mut self, id: StoreId, waiting: Vec<Waiting>) {
         let mut groups = Vec::new();
         let mut waiting = waiting.into_iter().peekable();
         while waiting.peek().is_some() {
             let size = 1 + self.dice.index(8);
             groups.push(waiting.by_ref().take(size).collect());
         }
-        groups
+        self.cache.insert(id, groups);
     }
 
     /// How long the next sync takes and how it goes.
@@ -124,13 +124,7 @@ impl Platter {
             return (time, Fate::CrashBefore);
         }
         if let Err(error) = self.room(faults) {
-            return (
-                time,
-                Fate::Bad {
-                    error,
-                    durable: false,
-                },
-            );
+            return (time, Fate::Bad { error, durable: false });
         }
         if self.dice.hits(faults.io_error) {
             let error = StoreError::new(
@@ -138,13 +132,7 @@ impl Platter {
                 "the simulated disk answered with an input/output error; whether the data are \
                  durable is unknown: append them again",
             );
-            return (
-                time,
-                Fate::Bad {
-                    error,
-                    durable: self.dice.below(2) == 1,
-                },
-            );
+            return (time, Fate::Bad { error, durable: self.dice.below(2) == 1 });
         }
         if self.dice.hits(faults.crash_after) {
             return (time, Fate::CrashAfter);

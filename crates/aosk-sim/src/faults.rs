@@ -1,10 +1,10 @@
 //! The weather of a simulated world: what goes wrong, and how often.
 //!
 //! All chances are per occasion (a sync of the disk, an attempt of a call), so that they mean the
-//! same for one agent and for twenty. [`FaultPlan::rough`] is tuned so that a run of twenty
-//! agents dies some ten times and still ends: at one crash in twenty syncs a machine lives for
-//! about five steps, enough to make progress and little enough that every place of a step is cut
-//! off some time within fifty seeds.
+//! same for one agent and for twenty. [`FaultPlan::rough`] is tuned so that six agents outlive
+//! about ten machines before the last of them ends: more crashes, and hardly any machine would
+//! live long enough to evict a page or to be stopped in order; fewer, and fifty seeds would not
+//! cut every place of a step.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -26,21 +26,13 @@ impl FaultPlan {
     /// Nothing goes wrong and nothing takes time.
     #[must_use]
     pub const fn calm() -> Self {
-        Self {
-            disk: DiskFaults::calm(),
-            model: ModelFaults::calm(),
-            tools: ToolFaults::calm(),
-        }
+        Self { disk: DiskFaults::calm(), model: ModelFaults::calm(), tools: ToolFaults::calm() }
     }
 
     /// Everything goes wrong now and then.
     #[must_use]
     pub const fn rough() -> Self {
-        Self {
-            disk: DiskFaults::rough(),
-            model: ModelFaults::rough(),
-            tools: ToolFaults::rough(),
-        }
+        Self { disk: DiskFaults::rough(), model: ModelFaults::rough(), tools: ToolFaults::rough() }
     }
 }
 

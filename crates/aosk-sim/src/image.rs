@@ -7,7 +7,7 @@
 //! brought it, as in a store that keeps it in the append's row, although one map of all contents
 //! would be shorter. A kernel that leans on the shorter way would pass here and fail there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use aosk_abi::{Code, Content, ContentKey, Epoch, Hash, Pid, Record, Seq, Tenant};
@@ -17,7 +17,7 @@ use aosk_ports::{
 };
 
 /// The bytes of contents by their address.
-type Contents = BTreeMap<Hash, Arc<[u8]>>;
+pub(crate) type Contents = BTreeMap<Hash, Arc<[u8]>>;
 
 /// Everything that is durable.
 #[derive(Debug, Default)]
@@ -36,13 +36,16 @@ struct Shelf {
 
 /// A process.
 #[derive(Debug)]
-struct Stored {
+pub(crate) struct Stored {
     epoch: Epoch,
-    row: ProcessRow,
-    records: Vec<Record>,
+    /// The chain's link before the first event; a process that begins as the copy of another has
+    /// one that is not zero.
+    root: Hash,
+    pub(crate) row: ProcessRow,
+    pub(crate) records: Vec<Record>,
     /// The small contents of each append, under the append's last event.
-    beside: BTreeMap<Seq, Contents>,
-    checkpoints: BTreeMap<Seq, Checkpoint>,
+    pub(crate) beside: BTreeMap<Seq, Contents>,
+    pub(crate) checkpoints: BTreeMap<Seq, Checkpoint>,
 }
 
 impl Stored {
@@ -51,7 +54,7 @@ impl Stored {
     }
 
     fn head(&self) -> Hash {
-        self.records.last().map_or(Hash::ZERO, |record| record.hash)
+        self.records.last().map_or(self.root, |record| record.hash)
     }
 
     fn holds(&self, record: &Record) -> bool {
@@ -80,6 +83,7 @@ impl Image {
 
         let stored = shelf.processes.entry(append.pid).or_insert_with(|| Stored {
             epoch: append.epoch,
+            root: append.prev,
             row: append.row.clone(),
             records: Vec::new(),
             beside: BTreeMap::new(),
@@ -90,9 +94,7 @@ impl Image {
             .into_iter()
             .partition(|content| content.bytes().len() <= Content::INLINE_MAX);
         let filed = |contents: Vec<Content>| {
-            contents
-                .into_iter()
-                .map(|content| (content.hash(), content.bytes().clone()))
+            contents.into_iter().map(|content| (content.hash(), content.bytes().clone()))
         };
         stored.row = append.row;
         stored.records.extend(append.records);
@@ -109,13 +111,20 @@ impl Image {
 
     /// Takes a process over.
     pub(crate) fn claim(&mut self, tenant: &Tenant, pid: Pid) -> Result<Epoch, StoreError> {
-        let stored = self
-            .tenants
-            .get_mut(tenant)
-            .and_then(|shelf| shelf.processes.get_mut(&pid))
-            .ok_or_else(|| unknown(tenant, pid))?;
+        let stored = self.stored_mut(tenant, pid)?;
         stored.epoch = stored.epoch.next();
         Ok(stored.epoch)
+    }
+
+    pub(crate) fn stored_mut(
+        &mut self,
+        tenant: &Tenant,
+        pid: Pid,
+    ) -> Result<&mut Stored, StoreError> {
+        self.tenants
+            .get_mut(tenant)
+            .and_then(|shelf| shelf.processes.get_mut(&pid))
+            .ok_or_else(|| unknown(tenant, pid))
     }
 
     /// Puts an item into the inbox.
@@ -138,14 +147,8 @@ impl Image {
 
     /// The items of all of a tenant's processes, oldest first.
     pub(crate) fn pending(&self, tenant: &Tenant) -> Vec<(Pid, InboxId, InboxItem)> {
-        let items = self
-            .tenants
-            .get(tenant)
-            .into_iter()
-            .flat_map(|shelf| &shelf.inbox);
-        items
-            .map(|(id, (pid, item))| (*pid, *id, item.clone()))
-            .collect()
+        let items = self.tenants.get(tenant).into_iter().flat_map(|shelf| &shelf.inbox);
+        items.map(|(id, (pid, item))| (*pid, *id, item.clone())).collect()
     }
 
     /// A process.
@@ -156,11 +159,7 @@ impl Image {
 
     /// A tenant's processes by pid.
     pub(crate) fn processes(&self, tenant: &Tenant, filter: ProcessFilter) -> Vec<Receipt> {
-        let all = self
-            .tenants
-            .get(tenant)
-            .into_iter()
-            .flat_map(|shelf| &shelf.processes);
+        let all = self.tenants.get(tenant).into_iter().flat_map(|shelf| &shelf.processes);
         all.filter(|(_, stored)| match filter {
             ProcessFilter::All => true,
             ProcessFilter::Unfinished => !stored.row.state.is_final(),
@@ -182,7 +181,7 @@ impl Image {
         let mut prev = skip
             .checked_sub(1)
             .and_then(|index| stored.records.get(index))
-            .map_or(Hash::ZERO, |record| record.hash);
+            .map_or(stored.root, |record| record.hash);
         let mut records = Vec::new();
         for record in stored.records.iter().skip(skip).take(limit) {
             record
@@ -204,11 +203,7 @@ impl Image {
         let stored = self.stored(tenant, pid)?;
         let blobs = self.tenants.get(tenant).map(|shelf| &shelf.blobs);
         let find = |(seq, hash): &(Seq, Hash)| {
-            let beside = stored
-                .beside
-                .range(seq..)
-                .next()
-                .and_then(|(_, small)| small.get(hash));
+            let beside = stored.beside.range(seq..).next().and_then(|(_, small)| small.get(hash));
             let found = beside.or_else(|| blobs.and_then(|blobs| blobs.get(hash)));
             found.cloned().ok_or_else(|| {
                 StoreError::new(
@@ -228,9 +223,7 @@ impl Image {
         at: Option<Seq>,
     ) -> Result<Option<Checkpoint>, StoreError> {
         let checkpoints = &self.stored(tenant, pid)?.checkpoints;
-        let newest = checkpoints
-            .range(..=at.unwrap_or(Seq(u64::MAX)))
-            .next_back();
+        let newest = checkpoints.range(..=at.unwrap_or(Seq(u64::MAX))).next_back();
         Ok(newest.map(|(_, checkpoint)| checkpoint.clone()))
     }
 
@@ -287,26 +280,17 @@ fn check_records(append: &Append, stored: Option<&Stored>) -> Result<Seq, StoreE
     if stored.is_some_and(|stored| append.records.iter().all(|record| stored.holds(record))) {
         return Ok(last.seq);
     }
-    let (next, head) = stored.map_or((Seq(0), Hash::ZERO), |at| (at.next(), at.head()));
+    let (next, head) = stored.map_or((Seq(0), append.prev), |at| (at.next(), at.head()));
     if first.seq != next {
-        return Err(conflict(format!(
-            "it begins at event {} instead of {next}",
-            first.seq
-        )));
+        return Err(conflict(format!("it begins at event {} instead of {next}", first.seq)));
     }
     if append.prev != head {
-        return Err(conflict(format!(
-            "it is linked to {} instead of {head}",
-            append.prev
-        )));
+        return Err(conflict(format!("it is linked to {} instead of {head}", append.prev)));
     }
     let (mut seq, mut prev) = (next, head);
     for record in &append.records {
         if record.seq != seq {
-            return Err(conflict(format!(
-                "event {} stands where {seq} belongs",
-                record.seq
-            )));
+            return Err(conflict(format!("event {} stands where {seq} belongs", record.seq)));
         }
         if record.epoch != append.epoch {
             return Err(conflict(format!(
@@ -314,9 +298,7 @@ fn check_records(append: &Append, stored: Option<&Stored>) -> Result<Seq, StoreE
                 record.epoch, append.epoch
             )));
         }
-        record
-            .verify(&append.tenant, pid, prev)
-            .map_err(|error| conflict(error.to_string()))?;
+        record.verify(&append.tenant, pid, prev).map_err(|error| conflict(error.to_string()))?;
         (seq, prev) = (seq.next(), record.hash);
     }
     Ok(last.seq)
@@ -334,23 +316,19 @@ fn check_beside(
         && checkpoint.seq != last
     {
         let at = checkpoint.seq;
-        return conflict(format!(
-            "a checkpoint at event {at} came with an append up to {last}"
-        ));
+        return conflict(format!("a checkpoint at event {at} came with an append up to {last}"));
     }
     let alien = |content: &&Content| key.hash(content.bytes()) != content.hash();
     if let Some(content) = append.contents.iter().find(alien) {
         let (tenant, hash) = (&append.tenant, content.hash());
-        return conflict(format!(
-            "content {hash} was not hashed with the key of tenant {tenant}"
-        ));
+        return conflict(format!("content {hash} was not hashed with the key of tenant {tenant}"));
     }
-    let foreign = |id: &&InboxId| inbox.get(id).is_none_or(|(pid, _)| *pid != append.pid);
+    let mut taken = BTreeSet::new();
+    let foreign = |id: &&InboxId| {
+        !taken.insert(**id) || inbox.get(id).is_none_or(|(pid, _)| *pid != append.pid)
+    };
     if let Some(InboxId(id)) = append.consumed.iter().find(foreign) {
-        return conflict(format!(
-            "inbox item {id} does not wait for process {}",
-            append.pid
-        ));
+        return conflict(format!("inbox item {id} does not wait for process {}", append.pid));
     }
     Ok(())
 }

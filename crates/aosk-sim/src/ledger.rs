@@ -55,17 +55,15 @@ impl Ledger {
         arguments: &str,
     ) -> u64 {
         let mut entries = self.lock();
-        let entry = entries
-            .entry(context.idempotency_key.clone())
-            .or_insert_with(|| Entry {
-                pid: context.pid,
-                tool: tool.to_owned(),
-                effect,
-                arguments: arguments.to_owned(),
-                attempts: 0,
-                effects: 0,
-                clash: false,
-            });
+        let entry = entries.entry(context.idempotency_key.clone()).or_insert_with(|| Entry {
+            pid: context.pid,
+            tool: tool.to_owned(),
+            effect,
+            arguments: arguments.to_owned(),
+            attempts: 0,
+            effects: 0,
+            clash: false,
+        });
         entry.clash |=
             entry.pid != context.pid || entry.tool != tool || entry.arguments != arguments;
         entry.attempts += 1;

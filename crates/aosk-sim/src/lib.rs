@@ -2,11 +2,22 @@
 //!
 //! 1. **One seed, one history.** Every choice is drawn from streams that the seed names; time is
 //!    virtual; one thread runs everything. A failing seed fails again.
-//! 2. **The model store is obviously right.** [`MemoryStore`] keeps the promises of the store
+//! 2. **The real kernel.** [`simulate`] boots the kernel of the binary, life after life, and holds
+//!    what it left on the disk against what it promised.
+//! 3. **The model store is obviously right.** [`MemoryStore`] keeps the promises of the store
 //!    ports in the plainest way, so that real stores can be judged against it.
-//! 3. **A crash gives nobody a last word.** [`Power`] is cut, and from then on no device answers.
-//! 4. **The world remembers by itself.** A [`Disk`], a [`Ledger`] and a [`SimModel`] outlive every
+//! 4. **A crash gives nobody a last word.** [`Power`] is cut, and from then on no device answers.
+//! 5. **The world remembers by itself.** A [`Disk`], a [`Ledger`] and a [`SimModel`] outlive every
 //!    machine that uses them; what the kernel claims is compared with what they saw.
+//!
+//! A machine to which everything happens, to the end of its last process:
+//!
+//! ```
+//! use aosk_sim::{Scenario, simulate};
+//!
+//! let report = simulate(7, &Scenario { agents: 2, ..Scenario::rough() });
+//! assert!(report.is_clean(), "{report}");
+//! ```
 //!
 //! A store whose machine dies at once keeps nothing that it did not acknowledge:
 //!
@@ -35,6 +46,7 @@ mod ledger;
 mod model;
 mod power;
 mod prompt;
+mod queue;
 mod random;
 mod simulation;
 mod speech;

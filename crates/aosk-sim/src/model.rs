@@ -80,22 +80,13 @@ impl SimModel {
             },
             slots,
         };
-        Self {
-            info,
-            seed,
-            faults,
-            seen: Mutex::default(),
-        }
+        Self { info, seed, faults, seen: Mutex::default() }
     }
 
     /// What the endpoint knows of a conversation, by its cache key.
     #[must_use]
     pub fn conversation(&self, cache_key: &str) -> Conversation {
-        self.seen()
-            .conversations
-            .get(cache_key)
-            .cloned()
-            .unwrap_or_default()
+        self.seen().conversations.get(cache_key).cloned().unwrap_or_default()
     }
 
     /// The bytes of a prompt that came, by their hash.
@@ -141,12 +132,7 @@ impl SimModel {
 
         let mut words = Dice::keyed(self.seed, "speech", rendered.prompt.as_bytes());
         let Speech { parts, stop } = speak(&mut words, request, self.faults.odd);
-        let usage = Usage {
-            input,
-            cached,
-            output: tokens::of_parts(&parts),
-            ..Usage::default()
-        };
+        let usage = Usage { input, cached, output: tokens::of_parts(&parts), ..Usage::default() };
         let price = self.info.prices.cost(&usage);
         self.converse(request, |conversation| conversation.billed += price);
         for part in &parts {
@@ -163,18 +149,8 @@ impl SimModel {
         self.converse(request, |conversation| {
             conversation.warm = Some((rendered.prompt_bytes.clone(), input));
         });
-        let usage = if dice.hits(self.faults.lying_usage) {
-            lie(&mut dice)
-        } else {
-            Some(usage)
-        };
-        Ok(Reply {
-            parts,
-            stop,
-            usage,
-            model: self.info.model.clone(),
-            raw: None,
-        })
+        let usage = if dice.hits(self.faults.lying_usage) { lie(&mut dice) } else { Some(usage) };
+        Ok(Reply { parts, stop, usage, model: self.info.model.clone(), raw: None })
     }
 
     /// Notes an attempt: its number among those of the same prompt, and what of it is cached.
@@ -186,20 +162,14 @@ impl SimModel {
             warm.map_or(Tokens::ZERO, |(_, size)| (*size).min(input))
         });
         let mut seen = self.seen();
-        seen.prompts
-            .insert(rendered.prompt, rendered.prompt_bytes.clone());
+        seen.prompts.insert(rendered.prompt, rendered.prompt_bytes.clone());
         let attempt = seen.attempts.entry(rendered.prompt).or_default();
         *attempt += 1;
         (*attempt, cached)
     }
 
     fn converse<T>(&self, request: &Request, note: impl FnOnce(&mut Conversation) -> T) -> T {
-        note(
-            self.seen()
-                .conversations
-                .entry(request.cache_key.clone())
-                .or_default(),
-        )
+        note(self.seen().conversations.entry(request.cache_key.clone()).or_default())
     }
 
     /// The trouble that comes before the first byte of a reply.
@@ -279,13 +249,7 @@ impl Device for SimModel {
 }
 
 fn failed(kind: FailureKind, code: Code, message: &str) -> CallError {
-    CallError {
-        kind,
-        code,
-        message: message.to_owned(),
-        retry_after: None,
-        usage: None,
-    }
+    CallError { kind, code, message: message.to_owned(), retry_after: None, usage: None }
 }
 
 fn too_long(input: Tokens, window: Tokens) -> CallError {
@@ -296,13 +260,9 @@ fn too_long(input: Tokens, window: Tokens) -> CallError {
 
 fn report(part: &Part, progress: &dyn Progress) {
     match part {
-        Part::Text(text) => progress.delta(Delta::Text {
-            chars: text.chars().count(),
-        }),
+        Part::Text(text) => progress.delta(Delta::Text { chars: text.chars().count() }),
         Part::ToolCall { name, .. } => {
-            progress.delta(Delta::ToolCall {
-                name: name.as_ref().to_owned(),
-            });
+            progress.delta(Delta::ToolCall { name: name.as_ref().to_owned() });
         }
         Part::Opaque { .. } | Part::ToolResult { .. } => {}
     }
@@ -310,12 +270,7 @@ fn report(part: &Part, progress: &dyn Progress) {
 
 /// A usage that is not true.
 fn lie(dice: &mut Dice) -> Option<Usage> {
-    let huge = Usage {
-        input: HUGE,
-        cached: HUGE,
-        cache_write: HUGE,
-        output: Tokens(1),
-        reasoning: HUGE,
-    };
+    let huge =
+        Usage { input: HUGE, cached: HUGE, cache_write: HUGE, output: Tokens(1), reasoning: HUGE };
     (dice.below(4) == 0).then_some(huge)
 }

@@ -58,11 +58,7 @@ fn write_message(out: &mut Vec<u8>, message: &Message) {
                 field(out, b'o', format.as_bytes());
                 field(out, b'O', bytes);
             }
-            Part::ToolCall {
-                id,
-                name,
-                arguments,
-            } => {
+            Part::ToolCall { id, name, arguments } => {
                 field(out, b'c', id.as_bytes());
                 field(out, b'n', name.as_bytes());
                 field(out, b'a', arguments.as_bytes());
@@ -93,10 +89,8 @@ mod tests {
         let text = || "[a-zé\0]{0,5}".prop_map(Arc::<str>::from);
         prop_oneof![
             text().prop_map(Part::Text),
-            (text(), any::<Vec<u8>>()).prop_map(|(format, bytes)| Part::Opaque {
-                format,
-                bytes: bytes.into()
-            }),
+            (text(), any::<Vec<u8>>())
+                .prop_map(|(format, bytes)| Part::Opaque { format, bytes: bytes.into() }),
             (text(), text(), text()).prop_map(|(id, name, arguments)| Part::ToolCall {
                 id,
                 name,
@@ -113,10 +107,8 @@ mod tests {
     fn message() -> impl Strategy<Value = Message> {
         let role =
             prop::sample::select(vec![Role::System, Role::User, Role::Assistant, Role::Tool]);
-        (role, prop::collection::vec(part(), 0..4)).prop_map(|(role, parts)| Message {
-            role,
-            parts: parts.into(),
-        })
+        (role, prop::collection::vec(part(), 0..4))
+            .prop_map(|(role, parts)| Message { role, parts: parts.into() })
     }
 
     fn request(messages: &[Message], tail: Option<&str>, may_call: bool) -> Request {

@@ -3,7 +3,8 @@
 //! A reply is a function of the model's seed and the prompt's bytes alone, as it would be at
 //! temperature 0: a call that is repeated after a crash is answered as before, so that a run can
 //! be compared with the same run undisturbed. The longer the conversation, the likelier the model
-//! answers; after twenty turns it always does, so that every agent comes to an end.
+//! answers, and after twenty turns it always does: half of all conversations have more than nine
+//! turns, enough to fill a small window, and all of them end.
 
 use std::sync::Arc;
 
@@ -23,25 +24,10 @@ const OPAQUE: Chance = Chance::per_mille(100);
 /// Names of tools that nobody has; a real endpoint may send any of them.
 const UNKNOWN: [&str; 4] = ["", "no_such_tool", "nul\0in the name", "имя ☃"];
 /// Arguments that no tool can take.
-const MALFORMED: [&str; 6] = [
-    "",
-    "{",
-    "{\"line\": \"cut o",
-    "[1]",
-    "null",
-    "{\"line\": {\"a\": 0.5}}",
-];
+const MALFORMED: [&str; 6] =
+    ["", "{", "{\"line\": \"cut o", "[1]", "null", "{\"line\": {\"a\": 0.5}}"];
 /// What the model has to say.
-const WORDS: [&str; 8] = [
-    "done",
-    "the",
-    "agent",
-    "结果",
-    "テスト",
-    "ответ",
-    "🦀",
-    "nul\0",
-];
+const WORDS: [&str; 8] = ["done", "the", "agent", "结果", "テスト", "ответ", "🦀", "nul\0"];
 
 /// What a reply holds.
 #[derive(Debug)]
@@ -52,78 +38,42 @@ pub(crate) struct Speech {
 
 /// The reply to a request.
 pub(crate) fn speak(dice: &mut Dice, request: &Request, odd: Chance) -> Speech {
-    let turns = request
-        .messages
-        .iter()
-        .filter(|m| m.role == Role::Assistant)
-        .count() as u64;
+    let turns = request.messages.iter().filter(|m| m.role == Role::Assistant).count() as u64;
     let mut parts = Vec::new();
     if dice.hits(OPAQUE) {
         let mut bytes = vec![0; dice.index(40)];
         dice.fill(&mut bytes);
-        parts.push(Part::Opaque {
-            format: "sim/thought".into(),
-            bytes: bytes.into(),
-        });
+        parts.push(Part::Opaque { format: "sim/thought".into(), bytes: bytes.into() });
     }
-    let calls = request.may_call && !request.tools.is_empty() && dice.below(PATIENCE) >= turns;
+    let calls = request.may_call
+        && !request.tools.is_empty()
+        && dice.below(PATIENCE * PATIENCE) >= turns * turns;
     let odd = dice.hits(odd);
     if calls {
-        let count = if dice.hits(SEVERAL) {
-            2 + dice.index(3)
-        } else {
-            1
-        };
+        let count = if dice.hits(SEVERAL) { 2 + dice.index(3) } else { 1 };
         if dice.below(4) == 0 {
             parts.push(text(dice));
         }
         parts.extend((0..count).map(|index| call(dice, request, turns, index)));
-        let stop = if odd {
-            spoil_call(dice, &mut parts)
-        } else {
-            StopReason::ToolCalls
-        };
+        let stop = if odd { spoil_call(dice, &mut parts) } else { StopReason::ToolCalls };
         return Speech { parts, stop };
     }
     if !odd {
         parts.push(text(dice));
-        return Speech {
-            parts,
-            stop: StopReason::Stop,
-        };
+        return Speech { parts, stop: StopReason::Stop };
     }
     match dice.below(5) {
-        0 => Speech {
-            parts: vec![text(dice)],
-            stop: StopReason::Refusal,
-        },
-        1 => Speech {
-            parts: Vec::new(),
-            stop: StopReason::Stop,
-        },
-        2 => Speech {
-            parts: Vec::new(),
-            stop: StopReason::Length,
-        },
-        3 => Speech {
-            parts: vec![text(dice)],
-            stop: StopReason::Other,
-        },
-        _ => Speech {
-            parts: vec![text(dice)],
-            stop: StopReason::Length,
-        },
+        0 => Speech { parts: vec![text(dice)], stop: StopReason::Refusal },
+        1 => Speech { parts: Vec::new(), stop: StopReason::Stop },
+        2 => Speech { parts: Vec::new(), stop: StopReason::Length },
+        3 => Speech { parts: vec![text(dice)], stop: StopReason::Other },
+        _ => Speech { parts: vec![text(dice)], stop: StopReason::Length },
     }
 }
 
 /// Makes the last call of a reply one that cannot be carried out; why the model stopped then.
 fn spoil_call(dice: &mut Dice, parts: &mut [Part]) -> StopReason {
-    let Some(Part::ToolCall {
-        id,
-        name,
-        arguments,
-    }) = parts.last_mut()
-    else {
+    let Some(Part::ToolCall { id, name, arguments }) = parts.last_mut() else {
         return StopReason::ToolCalls;
     };
     match dice.below(4) {

@@ -7,13 +7,12 @@
 //! makes group commit fast in a real store and is what makes "durable" and "acknowledged" come
 //! apart for many processes at once, so the model has it too.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aosk_abi::{Code, ContentKey, Epoch, Hash, Pid, Record, Seq, Tenant};
 use aosk_ports::{
-    Append, Checkpoint, Committed, Inbox, InboxId, InboxItem, Journal, JournalWriter,
-    ProcessFilter, Receipt, StoreError, Ticket,
+    Append, Checkpoint, Inbox, InboxId, InboxItem, Journal, JournalWriter, ProcessFilter, Receipt,
+    StoreError, Ticket,
 };
 use futures::future::BoxFuture;
 use tokio::sync::oneshot;
@@ -21,13 +20,19 @@ use tokio::sync::oneshot;
 use crate::disk::{Disk, Fate, Platter, StoreId};
 use crate::faults::DiskFaults;
 use crate::power::Power;
+use crate::queue::{Answer, Refused, Waiting};
 
 /// A store on a simulated disk, for one life of a machine. Clones are the same store.
 ///
 /// Appends need a tokio runtime, in whose tasks they are committed. With
-/// [`DiskFaults::calm`] nothing is ever late or lost, and the store is a plain one in memory.
+/// [`DiskFaults::calm`] nothing is ever late or lost, and the store is a plain one in memory. A
+/// store that is dropped while the power is on ends in order: what was queued is committed.
 #[derive(Debug, Clone)]
-pub struct MemoryStore(Arc<Open>);
+pub struct MemoryStore(Arc<Handle>);
+
+/// The last one to go closes the store; the task that writes holds none.
+#[derive(Debug)]
+struct Handle(Arc<Open>);
 
 #[derive(Debug)]
 struct Open {
@@ -45,17 +50,8 @@ struct Queue {
     writing: bool,
 }
 
-#[derive(Debug)]
-struct Waiting {
-    append: Append,
-    ticket: oneshot::Sender<Result<Committed, StoreError>>,
-}
-
-/// Why the appends of a process are refused until all that was queued is answered.
-type Refused = HashMap<(Tenant, Pid), StoreError>;
-
 impl MemoryStore {
-    /// Opens a disk for one life of a machine, after every earlier store on it is dead.
+    /// Opens a disk for one life of a machine, after every earlier store on it is dead or dropped.
     #[must_use]
     pub fn open(disk: &Disk, faults: DiskFaults, power: Power) -> Self {
         disk.settle();
@@ -66,30 +62,30 @@ impl MemoryStore {
     /// a queue of its own, so that what one kernel has rejected is nothing to the other.
     #[must_use]
     pub fn beside(&self) -> Self {
-        let Open {
-            disk,
-            faults,
-            power,
-            ..
-        } = &*self.0;
+        let Open { disk, faults, power, .. } = self.inner();
         Self::connect(disk.clone(), faults.clone(), power.clone())
     }
 
     fn connect(disk: Disk, faults: DiskFaults, power: Power) -> Self {
         let id = disk.with(Platter::admit);
-        Self(Arc::new(Open {
-            id,
-            disk,
-            faults,
-            power,
-            queue: Mutex::default(),
-        }))
+        let open = Open { id, disk, faults, power, queue: Mutex::default() };
+        Self(Arc::new(Handle(Arc::new(open))))
     }
 
     /// Dies at this moment: what is not acknowledged is lost, but for a prefix of what the disk's
     /// cache holds. Open the disk again to see what is left.
     pub fn crash(&self) {
-        self.0.power.cut("the store was told to crash");
+        self.inner().power.cut("the store was told to crash");
+    }
+
+    fn inner(&self) -> &Open {
+        &self.0.0
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
@@ -117,41 +113,49 @@ impl Open {
                 self.power.cut("before a commit");
             }
             self.power.hold().await;
-            let (appends, tickets): (Vec<_>, Vec<_>) = waiting
-                .into_iter()
-                .map(|one| (one.append, one.ticket))
-                .unzip();
-            self.disk.with(|platter| {
-                let groups = platter.groups(appends);
-                platter.cache.insert(self.id, groups);
-            });
+            self.disk.with(|platter| platter.write(self.id, waiting));
             if !time.is_zero() {
                 tokio::time::sleep(time).await;
             }
             self.power.hold().await;
-            let (answers, refused) = self.disk.with(|platter| finish(platter, self.id, &fate));
+            let (answers, refused) = self.finish(&fate);
             if matches!(fate, Fate::CrashAfter) {
                 self.power.cut("after a commit");
             }
             self.power.hold().await;
-            for (ticket, answer) in tickets.into_iter().zip(answers) {
-                // Nobody waits for a dropped ticket; its append is committed all the same.
-                drop(ticket.send(answer));
-            }
-            self.refuse_queued(&refused);
+            self.answer(answers, &refused);
         }
     }
 
-    /// Refuses what processes queued behind a rejected append.
-    fn refuse_queued(&self, refused: &Refused) {
+    /// Ends a sync: the answers to what was written, and whose further appends are refused.
+    fn finish(&self, fate: &Fate) -> (Vec<Answer>, Refused) {
+        let mut refused = Refused::default();
+        let answers = self.disk.with(|platter| {
+            let written = platter.cache.remove(&self.id).unwrap_or_default();
+            let finish = |waiting: Waiting| waiting.finish(platter, fate, &mut refused);
+            written.into_iter().flatten().map(finish).collect()
+        });
+        (answers, refused)
+    }
+
+    /// Sends the answers. Nobody can queue anything meanwhile, so that exactly what was queued
+    /// before a refusal was heard is refused with it.
+    fn answer(&self, answers: Vec<Answer>, refused: &Refused) {
         let mut queue = self.queue();
-        let waiting = std::mem::take(&mut queue.waiting);
-        for one in waiting {
-            let key = (one.append.tenant.clone(), one.append.pid);
-            match refused.get(&key) {
-                None => queue.waiting.push(one),
-                Some(error) => drop(one.ticket.send(Err(error.clone()))),
+        let behind = refused.answer(&mut queue.waiting);
+        answers.into_iter().chain(behind).for_each(Answer::send);
+    }
+
+    /// Ends in order: commits what was written and what is queued.
+    fn close(&self) {
+        while self.power.is_on() {
+            let (answers, refused) = self.finish(&Fate::Good);
+            self.answer(answers, &refused);
+            let queued = std::mem::take(&mut self.queue().waiting);
+            if queued.is_empty() {
+                return;
             }
+            self.disk.with(|platter| platter.write(self.id, queued));
         }
     }
 
@@ -191,47 +195,18 @@ impl Open {
     }
 }
 
-/// Ends a sync of a store: the answers to the appends that it wrote, in their order.
-fn finish(
-    platter: &mut Platter,
-    id: StoreId,
-    fate: &Fate,
-) -> (Vec<Result<Committed, StoreError>>, Refused) {
-    let mut refused = Refused::new();
-    let mut answers = Vec::new();
-    let written = platter.cache.remove(&id).unwrap_or_default();
-    for append in written.into_iter().flatten() {
-        let key = (append.tenant.clone(), append.pid);
-        let answer = match (fate, refused.get(&key)) {
-            (Fate::Bad { error, durable }, _) => {
-                if *durable {
-                    drop(platter.commit(append));
-                }
-                Err(error.clone())
-            }
-            (_, Some(error)) => Err(error.clone()),
-            (_, None) => platter.commit(append),
-        };
-        if let Err(error) = &answer {
-            refused.insert(key, error.clone());
-        }
-        answers.push(answer);
-    }
-    (answers, refused)
-}
-
 impl JournalWriter for MemoryStore {
     fn append(&self, append: Append) -> Ticket {
         let (ticket, answer) = oneshot::channel();
         let start = {
-            let mut queue = self.0.queue();
-            queue.waiting.push(Waiting { append, ticket });
+            let mut queue = self.inner().queue();
+            queue.waiting.push(Waiting::new(append, ticket));
             !std::mem::replace(&mut queue.writing, true)
         };
         if start {
-            tokio::spawn(self.0.clone().write());
+            tokio::spawn(self.0.0.clone().write());
         }
-        let power = self.0.power.clone();
+        let power = self.inner().power.clone();
         Ticket::new(async move {
             let answer = answer.await;
             power.hold().await;
@@ -244,10 +219,7 @@ impl JournalWriter for MemoryStore {
 
     fn claim(&self, tenant: &Tenant, pid: Pid) -> BoxFuture<'_, Result<Epoch, StoreError>> {
         let tenant = tenant.clone();
-        Box::pin(
-            self.0
-                .change(move |platter| platter.image.claim(&tenant, pid)),
-        )
+        Box::pin(self.inner().change(move |platter| platter.image.claim(&tenant, pid)))
     }
 }
 
@@ -259,10 +231,7 @@ impl Inbox for MemoryStore {
         item: InboxItem,
     ) -> BoxFuture<'_, Result<InboxId, StoreError>> {
         let tenant = tenant.clone();
-        Box::pin(
-            self.0
-                .change(move |platter| platter.image.post(&tenant, pid, item)),
-        )
+        Box::pin(self.inner().change(move |platter| platter.image.post(&tenant, pid, item)))
     }
 
     fn pending(
@@ -270,17 +239,14 @@ impl Inbox for MemoryStore {
         tenant: &Tenant,
     ) -> BoxFuture<'_, Result<Vec<(Pid, InboxId, InboxItem)>, StoreError>> {
         let tenant = tenant.clone();
-        Box::pin(
-            self.0
-                .view(move |platter| Ok(platter.image.pending(&tenant))),
-        )
+        Box::pin(self.inner().view(move |platter| Ok(platter.image.pending(&tenant))))
     }
 }
 
 impl Journal for MemoryStore {
     fn content_key(&self, tenant: &Tenant) -> BoxFuture<'_, Result<ContentKey, StoreError>> {
         let tenant = tenant.clone();
-        Box::pin(self.0.view(move |platter| Ok(platter.content_key(&tenant))))
+        Box::pin(self.inner().view(move |platter| Ok(platter.content_key(&tenant))))
     }
 
     fn process(
@@ -289,10 +255,7 @@ impl Journal for MemoryStore {
         pid: Pid,
     ) -> BoxFuture<'_, Result<Option<Receipt>, StoreError>> {
         let tenant = tenant.clone();
-        Box::pin(
-            self.0
-                .view(move |platter| Ok(platter.image.process(&tenant, pid))),
-        )
+        Box::pin(self.inner().view(move |platter| Ok(platter.image.process(&tenant, pid))))
     }
 
     fn processes(
@@ -301,10 +264,7 @@ impl Journal for MemoryStore {
         filter: ProcessFilter,
     ) -> BoxFuture<'_, Result<Vec<Receipt>, StoreError>> {
         let tenant = tenant.clone();
-        Box::pin(
-            self.0
-                .view(move |platter| Ok(platter.image.processes(&tenant, filter))),
-        )
+        Box::pin(self.inner().view(move |platter| Ok(platter.image.processes(&tenant, filter))))
     }
 
     fn read(
@@ -315,10 +275,7 @@ impl Journal for MemoryStore {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         let tenant = tenant.clone();
-        Box::pin(
-            self.0
-                .view(move |platter| platter.image.read(&tenant, pid, from, limit)),
-        )
+        Box::pin(self.inner().view(move |platter| platter.image.read(&tenant, pid, from, limit)))
     }
 
     fn contents(
@@ -328,10 +285,7 @@ impl Journal for MemoryStore {
         wanted: &[(Seq, Hash)],
     ) -> BoxFuture<'_, Result<Vec<Arc<[u8]>>, StoreError>> {
         let (tenant, wanted) = (tenant.clone(), wanted.to_vec());
-        Box::pin(
-            self.0
-                .view(move |platter| platter.image.contents(&tenant, pid, &wanted)),
-        )
+        Box::pin(self.inner().view(move |platter| platter.image.contents(&tenant, pid, &wanted)))
     }
 
     fn checkpoint(
@@ -341,9 +295,6 @@ impl Journal for MemoryStore {
         at: Option<Seq>,
     ) -> BoxFuture<'_, Result<Option<Checkpoint>, StoreError>> {
         let tenant = tenant.clone();
-        Box::pin(
-            self.0
-                .view(move |platter| platter.image.checkpoint(&tenant, pid, at)),
-        )
+        Box::pin(self.inner().view(move |platter| platter.image.checkpoint(&tenant, pid, at)))
     }
 }

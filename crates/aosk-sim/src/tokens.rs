@@ -55,14 +55,8 @@ pub(crate) fn of_request(request: &Request) -> Tokens {
         .iter()
         .map(|tool| serde_json::to_string(tool).map_or(0, |text| text.len()))
         .sum();
-    let tail = request
-        .tail
-        .as_ref()
-        .map_or(Tokens::ZERO, |tail| of(tail.len()) + FRAME);
-    let spoken = request
-        .messages
-        .iter()
-        .map(|message| of_parts(message.parts.iter()));
+    let tail = request.tail.as_ref().map_or(Tokens::ZERO, |tail| of(tail.len()) + FRAME);
+    let spoken = request.messages.iter().map(|message| of_parts(message.parts.iter()));
     of(schemas) + tail + spoken.sum()
 }
 
@@ -70,11 +64,9 @@ fn of_part(part: &Part) -> Tokens {
     match part {
         Part::Text(text) => of(text.len()),
         Part::Opaque { bytes, .. } => of(bytes.len()),
-        Part::ToolCall {
-            id,
-            name,
-            arguments,
-        } => of(id.len()) + of(name.len()) + of(arguments.len()),
+        Part::ToolCall { id, name, arguments } => {
+            of(id.len()) + of(name.len()) + of(arguments.len())
+        }
         Part::ToolResult { call, name, text } => of(call.len()) + of(name.len()) + of(text.len()),
     }
 }
@@ -91,9 +83,6 @@ mod tests {
             let padded = estimate.0 + estimate.0 * u64::from(ERROR.0) / 1_000_000;
             assert!(padded >= truth.0, "{bytes} bytes: {padded} < {truth}");
         }
-        assert_eq!(
-            (of(0), of(1), of(4), of(5)),
-            (Tokens(0), Tokens(1), Tokens(1), Tokens(2))
-        );
+        assert_eq!((of(0), of(1), of(4), of(5)), (Tokens(0), Tokens(1), Tokens(1), Tokens(2)));
     }
 }

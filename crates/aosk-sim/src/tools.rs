@@ -65,10 +65,7 @@ impl SimTool {
                 }),
                 effect,
             };
-            Arc::new(Self {
-                spec,
-                world: world.clone(),
-            })
+            Arc::new(Self { spec, world: world.clone() })
         })
         .into()
     }
@@ -145,8 +142,6 @@ impl World {
 fn look_up(size: Option<u64>) -> Value {
     let size = size.unwrap_or(0) % (LONGEST + 1);
     let line = "found it on the shelf\n".bytes().cycle();
-    let bytes = line
-        .take(usize::try_from(size).unwrap_or(0))
-        .map(char::from);
+    let bytes = line.take(usize::try_from(size).unwrap_or(0)).map(char::from);
     Value::String(bytes.collect())
 }

@@ -20,13 +20,13 @@ use aosk_abi::{
 };
 use aosk_context::Policy;
 use aosk_ports::{InboxId, InboxItem, Sandbox};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::contents::Contents;
 use crate::error::Error;
 use crate::image::{Action, Image, Pending};
 use crate::options::Model;
-use crate::shared::{Shared, Stop};
+use crate::shared::Shared;
 
 use prompt::MessageCache;
 pub(crate) use write::{Batch, seal};
@@ -68,7 +68,6 @@ pub(crate) struct Driver {
     batch: Batch,
     inbox: InboxReceiver,
     taken: HashSet<InboxId>,
-    stop: watch::Receiver<Stop>,
 }
 
 /// What ended a wait.
@@ -108,7 +107,6 @@ impl Driver {
             inbox,
         } = start;
         Self {
-            stop: shared.stop.subscribe(),
             shared,
             image,
             manifest,
@@ -146,17 +144,21 @@ impl Driver {
                 self.commit().await?;
                 return Ok(Outcome::Exited(exit));
             }
-            if *self.stop.borrow() != Stop::Run {
+            let action = self.image.next_action();
+            // An exit goes before any stop: it belongs to the event that led to it, whose append
+            // brings the content that it names.
+            let exits = matches!(action, Action::Exit(..));
+            if !exits && !self.shared.stop.is_run() {
                 self.batch.request_checkpoint();
                 self.commit().await?;
                 return Ok(Outcome::Stopped);
             }
-            if matches!(self.image.state, ProcessState::Suspended { .. }) {
+            if !exits && matches!(self.image.state, ProcessState::Suspended { .. }) {
                 self.batch.request_checkpoint();
                 self.commit().await?;
                 return Ok(Outcome::Suspended);
             }
-            match self.image.next_action() {
+            match action {
                 Action::Tell(op, text) => {
                     let content = self.contents.seal(text.into_bytes());
                     let told = Told { op, content: content.reference() };
@@ -248,8 +250,7 @@ impl Driver {
         grace: Duration,
     ) -> Result<Result<T, Interruption>, Error> {
         let mut future = std::pin::pin!(future);
-        let mut stopped =
-            std::pin::pin!(stopped(self.stop.clone(), grace, self.shared.parts.clock.clone()));
+        let mut stopped = std::pin::pin!(stopped(self.shared.clone(), grace));
         loop {
             tokio::select! {
                 biased;
@@ -271,16 +272,14 @@ fn broken(error: &Error) -> Outcome {
 }
 
 /// Completes when the kernel stops at once, or `grace` after it began to stop gracefully.
-async fn stopped(
-    mut stop: watch::Receiver<Stop>,
-    grace: Duration,
-    clock: Arc<dyn aosk_ports::Clock>,
-) {
-    if stop.wait_for(|stop| *stop != Stop::Run).await.is_err() {
-        return;
-    }
+async fn stopped(shared: Arc<Shared>, grace: Duration) {
+    shared.stop.wait(false).await;
+    let clock = &shared.parts.clock;
+    let (_, asked) = shared.stop.shown();
+    let left = grace.saturating_sub(clock.monotonic().saturating_sub(asked));
     tokio::select! {
-        _ = stop.wait_for(|stop| *stop == Stop::Now) => {}
-        () = clock.sleep(grace) => {}
+        biased;
+        () = shared.stop.wait(true) => {}
+        () = clock.sleep(left) => {}
     }
 }

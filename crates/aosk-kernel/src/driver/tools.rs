@@ -161,6 +161,7 @@ impl Driver {
             let started = clock.monotonic();
             let task = running.spawn(async move {
                 let result = tokio::select! {
+                    biased;
                     result = future => result,
                     () = clock.sleep(limit) => timed_out(limit),
                 };

@@ -338,7 +338,8 @@ impl Image {
             Shape::System(_) => (PageKind::System, true, Ppm::ONE),
             Shape::Tools(_) => (PageKind::Tools, true, Ppm::ONE),
             Shape::User(_) if source.seq == Seq(0) => (PageKind::Task, true, Ppm(900_000)),
-            Shape::User(_) => (PageKind::Message, false, Admission::DEFAULT_IMPORTANCE),
+            // What somebody said outweighs what the agent did: it cannot be found out again.
+            Shape::User(_) => (PageKind::Message, false, Ppm(700_000)),
             Shape::Reply(_) | Shape::Opaque { .. } => {
                 (PageKind::Reply, false, Admission::DEFAULT_IMPORTANCE)
             }

@@ -1,23 +1,24 @@
 //! The audit: what the disk holds after a life, held against what was promised.
 //!
-//! It reads the store as anybody may and trusts nothing that the kernel keeps in memory. Numbers
-//! that the kernel also computes (money, above all) are computed here a second time from the
-//! events, in another way.
+//! It reads the store as anybody may and trusts nothing that the kernel keeps in memory. A promise
+//! that it finds broken goes to the witness; what it looks for in a single journal is in
+//! [`Case`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use aosk_abi::{
-    ContentRef, Effect, Event, Hash, MicroDollars, Op, Pid, Planned, ProcessState, Record, Seq,
-    ToolResult, What,
-};
-use aosk_kernel::{Image, load};
-use aosk_ports::{Journal as _, ProcessFilter, Receipt, StoreError};
+use aosk_abi::{Code, Exit, Pid, ProcessState};
+use aosk_ports::{Journal as _, ProcessFilter};
 
+use super::case::Case;
 use super::report::Report;
 use super::world::World;
 use crate::faults::DiskFaults;
 use crate::power::Power;
 use crate::store::MemoryStore;
+
+/// Why a process may fail in a simulated world: its calls were throttled or broke off as often as
+/// they may be tried, or a single turn brought more than the window holds.
+const EXPLAINED: [Code; 3] = [Code::LlmThrottled, Code::LlmTransient, Code::ContextOverflow];
 
 /// Looks at everything; broken promises go to the witness. `done` says that every process is
 /// said to have ended.
@@ -40,10 +41,16 @@ pub(super) async fn audit(world: &World, done: bool, report: &mut Report) {
                 }
                 let state = &case.receipt.row.state;
                 let end = match state {
+                    ProcessState::Exited { exit: Exit::Failed { code, .. } } => code,
                     ProcessState::Exited { exit } => exit.name(),
                     other => other.name(),
                 };
                 *report.exits.entry(end.to_owned()).or_default() += 1;
+                if let ProcessState::Exited { exit: Exit::Failed { code, .. } } = state
+                    && !EXPLAINED.iter().any(|known| known.as_str() == code)
+                {
+                    case.accuse(format!("failed with {code}, which nothing explains"));
+                }
                 if done && !state.is_final() {
                     case.accuse(format!("is left behind {}", state.name()));
                 }
@@ -53,340 +60,111 @@ pub(super) async fn audit(world: &World, done: bool, report: &mut Report) {
         }
     }
     for pid in wanted {
-        world
-            .witness
-            .accuse(Some(pid), "was acknowledged and is gone");
+        world.witness.accuse(Some(pid), "was acknowledged and is gone");
     }
     // Slots live in the memory of a machine, and one that was usurped does not know it.
     let at_once = 1 + usize::from(world.witness.lock().machines > report.lives);
     let (peak, slots) = (world.model.peak(), at_once * world.scenario.slots);
     if peak > slots {
-        world.witness.accuse(
-            None,
-            format!("{peak} calls at once on a device of {slots} slots"),
-        );
+        world.witness.accuse(None, format!("{peak} calls at once on a device of {slots} slots"));
     }
 }
 
-/// One process's journal.
-struct Case<'a> {
-    world: &'a World,
-    receipt: Receipt,
-    records: Vec<Record>,
-    events: Vec<Event>,
-}
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
 
-impl<'a> Case<'a> {
-    /// Reads the journal, whose chain the store verifies on the way.
-    async fn open(world: &'a World, store: &MemoryStore, receipt: Receipt) -> Result<Self, String> {
-        let records = store
-            .read(&world.tenant, receipt.pid, Seq(0), usize::MAX)
-            .await
-            .map_err(|error| error.to_string())?;
-        let events = records.iter().map(Record::decode).collect::<Result<_, _>>();
-        let events = events.map_err(|error| error.to_string())?;
-        Ok(Self {
-            world,
-            receipt,
-            records,
-            events,
-        })
+    use aosk_abi::{Effect, Seq, Timestamp};
+    use aosk_ports::ToolContext;
+    use aosk_sandbox::NoFiles;
+
+    use super::super::in_virtual_time;
+    use super::super::life::{Ending, live};
+    use super::super::scenario::Scenario;
+    use super::*;
+    use crate::image::Stored;
+
+    /// What the audit says of a world in which nothing went wrong, after somebody spoilt it.
+    fn verdict(spoil: impl FnOnce(&World)) -> String {
+        let scenario = Scenario { agents: 3, ..Scenario::calm() };
+        let faults = scenario.faults.clone();
+        let world = World::new(1, scenario);
+        let life = in_virtual_time(live(&world, Duration::ZERO, &faults, false)).expect("runtime");
+        assert_eq!(life.expect("boots"), Ending::Done);
+        spoil(&world);
+        let mut report = Report { lives: 1, ..Report::default() };
+        in_virtual_time(audit(&world, true, &mut report)).expect("runtime");
+        let violations = std::mem::take(&mut world.witness.lock().violations);
+        violations.into_iter().map(|violation| violation.what).collect::<Vec<_>>().join("; ")
     }
 
-    fn accuse(&self, what: impl Into<String>) {
-        self.world.witness.accuse(Some(self.receipt.pid), what);
+    fn on_disk(world: &World, spoil: impl FnOnce(&mut Stored)) {
+        world.disk.with(|platter| {
+            spoil(platter.image.stored_mut(&world.tenant, World::pid(1)).expect("there"));
+        });
     }
 
-    fn require(&self, holds: bool, what: impl FnOnce() -> String) {
-        if !holds {
-            self.accuse(what());
-        }
-    }
-
-    async fn examine(&self, store: &MemoryStore) {
-        self.acknowledged();
-        if let Err(broken) = self.folds(store).await {
-            self.accuse(broken);
-        }
-        if let Err(error) = self.contents_are_there(store).await {
-            self.accuse(error.to_string());
-        }
-        if let Err(error) = self.effects(store).await {
-            self.accuse(error.to_string());
-        }
-        self.prompts();
-        self.money();
-        self.intents();
-        self.messages_once();
-    }
-
-    /// What was acknowledged is there, as it was.
-    fn acknowledged(&self) {
-        let pid = self.receipt.pid;
-        let seen = self.world.witness.lock();
-        let last = seen.acknowledged.get(&pid).copied();
-        let found = |seq: Seq| {
-            usize::try_from(seq.0)
-                .ok()
-                .and_then(|seq| self.events.get(seq))
+    /// A call that the journal knows nothing of.
+    fn stray_call(world: &World, key: &str) {
+        let context = ToolContext {
+            tenant: world.tenant.clone(),
+            pid: World::pid(1),
+            idempotency_key: key.to_owned(),
+            now: Timestamp::default(),
+            sandbox: Arc::new(NoFiles),
         };
-        let mut claims = seen.claims.range((pid, Seq(0))..=(pid, Seq(u64::MAX)));
-        let lost = claims.find(|((_, seq), claimed)| found(*seq) != Some(*claimed));
-        let lost = lost
-            .map(|((_, seq), _)| *seq)
-            .or(last.filter(|&last| found(last).is_none()));
-        drop(seen);
-        if let Some(seq) = lost {
-            self.accuse(format!(
-                "event {seq} was acknowledged and is not there as it was"
-            ));
+        world.ledger.begin(&context, "send_line", Effect::Unsafe, "{}");
+    }
+
+    #[test]
+    fn a_world_in_order_is_not_accused() {
+        assert_eq!(verdict(|_| {}), "");
+    }
+
+    #[test]
+    fn damage_to_a_disk_is_noticed() {
+        type Spoil = fn(&mut Stored);
+        let cases: [(&str, Spoil); 5] = [
+            ("was acknowledged and is not there", |stored| drop(stored.records.pop())),
+            ("breaks the chain", |stored| stored.records[2].body.push(b' ')),
+            ("lists show", |stored| stored.row.steps += 1),
+            ("is not stored with event", |stored| stored.beside.clear()),
+            ("is not the fold of the events", |stored| {
+                let (_, last) = stored.checkpoints.iter_mut().next_back().expect("has some");
+                last.bytes.truncate(10);
+            }),
+        ];
+        for (expected, spoil) in cases {
+            let said = verdict(|world| on_disk(world, spoil));
+            assert!(said.contains(expected), "{expected:?} is not in {said:?}");
         }
     }
 
-    /// The fold of all events is the fold from any checkpoint, and is what the lists show.
-    async fn folds(&self, store: &MemoryStore) -> Result<(), String> {
-        let (tenant, pid) = (&self.world.tenant, self.receipt.pid);
-        let mut images: Vec<Image> = Vec::with_capacity(self.records.len());
-        for record in &self.records {
-            let image = match images.last() {
-                None => Image::begin(tenant, pid, record),
-                Some(before) => {
-                    let mut image = before.clone();
-                    image.apply(record).map(|()| image)
-                }
-            };
-            images.push(image.map_err(|error| format!("does not fold: {error}"))?);
-        }
-        let whole = images.last().ok_or("has no events")?;
-        let loaded = load(store, tenant, pid, None)
-            .await
-            .map_err(|error| error.to_string())?;
-        self.require(loaded == *whole, || {
-            "the kernel loads another image".to_owned()
-        });
-        self.require(whole.row() == self.receipt.row, || {
-            format!(
-                "lists show {:?} instead of {:?}",
-                self.receipt.row,
-                whole.row()
-            )
-        });
-        self.require(
-            (whole.next, whole.head) == (self.receipt.next, self.receipt.head),
-            || "the fold ends elsewhere than the journal".to_owned(),
-        );
-
-        let mut at = Some(Seq(u64::MAX));
-        while let Some(before) = at {
-            let found = store.checkpoint(tenant, pid, Some(before)).await;
-            let Some(checkpoint) = found.map_err(|error| error.to_string())? else {
-                break;
-            };
-            let seq = checkpoint.seq;
-            let saved = Image::from_checkpoint(&checkpoint);
-            let folded = usize::try_from(seq.0)
-                .ok()
-                .and_then(|index| images.get(index));
-            self.require(saved.is_some() && saved.as_ref() == folded, || {
-                format!("the checkpoint at event {seq} is not the fold of the events up to it")
-            });
-            at = seq.0.checked_sub(1).map(Seq);
-        }
-        Ok(())
-    }
-
-    /// Every content that an event names can be read and is what its name says.
-    async fn contents_are_there(&self, store: &MemoryStore) -> Result<(), StoreError> {
-        let key = store.content_key(&self.world.tenant).await?;
-        for record in &self.records {
-            let body = serde_json::from_slice(&record.body).unwrap_or_default();
-            let mut named = Vec::new();
-            references(&body, &mut named);
-            for content in named {
-                let bytes = self.content(store, record.seq, &content).await?;
-                self.require(
-                    key.hash(&bytes) == content.hash && bytes.len() as u64 == content.len,
-                    || {
-                        format!(
-                            "event {} names {} and got other bytes",
-                            record.seq, content.hash
-                        )
-                    },
-                );
+    #[test]
+    fn effects_that_no_intent_explains_are_noticed() {
+        let said = verdict(|world| {
+            for n in 0..99 {
+                stray_call(world, &format!("stray-{n}"));
             }
-        }
-        Ok(())
-    }
-
-    async fn content(
-        &self,
-        store: &MemoryStore,
-        seq: Seq,
-        content: &ContentRef,
-    ) -> Result<std::sync::Arc<[u8]>, StoreError> {
-        let wanted = [(seq, content.hash)];
-        let found = store
-            .contents(&self.world.tenant, self.receipt.pid, &wanted)
-            .await?;
-        Ok(found.into_iter().next().unwrap_or_default())
-    }
-
-    /// Unsafe effects happened at most once, idempotent ones exactly once where they were
-    /// reported, and no tool ran without an intent.
-    async fn effects(&self, store: &MemoryStore) -> Result<(), StoreError> {
-        let pid = self.receipt.pid;
-        let ledger = self.world.ledger.entries();
-        let own = || ledger.iter().filter(|(_, entry)| entry.pid == pid);
-        for (key, entry) in own() {
-            self.require(!entry.clash, || {
-                format!("the key {key} came from two calls")
-            });
-            self.require(entry.effects <= 1, || {
-                format!("{} acted {} times under {key}", entry.tool, entry.effects)
-            });
-            self.require(
-                entry.effect != Effect::Unsafe || entry.attempts == 1,
-                || {
-                    format!(
-                        "the unsafe {} was called {} times under {key}",
-                        entry.tool, entry.attempts
-                    )
-                },
-            );
-        }
-
-        let mut intents = 0;
-        for (seq, event) in (0..).map(Seq).zip(&self.events) {
-            match &event.what {
-                What::ToolRequested(_) => intents += 1,
-                What::ToolReturned(returned) => {
-                    let bytes = self.content(store, seq, &returned.result).await?;
-                    let result: Option<ToolResult> = serde_json::from_slice(&bytes).ok();
-                    let key = result
-                        .as_ref()
-                        .and_then(|result| result.data["key"].as_str());
-                    let Some(key) = key else { continue };
-                    let effects = ledger.get(key).map_or(0, |entry| entry.effects);
-                    self.require(effects == 1, || {
-                        format!("event {seq} reports an effect that happened {effects} times")
-                    });
-                }
-                _ => {}
-            }
-        }
-        let ran: u64 = own().map(|(_, entry)| entry.attempts).sum();
-        self.require(ran <= intents, || {
-            format!("{ran} tool runs on {intents} intents")
         });
-        Ok(())
-    }
-
-    /// Between two generations a prompt only grows, by bytes behind those that were there; it is
-    /// what the endpoint got, and never more than the window.
-    fn prompts(&self) {
-        let mut last: Option<&Planned> = None;
-        for event in &self.events {
-            let What::Planned(plan) = &event.what else {
-                continue;
-            };
-            let (prompt, model) = (plan.prompt, &self.world.model);
-            if let Some(last) = last.replace(plan)
-                && last.generation == plan.generation
-            {
-                self.require(plan.prompt_len >= last.prompt_len, || {
-                    format!("the prompt of {} is shorter than the one before", plan.op)
-                });
-                if let (Some(before), Some(after)) =
-                    (model.prompt(&last.prompt), model.prompt(&prompt))
-                {
-                    self.require(after.starts_with(&before), || {
-                        format!(
-                            "the prompt of {} does not begin with the one before",
-                            plan.op
-                        )
-                    });
-                }
-            }
-        }
-        let overflows = self.conversation().overflows;
-        self.require(overflows == 0, || {
-            format!("{overflows} prompts left no room for a reply")
+        assert!(said.contains("tool runs on") && said.contains("idempotency keys for"), "{said}");
+        let said = verdict(|world| {
+            stray_call(world, "twice");
+            world.ledger.act("twice");
+            world.ledger.act("twice");
         });
+        assert!(said.contains("send_line acted 2 times under twice"), "{said}");
     }
 
-    fn conversation(&self) -> crate::model::Conversation {
-        self.world.model.conversation(&self.receipt.pid.to_string())
-    }
-
-    /// What is spent is what the calls cost, with the reservation of each call whose end is not
-    /// known; and never less than what the endpoint will bill.
-    fn money(&self) {
-        let mut settled = MicroDollars::ZERO;
-        let mut lost = MicroDollars::ZERO;
-        let mut open: BTreeMap<Op, MicroDollars> = BTreeMap::new();
-        for event in &self.events {
-            match &event.what {
-                What::LlmRequested(asked) => {
-                    lost += open.insert(asked.op, asked.reserved).unwrap_or_default();
-                }
-                What::LlmReturned(reply) => {
-                    open.remove(&reply.op);
-                    settled += reply.cost;
-                }
-                What::LlmFailed(failed) => {
-                    open.remove(&failed.op);
-                    settled += failed.cost;
-                }
-                _ => {}
-            }
-        }
-        let counted = settled + lost + open.into_values().sum();
-        let spent = self.receipt.row.spent;
-        self.require(counted == spent, || {
-            format!("spent {spent}, and the events say {counted}")
+    #[test]
+    fn a_process_that_is_gone_or_left_behind_is_noticed() {
+        let said = verdict(|world| {
+            let lost = Pid::from_alias("lost");
+            world.witness.lock().acknowledged.insert(lost, Seq(0));
         });
-        let billed = self.conversation().billed;
-        self.require(spent >= billed, || {
-            format!("spent {spent}, and {billed} will be billed")
-        });
-    }
-
-    /// No model call was made without a durable intent, none beyond the limit of steps.
-    fn intents(&self) {
-        let asked = |event: &&Event| matches!(event.what, What::LlmRequested(_));
-        let intents = self.events.iter().filter(asked).count() as u64;
-        let calls = self.conversation().calls;
-        self.require(calls <= intents, || {
-            format!("{calls} model calls on {intents} intents")
-        });
-        let Some(What::Spawned(spawned)) = self.events.first().map(|event| &event.what) else {
-            return self.accuse("does not begin with its spawn");
-        };
-        let (steps, limit) = (self.receipt.row.steps, spawned.max_steps);
-        self.require(steps <= limit, || format!("made {steps} steps of {limit}"));
-    }
-
-    /// A message from outside was taken over at most once. Each one has a text of its own.
-    fn messages_once(&self) {
-        let mut seen: BTreeSet<Hash> = BTreeSet::new();
-        for event in &self.events {
-            if let What::MessageReceived(message) = &event.what {
-                self.require(seen.insert(message.content.hash), || {
-                    format!("the message {} was taken over twice", message.content.hash)
-                });
-            }
-        }
-    }
-}
-
-/// The contents that a body names, wherever in it.
-fn references(body: &serde_json::Value, found: &mut Vec<ContentRef>) {
-    match body {
-        serde_json::Value::Object(fields) => match serde_json::from_value(body.clone()) {
-            Ok(reference) => found.push(reference),
-            Err(_) => fields.values().for_each(|value| references(value, found)),
-        },
-        serde_json::Value::Array(items) => items.iter().for_each(|item| references(item, found)),
-        _ => {}
+        assert_eq!(said, "was acknowledged and is gone");
+        let said = verdict(|world| on_disk(world, |stored| stored.row.state = ProcessState::Ready));
+        assert!(said.contains("is left behind ready"), "{said}");
     }
 }

@@ -56,6 +56,8 @@ pub(super) async fn live(
         },
     };
     world.witness.note(None, format!("ends: {ending:?}"));
+    // The program is gone: what it had queued is not written any more.
+    machine.power.cut("switched off");
     Ok(ending)
 }
 
@@ -138,9 +140,7 @@ async fn spawn(world: &World, machine: &Machine, agent: usize) -> Result<(), Err
     match world.spawn(agent) {
         Ok(request) => machine.kernel.spawn(request).await.map(drop),
         Err(error) => {
-            world
-                .witness
-                .accuse(None, format!("the manifest of agent {agent}: {error}"));
+            world.witness.accuse(None, format!("the manifest of agent {agent}: {error}"));
             pending().await
         }
     }
@@ -153,9 +153,7 @@ async fn resume(machine: &Machine, pid: Pid, raise: Option<MicroDollars>) -> Res
 
 /// Goes on with a process that the kernel let go of.
 async fn go_on(world: &World, machine: &Machine, pid: Pid, outcome: Outcome) -> Result<(), Error> {
-    world
-        .witness
-        .note(Some(pid), format!("the kernel lets go: {outcome:?}"));
+    world.witness.note(Some(pid), format!("the kernel lets go: {outcome:?}"));
     match outcome {
         Outcome::Parked(BlockedOn::Quota { spent, needed, .. }) => {
             let raised = MicroDollars(spent.0.saturating_mul(2)) + needed;
@@ -169,26 +167,20 @@ async fn go_on(world: &World, machine: &Machine, pid: Pid, outcome: Outcome) -> 
         Outcome::Stopped => pending().await,
         Outcome::Broken { code, message } => {
             if !weather(code) {
-                world
-                    .witness
-                    .accuse(Some(pid), format!("given up with {code}: {message}"));
+                world.witness.accuse(Some(pid), format!("given up with {code}: {message}"));
             }
             sleep(BREATH).await;
             resume(machine, pid, None).await
         }
-        Outcome::Exited(_) => {
-            match machine.store.process(&world.tenant, pid).await? {
-                Some(receipt) if receipt.row.state.is_final() => {}
-                _ => world
-                    .witness
-                    .accuse(Some(pid), "is said to have ended and has not"),
+        Outcome::Exited(_) => match machine.store.process(&world.tenant, pid).await? {
+            Some(receipt) if receipt.row.state.is_final() => Ok(()),
+            _ => {
+                world.witness.accuse(Some(pid), "is said to have ended and has not");
+                pending().await
             }
-            Ok(())
-        }
+        },
         Outcome::Parked(_) => {
-            world
-                .witness
-                .accuse(Some(pid), format!("let go of as {outcome:?}"));
+            world.witness.accuse(Some(pid), format!("let go of as {outcome:?}"));
             pending().await
         }
     }
@@ -206,9 +198,7 @@ async fn stop(world: &World, machine: &Machine, how: Stop) -> Ending {
     }
     let took = began.elapsed();
     if took > STOP_WITHIN {
-        world
-            .witness
-            .accuse(None, format!("stopped only after {} ms", took.as_millis()));
+        world.witness.accuse(None, format!("stopped only after {} ms", took.as_millis()));
     }
     Ending::Stopped(how)
 }
@@ -220,14 +210,9 @@ fn weather(code: Code) -> bool {
 
 fn tolerate(world: &World, pid: Option<Pid>, error: &Error) {
     world.witness.note(pid, format!("error: {error}"));
-    let races = matches!(
-        error.code(),
-        Code::KernelNotResumable | Code::KernelStopping
-    );
+    let races = matches!(error.code(), Code::KernelNotResumable | Code::KernelStopping);
     if !weather(error.code()) && !races {
-        world
-            .witness
-            .accuse(pid, format!("an error that nothing explains: {error}"));
+        world.witness.accuse(pid, format!("an error that nothing explains: {error}"));
     }
 }
 
@@ -254,14 +239,15 @@ impl Meddler<'_> {
                     text: format!("message {} \0 你好", self.dice.below(u64::MAX)),
                 },
             };
-            self.world
-                .witness
-                .note(Some(pid), format!("is sent {item:?}"));
-            let posted = machine.store.post(&self.world.tenant, pid, item).await;
-            if let Err(error) = posted
-                && error.code != Code::StoreUnknownProcess
-            {
-                tolerate(self.world, Some(pid), &error.into());
+            self.world.witness.note(Some(pid), format!("is sent {item:?}"));
+            let posted = machine.store.post(&self.world.tenant, pid, item.clone()).await;
+            match (posted, item) {
+                (Ok(_), InboxItem::Message { text, .. }) => {
+                    self.world.witness.lock().posted.entry(pid).or_default().push(text);
+                }
+                (Ok(_), InboxItem::Signal(_)) => {}
+                (Err(error), _) if error.code == Code::StoreUnknownProcess => {}
+                (Err(error), _) => tolerate(self.world, Some(pid), &error.into()),
             }
         }
     }

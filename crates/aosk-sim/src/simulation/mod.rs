@@ -6,6 +6,7 @@
 //! in every life is one that the binary's kernel keeps wherever its devices keep theirs.
 
 mod audit;
+mod case;
 mod life;
 mod report;
 mod scenario;
@@ -25,18 +26,11 @@ use world::World;
 #[must_use]
 pub fn simulate(seed: u64, scenario: &Scenario) -> Report {
     let world = World::new(seed, scenario.clone());
-    let mut report = Report {
-        seed,
-        ..Report::default()
-    };
+    let mut report = Report { seed, ..Report::default() };
     loop {
         report.lives += 1;
         let mortal = report.lives <= scenario.lives;
-        let faults = if mortal {
-            scenario.faults.clone()
-        } else {
-            spared(&scenario.faults)
-        };
+        let faults = if mortal { scenario.faults.clone() } else { spared(&scenario.faults) };
         let ending = in_virtual_time(async {
             let ending = live(&world, report.elapsed, &faults, mortal).await;
             (ending, world.witness.end())
@@ -47,9 +41,7 @@ pub fn simulate(seed: u64, scenario: &Scenario) -> Report {
                 ending
             }
             Some((Err(error), _)) => {
-                world
-                    .witness
-                    .accuse(None, format!("the kernel does not start: {error}"));
+                world.witness.accuse(None, format!("the kernel does not start: {error}"));
                 Ending::Stuck
             }
             None => {
@@ -59,9 +51,7 @@ pub fn simulate(seed: u64, scenario: &Scenario) -> Report {
         };
         *report.endings.entry(format!("{ending:?}")).or_default() += 1;
         if ending == Ending::Stuck {
-            world
-                .witness
-                .accuse(None, "nothing more happens and not every process has ended");
+            world.witness.accuse(None, "nothing more happens and not every process has ended");
         }
         let done = ending == Ending::Done;
         // What is broken stays broken: the first life in which it is says most.
@@ -80,25 +70,15 @@ pub fn simulate(seed: u64, scenario: &Scenario) -> Report {
 fn spared(faults: &FaultPlan) -> FaultPlan {
     let (crash_before, crash_after) = (Chance::NEVER, Chance::NEVER);
     FaultPlan {
-        disk: DiskFaults {
-            crash_before,
-            crash_after,
-            ..faults.disk.clone()
-        },
-        tools: ToolFaults {
-            crash_before,
-            crash_after,
-            ..faults.tools.clone()
-        },
+        disk: DiskFaults { crash_before, crash_after, ..faults.disk.clone() },
+        tools: ToolFaults { crash_before, crash_after, ..faults.tools.clone() },
         model: faults.model.clone(),
     }
 }
 
 /// Runs on one thread in virtual time. What still runs at the end is dropped where it stands.
 fn in_virtual_time<T>(work: impl Future<Output = T>) -> Option<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     Some(runtime.ok()?.block_on(work))
 }

@@ -17,7 +17,7 @@ pub struct Report {
     pub elapsed: Duration,
     /// How lives ended, and how often.
     pub endings: BTreeMap<String, u32>,
-    /// How processes ended, and how often.
+    /// How processes ended (the error's code for those that failed), and how often.
     pub exits: BTreeMap<String, u32>,
     /// How many events of each kind are in the journals.
     pub events: BTreeMap<&'static str, u64>,

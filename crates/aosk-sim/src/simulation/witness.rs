@@ -39,6 +39,8 @@ pub(super) struct Seen {
     pub(super) acknowledged: BTreeMap<Pid, Seq>,
     /// The events that were reported as durable, as far as they were shown.
     pub(super) claims: BTreeMap<(Pid, Seq), Event>,
+    /// The texts of messages that the store said it has.
+    pub(super) posted: BTreeMap<Pid, Vec<String>>,
     pub(super) violations: Vec<Violation>,
     pub(super) trace: Vec<Line>,
 }
@@ -58,10 +60,7 @@ impl Witness {
         let machine = seen.machines;
         seen.note(machine, None, "boots".to_owned());
         drop(seen);
-        Eye {
-            witness: self.clone(),
-            machine,
-        }
+        Eye { witness: self.clone(), machine }
     }
 
     /// A life ends, in its runtime. The virtual time of all so far.
@@ -95,12 +94,7 @@ impl Seen {
     }
 
     fn note(&mut self, machine: u32, pid: Option<Pid>, what: String) {
-        self.trace.push(Line {
-            machine,
-            at: self.now(),
-            pid,
-            what,
-        });
+        self.trace.push(Line { machine, at: self.now(), pid, what });
     }
 
     fn accuse(&mut self, pid: Option<Pid>, what: String) {
@@ -120,10 +114,7 @@ impl Seen {
             let seq = place.2;
             let before = self.claims.insert((pid, seq), event);
             if before.is_some_and(|before| self.claims.get(&(pid, seq)) != Some(&before)) {
-                self.accuse(
-                    Some(pid),
-                    format!("event {seq} was durable and is made anew"),
-                );
+                self.accuse(Some(pid), format!("event {seq} was durable and is made anew"));
             }
         }
         let known = self.acknowledged.entry(pid).or_insert(last);
@@ -135,8 +126,7 @@ impl Eye {
     /// A process is taken up again: what was made of it and not acknowledged is forgotten.
     pub(super) fn forget(&self, pid: Pid) {
         let mut seen = self.witness.lock();
-        seen.made
-            .retain(|(machine, whose, _), _| (*machine, *whose) != (self.machine, pid));
+        seen.made.retain(|(machine, whose, _), _| (*machine, *whose) != (self.machine, pid));
     }
 }
 
@@ -171,19 +161,10 @@ fn summary(event: &Event) -> String {
             plan.evicted.len()
         ),
         What::LlmRequested(asked) => {
-            format!(
-                "{} attempt {} reserves {}",
-                asked.op, asked.attempt, asked.reserved
-            )
+            format!("{} attempt {} reserves {}", asked.op, asked.attempt, asked.reserved)
         }
         What::LlmReturned(reply) => {
-            format!(
-                "{} {:?} parts {} cost {}",
-                reply.op,
-                reply.stop,
-                reply.parts.len(),
-                reply.cost
-            )
+            format!("{} {:?} parts {} cost {}", reply.op, reply.stop, reply.parts.len(), reply.cost)
         }
         What::LlmFailed(failed) => {
             format!(
@@ -192,10 +173,7 @@ fn summary(event: &Event) -> String {
             )
         }
         What::ToolRequested(asked) => {
-            format!(
-                "{} {} {:?} attempt {}",
-                asked.op, asked.tool, asked.effect, asked.attempt
-            )
+            format!("{} {} {:?} attempt {}", asked.op, asked.tool, asked.effect, asked.attempt)
         }
         What::ToolReturned(result) => format!("{} success {}", result.op, result.success),
         What::Interrupted(call) => call.op.to_string(),

@@ -92,10 +92,7 @@ impl World {
         let eye = self.witness.watch();
         let mut dice = Dice::keyed(self.seed, "machine", &eye.machine.to_le_bytes());
         let tools = SimTool::all(self.seed, &self.ledger, &power, &faults.tools);
-        let model = Model {
-            device: self.model.clone(),
-            tokenizer: Arc::new(SimTokenizer),
-        };
+        let model = Model { device: self.model.clone(), tokenizer: Arc::new(SimTokenizer) };
         let parts = Parts {
             store: Arc::new(store.clone()),
             models: HashMap::from([(SimModel::NAME.to_owned(), model)]),
@@ -113,13 +110,7 @@ impl World {
         // Checkpoints often enough that short journals have some.
         options.checkpoint_events = 8 + dice.below(24);
         let kernel = Kernel::start(parts, options)?;
-        Ok(Machine {
-            power,
-            store,
-            kernel,
-            eye,
-            dice,
-        })
+        Ok(Machine { power, store, kernel, eye, dice })
     }
 
     /// What an agent is spawned as; the same each time.
@@ -131,10 +122,7 @@ impl World {
         };
         // One agent in three meets its limit of a tenth of a cent or more.
         let quota = match dice.below(3) {
-            0 => format!(
-                "[quota]\nspend_usd = {}\n",
-                0.001 * (1 + dice.below(20)) as f64
-            ),
+            0 => format!("[quota]\nspend_usd = {}\n", 0.001 * (1 + dice.below(20)) as f64),
             _ => String::new(),
         };
         let manifest = Manifest::from_toml(&format!(

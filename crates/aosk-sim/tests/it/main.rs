@@ -1,8 +1,5 @@
 //! The simulated world keeps its own promises.
-#![expect(
-    clippy::expect_used,
-    reason = "a helper of a test fails as the test does"
-)]
+#![expect(clippy::expect_used, reason = "a helper of a test fails as the test does")]
 
 mod conformance;
 mod model;

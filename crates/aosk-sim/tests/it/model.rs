@@ -12,10 +12,7 @@ use tokio::time::Instant;
 use crate::in_virtual_time;
 
 fn message(role: Role, parts: impl Into<Arc<[Part]>>) -> Message {
-    Message {
-        role,
-        parts: parts.into(),
-    }
+    Message { role, parts: parts.into() }
 }
 
 fn tools() -> Arc<[ToolSpec]> {
@@ -40,13 +37,7 @@ fn request(messages: Vec<Message>, key: &str) -> Request {
 }
 
 fn task(key: &str) -> Request {
-    request(
-        vec![message(
-            Role::User,
-            [Part::Text(format!("the task of {key}").into())],
-        )],
-        key,
-    )
+    request(vec![message(Role::User, [Part::Text(format!("the task of {key}").into())])], key)
 }
 
 async fn call(model: &SimModel, request: &Request) -> Result<Reply, CallError> {
@@ -61,11 +52,7 @@ async fn converse(model: &SimModel, key: &str, seen: &mut BTreeMap<String, u32>)
         let reply = match call(model, &request(messages.clone(), key)).await {
             Ok(reply) => reply,
             Err(error) => {
-                let wait = if error.retry_after.is_some() {
-                    " wait"
-                } else {
-                    ""
-                };
+                let wait = if error.retry_after.is_some() { " wait" } else { "" };
                 *seen.entry(format!("{}{wait}", error.code)).or_default() += 1;
                 continue;
             }
@@ -82,11 +69,7 @@ async fn converse(model: &SimModel, key: &str, seen: &mut BTreeMap<String, u32>)
             .parts
             .iter()
             .filter_map(|part| match part {
-                Part::ToolCall {
-                    id,
-                    name,
-                    arguments,
-                } => {
+                Part::ToolCall { id, name, arguments } => {
                     let parsed = serde_json::from_str::<serde_json::Value>(arguments);
                     let known = tools().iter().any(|tool| tool.name == name.as_ref());
                     let kind = match (parsed.is_ok_and(|value| value.is_object()), known) {
@@ -151,41 +134,21 @@ fn every_conversation_ends_and_meets_every_trouble() {
     ] {
         assert!(seen.contains_key(kind), "never met {kind:?}: {seen:?}");
     }
-    assert_eq!(
-        history(1, &FaultPlan::rough().model, 300),
-        seen,
-        "the seed repeats it"
-    );
+    assert_eq!(history(1, &FaultPlan::rough().model, 300), seen, "the seed repeats it");
     let calm = history(1, &FaultPlan::calm().model, 300);
     let kinds: Vec<_> = calm.keys().map(String::as_str).collect();
-    assert_eq!(
-        kinds,
-        [
-            "Stop",
-            "ToolCalls",
-            "cached",
-            "fresh",
-            "good call",
-            "several calls"
-        ]
-    );
+    assert_eq!(kinds, ["Stop", "ToolCalls", "cached", "fresh", "good call", "several calls"]);
 }
 
 #[test]
 fn a_hanging_call_ends_with_its_time_and_holds_no_slot_afterwards() {
     in_virtual_time(async {
-        let faults = ModelFaults {
-            hang: Chance::ALWAYS,
-            ..ModelFaults::calm()
-        };
+        let faults = ModelFaults { hang: Chance::ALWAYS, ..ModelFaults::calm() };
         let model = SimModel::new(1, Tokens(10_000), 1, faults);
         let (request, start) = (task("a"), Instant::now());
         let error = call(&model, &request).await.expect_err("hangs");
         assert_eq!(error.code, Code::LlmTransient);
-        assert_eq!(
-            start.elapsed(),
-            model.render(&request).expect("renders").timeout
-        );
+        assert_eq!(start.elapsed(), model.render(&request).expect("renders").timeout);
         let short = tokio::time::timeout(Duration::from_secs(1), call(&model, &request)).await;
         assert!(short.is_err());
         drop(call(&model, &request).await);
@@ -196,10 +159,7 @@ fn a_hanging_call_ends_with_its_time_and_holds_no_slot_afterwards() {
 #[test]
 fn a_prompt_past_the_window_is_refused_each_time_and_one_within_it_once() {
     in_virtual_time(async {
-        let faults = ModelFaults {
-            context_length: Chance::ALWAYS,
-            ..ModelFaults::calm()
-        };
+        let faults = ModelFaults { context_length: Chance::ALWAYS, ..ModelFaults::calm() };
         let request = task("a");
         let least = SimModel::count(&request) + request.max_output;
         let code = async |model: &SimModel| call(model, &request).await.err().map(|e| e.code);

