@@ -56,7 +56,8 @@ impl Model {
             self.inbox.iter().any(|it| (&it.0, it.1, &it.2) == (&append.tenant, append.pid, id))
         };
         let sealed = append.contents.iter().all(|it| key.hash(it.bytes()) == it.hash());
-        if (first.seq, append.prev) != (next, head) || !append.consumed.iter().all(mine) || !sealed {
+        if (first.seq, append.prev) != (next, head) || !append.consumed.iter().all(mine) || !sealed
+        {
             return Err(Code::StoreConflict);
         }
 

@@ -2,7 +2,7 @@
 
 use aosk_abi::{
     Content, ContentKey, Epoch, Event, Hash, MicroDollars, Op, Pid, ProcessState, Record, Seq,
-    Tenant, Timestamp, Told, Tokens, Unblocked, Usage, What,
+    Tenant, Timestamp, Tokens, Told, Unblocked, Usage, What,
 };
 use aosk_ports::{Append, Checkpoint, Committed, ProcessRow, Store, StoreError};
 

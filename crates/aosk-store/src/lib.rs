@@ -5,7 +5,7 @@
 //! 2. **One owner, many readers.** Whoever holds the lock file is the only one to write journals;
 //!    everyone else reads beside it and posts to the inbox.
 //! 3. **One row an append**, written at the end of its table and never changed. What can be
-//!    recomputed is not stored: a step costs some 400 bytes beyond its contents, at any length of
+//!    recomputed is not stored: a step costs some 500 bytes beyond its contents, at any length of
 //!    the history.
 //! 4. **Nothing is taken on trust.** Every read recomputes the hash chain and the hash of every
 //!    content; damage is an error that names the process and the event.
@@ -39,6 +39,4 @@
 
 mod sqlite;
 
-pub use sqlite::{
-    Options, Owner, Sizes, SqliteReader, SqliteStore, TableSize, owner, sizes,
-};
+pub use sqlite::{Options, Owner, Sizes, SqliteReader, SqliteStore, TableSize, owner, sizes};

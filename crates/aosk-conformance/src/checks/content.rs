@@ -35,7 +35,8 @@ pub async fn contents_at_the_inline_bound_come_back(world: World) {
 /// The same document in many journals is readable from each; a large one needs to come once.
 pub async fn one_content_serves_many_processes(world: World) {
     let store = world.store();
-    let (small, large) = (noise(500), noise(20_000));
+    // The largest that must come every time, the smallest that need not.
+    let (small, large) = (noise(Content::INLINE_MAX), noise(Content::INLINE_MAX + 1));
     let mut scribes = Vec::new();
     for n in 0..5 {
         let mut scribe = world.scribe(n).await;
@@ -74,7 +75,8 @@ pub async fn a_content_that_nobody_stored_is_missing(world: World) {
 pub async fn a_content_of_another_tenants_key_is_refused(world: World) {
     let (store, scribe) = (world.store(), world.scribe(1).await);
     let other: Tenant = "other".parse().expect("a tenant name");
-    let foreign = Scribe { key: store.content_key(&other).await.expect("its key"), ..scribe.clone() };
+    let foreign =
+        Scribe { key: store.content_key(&other).await.expect("its key"), ..scribe.clone() };
     for len in [10, Content::INLINE_MAX + 1] {
         let append = foreign.append(&[&vec![1; len]]);
         refused(store.append(append).await, Code::StoreConflict);

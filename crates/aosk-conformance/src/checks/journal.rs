@@ -137,7 +137,10 @@ pub async fn a_broken_chain_is_refused(world: World) {
     refused(store.append(mixed).await, Code::StoreConflict);
 
     let other = world.scribe(2).await.pid;
-    refused(store.append(Append { pid: other, prev: Hash::ZERO, ..good.clone() }).await, Code::StoreConflict);
+    refused(
+        store.append(Append { pid: other, prev: Hash::ZERO, ..good.clone() }).await,
+        Code::StoreConflict,
+    );
 
     store.append(good).await.expect("the unbroken one");
 }

@@ -92,7 +92,10 @@ pub async fn a_refusal_takes_the_later_appends_of_its_process_with_it_and_no_oth
     }
     for scribe in [&good, &bad] {
         let read = store.read(&scribe.tenant, scribe.pid, Seq(0), usize::MAX).await.expect("read");
-        assert_eq!(read.last().map(|it| (it.seq.next(), it.hash)), Some((scribe.next, scribe.head)));
+        assert_eq!(
+            read.last().map(|it| (it.seq.next(), it.hash)),
+            Some((scribe.next, scribe.head))
+        );
     }
 }
 

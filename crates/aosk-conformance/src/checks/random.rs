@@ -48,14 +48,14 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
     ];
     let max = Content::INLINE_MAX;
     let size = prop_oneof![0..50_usize, 0..3000_usize, max - 2..max + 3, Just(20_000)];
-    let append = (
-        0..PROCESSES,
-        prop::collection::vec(size, 0..5),
-        flaw,
-        any::<[bool; 3]>(),
-    )
-        .prop_map(|(of, sizes, flaw, [checkpoint, consume, end])| {
-            Operation::Append { of, sizes, flaw, checkpoint, consume, end }
+    let append = (0..PROCESSES, prop::collection::vec(size, 0..5), flaw, any::<[bool; 3]>())
+        .prop_map(|(of, sizes, flaw, [checkpoint, consume, end])| Operation::Append {
+            of,
+            sizes,
+            flaw,
+            checkpoint,
+            consume,
+            end,
         });
     let operation = prop_oneof![
         20 => append,

@@ -72,7 +72,9 @@ pub async fn many_writers_at_once_lose_nothing(mut world: World) {
     world.reopen();
     let store = world.store();
     let listed = store.processes(&Tenant::local(), ProcessFilter::All).await.expect("answers");
-    assert!(listed.iter().map(|it| (it.pid, it.head)).eq(scribes.iter().map(|it| (it.pid, it.head))));
+    assert!(
+        listed.iter().map(|it| (it.pid, it.head)).eq(scribes.iter().map(|it| (it.pid, it.head)))
+    );
     for (n, scribe) in (0..).zip(&scribes) {
         let read = store.read(&scribe.tenant, scribe.pid, Seq(0), 999).await.expect("read");
         assert_eq!(read.len() as u64, APPENDS);

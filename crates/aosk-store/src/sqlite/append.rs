@@ -102,7 +102,8 @@ impl Prepared {
                         "the content {} was sealed with a key that is not the tenant's",
                         content.hash()
                     ),
-                ).into());
+                )
+                .into());
             }
         }
         inbox::check(connection, tenant.id, self.pid, &self.consumed)?;
@@ -137,8 +138,12 @@ impl Prepared {
         if self.first > place.next {
             return Err(conflict(
                 self.pid,
-                format_args!("its next event is {}, the append begins at {}", place.next, self.first),
-            ).into());
+                format_args!(
+                    "its next event is {}, the append begins at {}",
+                    place.next, self.first
+                ),
+            )
+            .into());
         }
         if self.first == place.next {
             if self.prev == place.head {
@@ -146,11 +151,14 @@ impl Prepared {
             }
             return Err(conflict(
                 self.pid,
-                format_args!("its chain ends with {}, the append follows {}", place.head, self.prev),
-            ).into());
+                format_args!(
+                    "its chain ends with {}, the append follows {}",
+                    place.head, self.prev
+                ),
+            )
+            .into());
         }
-        let stored =
-            journal::read(connection, &self.tenant, place, self.first, self.links.len())?;
+        let stored = journal::read(connection, &self.tenant, place, self.first, self.links.len())?;
         if stored.iter().map(|record| record.hash).eq(self.links.iter().copied()) {
             return Ok(true);
         }
@@ -160,7 +168,8 @@ impl Prepared {
                 "the events {} to {} are taken by others; its next is {}",
                 self.first, self.last, place.next
             ),
-        ).into())
+        )
+        .into())
     }
 
     /// What it holds in memory, about.
@@ -182,8 +191,9 @@ fn check_links(
     records: &[Record],
 ) -> Result<(), StoreError> {
     let first = records.first().map_or(0, |record| record.seq.0);
-    for (seq, record) in (first..).zip(records) {
-        if record.seq.0 != seq {
+    for (record, index) in records.iter().zip(0_u64..) {
+        let seq = first.wrapping_add(index);
+        if record.seq.0 != seq || seq == u64::MAX {
             return Err(conflict(
                 pid,
                 format_args!("event {} stands where {seq} must", record.seq),
@@ -241,4 +251,102 @@ fn conflict(pid: Pid, what: impl std::fmt::Display) -> StoreError {
         Code::StoreConflict,
         format!("process {pid}: {what}; the append was refused, nothing of it is stored"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aosk_abi::{ContentKey, MicroDollars, ProcessState, Timestamp, Usage};
+
+    const PID: Pid = Pid::from_bytes([9; 16]);
+
+    fn append(first: u64, bodies: &[usize], contents: &[usize], saved: Option<usize>) -> Append {
+        let (tenant, key, mut prev) =
+            (Tenant::local(), ContentKey::from_bytes([1; 32]), Hash::ZERO);
+        let mut records = Vec::new();
+        for (body, index) in bodies.iter().zip(0_u64..) {
+            let mut record = Record {
+                seq: Seq(first.wrapping_add(index)),
+                epoch: Epoch(1),
+                kind: 1,
+                version: 1,
+                body: vec![b'x'; *body],
+                hash: Hash::ZERO,
+            };
+            record.hash = record.link(&tenant, PID, prev);
+            prev = record.hash;
+            records.push(record);
+        }
+        let last = records.last().map_or(Seq(0), |record| record.seq);
+        Append {
+            tenant,
+            pid: PID,
+            epoch: Epoch(1),
+            prev: Hash::ZERO,
+            records,
+            contents: contents.iter().zip(0_u8..).map(|(&len, n)| key.seal(vec![n; len])).collect(),
+            row: ProcessRow {
+                name: String::new(),
+                model: String::new(),
+                state: ProcessState::New,
+                steps: 0,
+                usage: Usage::default(),
+                spent: MicroDollars::ZERO,
+                created: Timestamp::default(),
+                updated: Timestamp::default(),
+            },
+            checkpoint: saved.map(|len| Checkpoint { seq: last, version: 1, bytes: vec![0; len] }),
+            consumed: Vec::new(),
+        }
+    }
+
+    #[track_caller]
+    fn refused(append: Append, code: Code) {
+        let error = Prepared::new(append).expect_err("refused");
+        assert_eq!(error.code, code, "{error}");
+    }
+
+    #[test]
+    fn sizes_below_at_and_above_the_bounds() {
+        let half = batch::MAX_BYTES / 2;
+        Prepared::new(append(0, &[half, half], &[], None)).expect("at the bound of bodies");
+        refused(append(0, &[half, half + 1], &[], None), Code::EventEncode);
+
+        let whole = content::MAX_BYTES;
+        Prepared::new(append(0, &[2], &[whole], Some(whole))).expect("at the bound of contents");
+        refused(append(0, &[2], &[whole + 1], None), Code::EventEncode);
+        refused(append(0, &[2], &[], Some(whole + 1)), Code::EventEncode);
+    }
+
+    #[test]
+    fn small_contents_together_below_at_and_above_the_bound() {
+        let key = ContentKey::from_bytes([1; 32]);
+        let many = batch::MAX_BYTES / Content::INLINE_MAX;
+        let mut large = append(0, &[2], &[], None);
+        large.contents = (0..many)
+            .map(|n| {
+                let mut bytes = vec![0; Content::INLINE_MAX];
+                bytes[..8].copy_from_slice(&n.to_le_bytes());
+                key.seal(bytes)
+            })
+            .collect();
+        Prepared::new(large.clone()).expect("at the bound");
+        large.contents.push(key.seal([1]));
+        refused(large, Code::EventEncode);
+    }
+
+    #[test]
+    fn the_last_number_there_is_numbers_no_event() {
+        Prepared::new(append(u64::MAX - 2, &[2, 2], &[], None)).expect("consistent in itself");
+        refused(append(u64::MAX - 1, &[2, 2], &[], None), Code::StoreConflict);
+        refused(append(u64::MAX, &[2, 2], &[], None), Code::StoreConflict);
+    }
+
+    #[test]
+    fn a_content_that_comes_twice_is_stored_once() {
+        let one = Prepared::new(append(0, &[2], &[3000], None)).expect("fine").batch.len();
+        let mut twice = append(0, &[2], &[3000], None);
+        twice.contents.push(twice.contents[0].clone());
+        assert_eq!(Prepared::new(twice).expect("fine").batch.len(), one);
+    }
 }

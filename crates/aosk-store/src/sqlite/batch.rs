@@ -65,8 +65,10 @@ pub(super) fn encode(
     let packed_bodies = compress::bodies(&bodies)?;
     let packed_texts = compress::inline(&texts)?;
 
-    let codec = |packed: &Option<Vec<u8>>, with| packed.as_ref().map_or(Codec::Plain, |_| with) as u8;
-    let codecs = codec(&packed_bodies, Codec::ZstdDictionary1) << 4 | codec(&packed_texts, Codec::Zstd);
+    let codec =
+        |packed: &Option<Vec<u8>>, with| packed.as_ref().map_or(Codec::Plain, |_| with) as u8;
+    let codecs =
+        codec(&packed_bodies, Codec::ZstdDictionary1) << 4 | codec(&packed_texts, Codec::Zstd);
     let stored_bodies = packed_bodies.as_ref().unwrap_or(&bodies);
     let stored_texts = packed_texts.as_ref().unwrap_or(&texts);
 
@@ -101,7 +103,8 @@ impl Batch {
             return Err(format!("layout {layout} where {LAYOUT} is the only one"));
         }
         let codecs = byte(bytes)?;
-        let codec = |number: u8| Codec::from_number(number).ok_or(format!("unknown codec {number}"));
+        let codec =
+            |number: u8| Codec::from_number(number).ok_or(format!("unknown codec {number}"));
         let (bodies_codec, contents_codec) = (codec(codecs >> 4)?, codec(codecs & 15)?);
         let epoch = Epoch(number(bytes)?);
 
@@ -178,4 +181,69 @@ fn range(end: &mut usize, len: u64) -> Result<std::ops::Range<usize>, String> {
         .filter(|end| *end <= MAX_BYTES)
         .ok_or_else(|| format!("more than {MAX_BYTES} bytes"))?;
     Ok(start..*end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aosk_abi::ContentKey;
+    use proptest::prelude::*;
+
+    fn bytes(max: usize) -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..max),
+            (any::<u8>(), 0..max).prop_map(|(byte, len)| vec![byte; len]),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn batches_round_trip(
+            first in 0..u64::MAX / 2,
+            epoch: u64,
+            events in prop::collection::vec((any::<u16>(), any::<u16>(), bytes(900)), 1..6),
+            texts in prop::collection::vec(bytes(3000), 0..4),
+        ) {
+            let records: Vec<Record> = (first..).zip(events).map(|(seq, (kind, version, body))| {
+                let hash = Hash::ZERO;
+                Record { seq: Seq(seq), epoch: Epoch(epoch), kind, version, body, hash }
+            }).collect();
+            let key = ContentKey::from_bytes([7; 32]);
+            let contents: Vec<Content> = texts.into_iter().map(|text| key.seal(text)).collect();
+            let beside: Vec<&Content> = contents.iter().collect();
+
+            let row = encode(Epoch(epoch), &records, &beside).expect("compresses");
+            let batch = Batch::decode(&row).expect("its own row");
+            prop_assert_eq!(batch.len(), records.len());
+            prop_assert!(batch.records(Seq(first)).eq(records));
+            for content in &contents {
+                prop_assert!(batch.candidates(content.hash()).any(|it| it == &content.bytes()[..]));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_a_batch_or_damage(mut bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            // Most begin as a batch does, or nothing past the first check would be met.
+            if let Some(layout) = bytes.first_mut() {
+                *layout = if *layout < 250 { LAYOUT } else { *layout };
+            }
+            if let Ok(batch) = Batch::decode(&bytes) {
+                prop_assert_eq!(batch.records(Seq(0)).count(), batch.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_claimed_length_past_the_bound_is_refused_before_memory_is_taken() {
+        let claims = |len: u64| {
+            let mut row = vec![LAYOUT, (Codec::ZstdDictionary1 as u8) << 4, 1, 1, 1, 1];
+            varint::put(&mut row, len);
+            row.extend([0, 0]);
+            Batch::decode(&row).expect_err("no such bodies")
+        };
+        let over = format!("more than {MAX_BYTES} bytes");
+        assert_eq!(claims(MAX_BYTES as u64 + 1), over);
+        assert_eq!(claims(u64::MAX), over);
+        assert_ne!(claims(MAX_BYTES as u64), over);
+    }
 }

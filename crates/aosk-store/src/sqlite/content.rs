@@ -36,7 +36,10 @@ pub(super) fn read(
                 place.pid
             ))
         };
-        if !batch.as_ref().is_some_and(|(range, _): &(std::ops::Range<u64>, _)| range.contains(&seq.0)) {
+        if !batch
+            .as_ref()
+            .is_some_and(|(range, _): &(std::ops::Range<u64>, _)| range.contains(&seq.0))
+        {
             batch = journal::covering(connection, place, seq)?;
         }
         let (_, beside) = batch.as_ref().ok_or_else(missing)?;
@@ -75,11 +78,7 @@ fn blob(connection: &Connection, tenant: i64, hash: Hash) -> Result<Option<Vec<u
 }
 
 /// Stores a large content unless the tenant has it already.
-pub(super) fn write(
-    connection: &Connection,
-    tenant: i64,
-    content: &Content,
-) -> Result<(), Fault> {
+pub(super) fn write(connection: &Connection, tenant: i64, content: &Content) -> Result<(), Fault> {
     let there = connection
         .prepare_cached("SELECT 1 FROM blobs WHERE tenant = ?1 AND hash = ?2")?
         .query_row((tenant, content.hash().as_bytes()), |_| Ok(()))
@@ -90,8 +89,9 @@ pub(super) fn write(
     let packed = compress::blob(content.bytes()).map_err(|error| {
         Fault::refused(Code::StoreIo, format!("cannot compress {}: {error}", content.hash()))
     })?;
-    let (codec, bytes) =
-        packed.as_deref().map_or((Codec::Plain, &content.bytes()[..]), |bytes| (Codec::Zstd, bytes));
+    let (codec, bytes) = packed
+        .as_deref()
+        .map_or((Codec::Plain, &content.bytes()[..]), |bytes| (Codec::Zstd, bytes));
     connection
         .prepare_cached(
             "INSERT INTO blobs (tenant, hash, len, codec, bytes) VALUES (?1, ?2, ?3, ?4, ?5)",

@@ -84,10 +84,9 @@ pub(super) fn database(path: &Path, error: &rusqlite::Error) -> StoreError {
         Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
             (Code::StoreOpen, "check that the folder exists and may be read and written")
         }
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (
-            Code::StoreIo,
-            "another program keeps the database locked: end it, then try again",
-        ),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            (Code::StoreIo, "another program keeps the database locked: end it, then try again")
+        }
         _ => (Code::StoreIo, "check the disk and the system's log, then try again"),
     };
     StoreError::new(code, format!("the store {}: {error}; {advice}", path.display()))

@@ -135,8 +135,7 @@ impl<'a> Walk<'a> {
         } else {
             let newest = "SELECT batches FROM spans WHERE tenant = ?1 AND pid = ?2 \
                           AND first <= ?3 ORDER BY first DESC LIMIT 1";
-            span_row(connection, place, newest, seq.0)?
-                .ok_or_else(|| missing(place.pid, seq.0))?
+            span_row(connection, place, newest, seq.0)?.ok_or_else(|| missing(place.pid, seq.0))?
         };
         let covering = list.partition_point(|entry| entry.first <= seq.0);
         Ok(Self { place, list, at: covering.saturating_sub(1), in_tail })
@@ -222,13 +221,14 @@ fn row(connection: &Connection, place: &Place, entry: Entry) -> Result<Stored, F
         return Err(missing(place.pid, entry.first));
     }
     let hash = Hash::from_bytes(row.get(3)?);
-    let batch = Batch::decode(row.get_ref(4)?.as_blob().map_err(rusqlite::Error::from)?)
-        .map_err(|what| {
+    let batch = Batch::decode(row.get_ref(4)?.as_blob().map_err(rusqlite::Error::from)?).map_err(
+        |what| {
             Fault::damaged(format_args!(
                 "process {}: the events from {first} on cannot be read: {what}",
                 place.pid
             ))
-        })?;
+        },
+    )?;
     Ok(Stored { first: Seq(first), hash, batch })
 }
 

@@ -38,8 +38,7 @@ impl Pool {
     /// Starts the threads; the first gets `connection`, the others open theirs when they need it.
     pub(super) fn start(connection: Connection, files: Files) -> std::io::Result<Self> {
         let files = Arc::new(files);
-        let mut pool =
-            Self { queue: Arc::new(Queue::new(usize::MAX)), threads: Vec::new(), files };
+        let mut pool = Self { queue: Arc::new(Queue::new(usize::MAX)), threads: Vec::new(), files };
         let mut connection = Some(connection);
         for _ in 0..THREADS {
             let mut thread = Thread {
@@ -48,8 +47,7 @@ impl Pool {
                 connection: connection.take(),
             };
             let name = "aosk-store-reader".to_owned();
-            pool.threads
-                .push(std::thread::Builder::new().name(name).spawn(move || thread.run())?);
+            pool.threads.push(std::thread::Builder::new().name(name).spawn(move || thread.run())?);
         }
         Ok(pool)
     }

@@ -25,11 +25,7 @@ pub(super) struct Place {
 }
 
 /// The place of a process, if it is there.
-pub(super) fn find(
-    connection: &Connection,
-    tenant: i64,
-    pid: Pid,
-) -> Result<Option<Place>, Fault> {
+pub(super) fn find(connection: &Connection, tenant: i64, pid: Pid) -> Result<Option<Place>, Fault> {
     let found = connection
         .prepare_cached(
             "SELECT epoch, next, head, origin, finished, tail, checkpoints FROM processes \
@@ -58,9 +54,7 @@ pub(super) fn find(
         Some((place, Some((tail, checkpoints)))) if place.next.0 <= u64::MAX / 2 => {
             Ok(Some(Place { tail, checkpoints, ..place }))
         }
-        Some(_) => {
-            Err(Fault::damaged(format_args!("process {pid}: its row cannot be read")))
-        }
+        Some(_) => Err(Fault::damaged(format_args!("process {pid}: its row cannot be read"))),
     }
 }
 
@@ -77,7 +71,7 @@ pub(super) fn expect(connection: &Connection, tenant: &Tenant, pid: Pid) -> Resu
 pub(super) fn unknown(tenant: &Tenant, pid: Pid) -> Fault {
     Fault::refused(
         Code::StoreUnknownProcess,
-        format!("tenant {tenant} has no process {pid}: `aosk ps` lists those there are"),
+        format!("tenant {tenant} has no process {pid}: `aosk ps --all` lists those there are"),
     )
 }
 

@@ -4,7 +4,8 @@
 //! place of the index: with 64 agents every group rewrites up to 64 index pages for 64 rows. So a
 //! process's row lists its newest batches itself (it is rewritten with every append anyway), and
 //! only a full list of [`SPAN`] moves to the table `spans`. At 64 agents and 2,000 steps each that
-//! writes 9 KB a step where the index writes 29 KB, and it does not grow with the history.
+//! writes 9 KB a step where the index writes 29 KB (pages of 16 KiB), and it does not grow with the
+//! history.
 //!
 //! A list is the numbers `first, id` of its first batch and then the differences to the batch
 //! before, all as variable-length integers: 2 to 3 bytes a batch.
@@ -40,10 +41,9 @@ pub(super) fn decode(mut bytes: &[u8]) -> Option<Vec<Entry>> {
         let (first, id) = (varint::take(&mut bytes)?, varint::take(&mut bytes)?.cast_signed());
         let entry = match entries.last() {
             None => Entry { first, id },
-            Some(before) => Entry {
-                first: before.first.checked_add(first)?,
-                id: before.id.checked_add(id)?,
-            },
+            Some(before) => {
+                Entry { first: before.first.checked_add(first)?, id: before.id.checked_add(id)? }
+            }
         };
         if entries.last().is_some_and(|before| before.first >= entry.first || before.id >= entry.id)
         {

@@ -57,8 +57,8 @@ impl SqliteStore {
     fn on(connection: Connection, files: Files, lock: Lock) -> Result<Self, StoreError> {
         let path = files.database().to_owned();
         let reader = SqliteReader::on(open_shared(&files, Access::Read)?, files)?;
-        let writer = Writer::start(connection, path.clone())
-            .map_err(|error| file_error(&path, &error))?;
+        let writer =
+            Writer::start(connection, path.clone()).map_err(|error| file_error(&path, &error))?;
         Ok(Self { reader, writer, _lock: lock })
     }
 }
@@ -79,9 +79,10 @@ impl JournalWriter for SqliteStore {
 
     fn claim(&self, tenant: &Tenant, pid: Pid) -> BoxFuture<'_, Result<Epoch, StoreError>> {
         let tenant = tenant.clone();
-        heard(self.writer.enqueue(None, 0, move |connection| {
-            process::claim(connection, &tenant, pid)
-        }))
+        heard(
+            self.writer
+                .enqueue(None, 0, move |connection| process::claim(connection, &tenant, pid)),
+        )
     }
 }
 
@@ -146,9 +147,10 @@ impl Inbox for SqliteStore {
         item: InboxItem,
     ) -> BoxFuture<'_, Result<InboxId, StoreError>> {
         let tenant = tenant.clone();
-        heard(self.writer.enqueue(None, 0, move |connection| {
-            inbox::post(connection, &tenant, pid, &item)
-        }))
+        heard(
+            self.writer
+                .enqueue(None, 0, move |connection| inbox::post(connection, &tenant, pid, &item)),
+        )
     }
 
     fn pending(
@@ -156,5 +158,65 @@ impl Inbox for SqliteStore {
         tenant: &Tenant,
     ) -> BoxFuture<'_, Result<Vec<(Pid, InboxId, InboxItem)>, StoreError>> {
         self.reader.pending(tenant)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aosk_abi::Code;
+    use aosk_conformance::Scribe;
+
+    /// A store whose file cannot grow past `pages`: a full disk that needs no file system.
+    fn limited(dir: &std::path::Path, pages: u32) -> SqliteStore {
+        let files = Files::new(dir);
+        files.make_dir().expect("a folder");
+        let lock = Lock::take(&files, "a test").expect("free");
+        let connection = open_owned(&files).expect("a database");
+        connection.pragma_update(None, "max_page_count", pages).expect("a limit");
+        SqliteStore::on(connection, files, lock).expect("a store")
+    }
+
+    #[tokio::test]
+    async fn a_group_that_cannot_be_committed_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = limited(dir.path(), 30);
+        let (tenant, other) = (Tenant::local(), Pid::from_bytes([2; 16]));
+        let mut scribe = Scribe::new(&store, &tenant, Pid::from_bytes([1; 16])).await;
+        let mut bystander = Scribe::new(&store, &tenant, other).await;
+        let mut full = None;
+        for n in 0..30 {
+            bystander.write(&store, &[b"small"]).await.expect("fits");
+            if let Err(error) = scribe.write(&store, &[&noise(n)]).await {
+                full = Some(error);
+                break;
+            }
+        }
+        assert_eq!(full.expect("30 pages are full").code, Code::StoreFull);
+
+        // A process that fails to fit takes its queued later appends with it, under the same code.
+        let first = scribe.append(&[&noise(100)]);
+        let mut ahead = scribe.clone();
+        ahead.follow(&first);
+        let (first, second) = (store.append(first), store.append(ahead.append(&[b"small"])));
+        assert_eq!(first.await.expect_err("full").code, Code::StoreFull);
+        let error = second.await.expect_err("a gap, or of the same group");
+        assert!(matches!(error.code, Code::StoreFull | Code::StoreConflict), "{error}");
+
+        for scribe in [&scribe, &bystander] {
+            let there = store.process(&tenant, scribe.pid).await.expect("answers").expect("there");
+            let read = store.read(&tenant, scribe.pid, Seq(0), usize::MAX).await.expect("whole");
+            assert_eq!((there.next, there.head), (scribe.next, scribe.head));
+            assert_eq!(read.last().map(|it| it.hash), Some(scribe.head));
+        }
+        let connection = rusqlite::Connection::open(dir.path().join("aosk.db")).expect("opens");
+        connection.execute_batch("DELETE FROM blobs").expect("room");
+        scribe.write(&store, &[&noise(101)]).await.expect("there is room again");
+    }
+
+    fn noise(n: u8) -> Vec<u8> {
+        (0..1000_u16)
+            .flat_map(|k| *Hash::of(&[[n, 0], k.to_le_bytes()].concat()).as_bytes())
+            .collect()
     }
 }

@@ -10,8 +10,8 @@
 //! **Acknowledged means synced.** Tickets resolve after `COMMIT` returned under
 //! `synchronous=FULL`, in the order of the calls.
 //!
-//! **A refusal is one process's.** Checks come before writes, so a refused append leaves the
-//! transaction as it found it. Later appends of the same process that were enqueued before its
+//! **A refusal is one process's.** Checks come before writes, so a refused append leaves nothing of
+//! itself in the transaction. Later appends of the same process that were enqueued before its
 //! refusal was heard are refused with it: they were made in the belief that it would hold.
 
 use std::collections::HashMap;

@@ -108,6 +108,8 @@ impl Drop for Other {
 fn in_a_role() {
     let dir = std::env::var_os(DIR).expect("started by another test");
     let dir = Path::new(&dir);
+    // The test harness has begun a line of its own.
+    say("");
     match std::env::var(ROLE).expect("started by another test").as_str() {
         "own" => own(dir),
         "write" => write(dir),

@@ -49,10 +49,9 @@ fn a_full_disk_refuses_and_loses_nothing_and_goes_on_when_there_is_room() {
         for (n, append, ticket) in flight {
             match ticket.await {
                 Ok(_) => scribes[n].follow(&append),
-                Err(error) => assert!(
-                    matches!(error.code, Code::StoreFull | Code::StoreConflict),
-                    "{error}"
-                ),
+                Err(error) => {
+                    assert!(matches!(error.code, Code::StoreFull | Code::StoreConflict), "{error}")
+                }
             }
         }
         std::fs::remove_file(&filler).expect("room");

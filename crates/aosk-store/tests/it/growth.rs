@@ -37,9 +37,8 @@ fn step(scribe: &Scribe, n: u64, agent: u64) -> Append {
         .zip(events)
         .map(|(seq, what)| {
             let event = Event::new(at, what);
-            let record =
-                Record::seal(&scribe.tenant, scribe.pid, Seq(seq), Epoch(1), prev, &event)
-                    .expect("no text holds U+0000");
+            let record = Record::seal(&scribe.tenant, scribe.pid, Seq(seq), Epoch(1), prev, &event)
+                .expect("no text holds U+0000");
             prev = record.hash;
             record
         })

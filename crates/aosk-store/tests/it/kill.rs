@@ -14,9 +14,8 @@ use crate::support::{block_on, open, random, skip};
 /// More rounds with `AOSK_KILL_ROUNDS`, other moments with `AOSK_KILL_SEED`.
 #[test]
 fn acknowledged_appends_survive_kill_9() {
-    let number = |name, default| {
-        std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
-    };
+    let number =
+        |name, default| std::env::var(name).map_or(default, |text| text.parse().expect("a number"));
     let (rounds, mut seed) = (number("AOSK_KILL_ROUNDS", 8), number("AOSK_KILL_SEED", 20_260_101));
     let dir = tempfile::tempdir().expect("a folder");
     let mut acks: Vec<Ack> = Vec::new();

@@ -1,5 +1,7 @@
 //! The store on real disks: conformance, damage, full and read-only media, killed owners.
 
+#![expect(clippy::expect_used, clippy::print_stderr, reason = "a test fails and reports this way")]
+
 mod child;
 mod conformance;
 mod damage;

@@ -20,8 +20,9 @@ fn a_second_owner_is_told_who_the_first_is() {
     assert!(error.message.contains(&format!("process {} (a test)", other.os_pid())), "{error}");
     let found = owner(dir.path()).expect("answers").expect("owned");
     assert_eq!((found.os_pid, found.command.as_str()), (other.os_pid(), "a test"));
-    let age = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH + std::time::Duration::from_millis(found.since.as_millis()));
+    let age = std::time::SystemTime::now().duration_since(
+        std::time::UNIX_EPOCH + std::time::Duration::from_millis(found.since.as_millis()),
+    );
     assert!(age.is_ok_and(|age| age.as_secs() < 60), "{found:?}");
 
     other.kill();
@@ -43,7 +44,8 @@ fn asking_for_the_owner_never_looks_like_one() {
                 owner(dir.path()).expect("answers");
             }
         });
-        let opened: Vec<_> = (0..30).map(|_| SqliteStore::open(&options(dir.path())).err()).collect();
+        let opened: Vec<_> =
+            (0..30).map(|_| SqliteStore::open(&options(dir.path())).err()).collect();
         asking.store(false, std::sync::atomic::Ordering::Relaxed);
         assert!(opened.iter().all(Option::is_none), "{opened:?}");
     });

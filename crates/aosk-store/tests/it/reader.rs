@@ -53,6 +53,16 @@ fn a_reader_changes_no_byte_of_what_a_killed_owner_left() {
     assert_eq!(hashes(), before);
     drop(reader);
     assert_eq!(hashes(), before);
+
+    // Who posts adds to the log, and leaves the file itself to the next owner.
+    let reader = SqliteReader::open(dir.path()).expect("a reader");
+    let item = InboxItem::Signal(Signal::Stop);
+    block_on(reader.post(&local, pid(0), item)).expect("posted");
+    drop(reader);
+    let after = hashes();
+    assert_eq!((after[0], after[2]), (before[0], before[2]));
+    assert_ne!(after[1], before[1]);
+    assert_eq!(block_on(open(dir.path()).pending(&local)).expect("answers").len(), 1);
 }
 
 #[test]
