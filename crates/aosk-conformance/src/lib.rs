@@ -11,21 +11,22 @@
 //!
 //! A backend runs them by saying where its stores live:
 //!
-//! ```no_run
+//! ```
 //! use std::sync::Arc;
 //! use aosk_conformance::Site;
 //! use aosk_ports::Store;
 //!
-//! struct Somewhere;
+//! /// A store that a function opens, always the same one.
+//! struct Somewhere<F>(F);
 //!
-//! impl Site for Somewhere {
+//! impl<F: FnMut() -> Arc<dyn Store> + Send> Site for Somewhere<F> {
 //!     fn open(&mut self) -> Arc<dyn Store> {
-//!         unimplemented!("open the store that lives here; make it at the first time")
+//!         (self.0)()
 //!     }
 //! }
-//!
-//! aosk_conformance::conformance_tests!(Somewhere);
 //! ```
+//!
+//! and then, in a test: `aosk_conformance::conformance_tests!(Somewhere(open_my_store));`
 #![expect(clippy::expect_used, reason = "a check fails by panicking, with what was expected")]
 
 #[doc(hidden)]
