@@ -28,9 +28,25 @@ pub enum CanonicalError {
 /// # Errors
 /// [`CanonicalError`] where the value holds a float or U+0000 or is not JSON.
 pub fn to_canonical_json<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CanonicalError> {
-    // The writer already spells every string and integer in the canonical way and pads nothing:
-    // what is left is to sort the keys, which moves bytes within each object and needs no tree.
-    let mut json = serde_json::to_vec(value)?;
+    sorted(serde_json::to_vec(value)?)
+}
+
+/// The canonical JSON bytes of the struct `fields` with one field more, the number `at`.
+pub(crate) fn to_canonical_json_at<T: Serialize>(
+    at: u64,
+    fields: &T,
+) -> Result<Vec<u8>, CanonicalError> {
+    let mut json = Vec::with_capacity(512);
+    serde_json::to_writer(&mut json, fields)?;
+    // Where it lands does not matter: the keys are sorted afterwards.
+    let comma = if json == b"{}" { "" } else { "," };
+    json.splice(1..1, format!("\"at\":{at}{comma}").into_bytes());
+    sorted(json)
+}
+
+/// The writer already spells every string and integer in the canonical way and pads nothing: what
+/// is left is to sort the keys, which moves bytes within each object and needs no tree.
+fn sorted(mut json: Vec<u8>) -> Result<Vec<u8>, CanonicalError> {
     let mut sorter = Sorter { entries: Vec::with_capacity(32), scratch: Vec::new() };
     let end = sorter.value(&mut json, 0)?;
     debug_assert_eq!(end, json.len(), "the writer ends where the value ends");

@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// A 32-byte BLAKE3 hash; 64 lower-case hexadecimal digits as text.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+/// A 32-byte BLAKE3 hash; 64 lower-case hexadecimal digits as text, the bytes themselves in binary
+/// formats.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hash([u8; 32]);
 
 /// The text is not 64 lower-case hexadecimal digits.
@@ -68,17 +68,41 @@ impl FromStr for Hash {
     }
 }
 
-impl TryFrom<String> for Hash {
-    type Error = HashParseError;
-
-    fn try_from(text: String) -> Result<Self, HashParseError> {
-        text.parse()
+impl Serialize for Hash {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.serialize_str(&blake3::Hash::from_bytes(self.0).to_hex())
+        } else {
+            serializer.serialize_bytes(&self.0)
+        }
     }
 }
 
-impl From<Hash> for String {
-    fn from(hash: Hash) -> Self {
-        hash.to_string()
+impl<'de> Deserialize<'de> for Hash {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_str(HashVisitor)
+        } else {
+            deserializer.deserialize_bytes(HashVisitor)
+        }
+    }
+}
+
+struct HashVisitor;
+
+impl serde::de::Visitor<'_> for HashVisitor {
+    type Value = Hash;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("64 lower-case hexadecimal digits or 32 bytes")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Hash, E> {
+        text.parse().map_err(E::custom)
+    }
+
+    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Hash, E> {
+        bytes.try_into().map(Hash).map_err(|_| E::invalid_length(bytes.len(), &self))
     }
 }
 

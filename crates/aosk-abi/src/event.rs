@@ -12,7 +12,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::amount::{MicroDollars, Timestamp, Tokens};
-use crate::canonical::{CanonicalError, to_canonical_json};
+use crate::canonical::{CanonicalError, to_canonical_json_at};
 use crate::content::{ContentRef, Hash};
 use crate::id::{Epoch, Op, PageId, Pid, Step};
 use crate::inference::{FailureKind, ReplyPart, StopReason, Usage};
@@ -56,14 +56,6 @@ impl Event {
     }
 }
 
-/// What the canonical bytes of an event hold: its time and what happened, side by side.
-#[derive(Serialize)]
-struct Body<'a, T> {
-    at: Timestamp,
-    #[serde(flatten)]
-    what: &'a T,
-}
-
 macro_rules! kinds {
     ($($(#[$doc:meta])* $code:literal v $version:literal $name:ident $text:literal;)*) => {
         /// What an event says.
@@ -89,7 +81,7 @@ macro_rules! kinds {
 
             fn body(&self, at: Timestamp) -> Result<Vec<u8>, CanonicalError> {
                 match self {
-                    $(Self::$name(what) => to_canonical_json(&Body { at, what }),)*
+                    $(Self::$name(what) => to_canonical_json_at(at.as_millis(), what),)*
                 }
             }
 

@@ -52,6 +52,12 @@ impl Contents {
         Ok(())
     }
 
+    /// Forgets everything but what `keep` names.
+    pub(crate) fn keep(&mut self, keep: impl Iterator<Item = Hash>) {
+        let keep: std::collections::HashSet<Hash> = keep.collect();
+        self.known.retain(|hash, _| keep.contains(hash));
+    }
+
     /// The bytes, if they are known.
     pub(crate) fn bytes(&self, hash: &Hash) -> Option<&Arc<[u8]>> {
         self.known.get(hash)

@@ -48,7 +48,7 @@ impl Options {
             tool_timeout: Duration::from_secs(120),
             result_budget: 16 * 1024,
             inbox_poll: Duration::from_millis(250),
-            checkpoint_events: 256,
+            checkpoint_events: 1024,
         }
     }
 }

@@ -135,6 +135,16 @@ pub(super) fn load(
                 format!("`data_dir` is {shown:?}, which is no path: {error}"),
             )
         })?,
+        same_store: flags.data_dir.as_deref().map_or_else(String::new, |dir| {
+            let dir = dir.display().to_string();
+            let plain = |c: char| c.is_alphanumeric() || "/._-+".contains(c);
+            let quoted = if dir.chars().all(plain) {
+                dir
+            } else {
+                format!("'{}'", dir.replace('\'', r"'\''"))
+            };
+            format!(" --data-dir {quoted}")
+        }),
         color: flags.color.unwrap_or(merged.color),
     })
 }

@@ -32,6 +32,9 @@ pub(crate) struct Settings {
     pub(crate) max_spend_from: String,
     /// Where journals are kept.
     pub(crate) data_dir: PathBuf,
+    /// What a command that is suggested must repeat to find the same store: ` --data-dir DIR`, or
+    /// nothing where the folder is found without it.
+    pub(crate) same_store: String,
     /// When to colour.
     pub(crate) color: Color,
 }

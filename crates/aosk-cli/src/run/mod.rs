@@ -85,7 +85,7 @@ pub(crate) async fn run(
     let results = outcome::read(machine.store.as_ref(), outcomes).await?;
     if !args.json {
         let processes = Processes::read(machine.store.as_ref()).await?;
-        summary::print(&results, &machine.board, &processes, screen)?;
+        summary::print(&results, &machine.board, &processes, &settings.same_store, screen)?;
     }
     for error in results.iter().filter_map(outcome::Result::error).chain(machine.refused.clone()) {
         error.print(&screen.err);

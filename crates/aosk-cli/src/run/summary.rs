@@ -19,6 +19,7 @@ pub(super) fn print(
     results: &[Result],
     board: &Board,
     processes: &Processes,
+    same_store: &str,
     screen: &Screen,
 ) -> std::result::Result<(), Error> {
     let out = &screen.out;
@@ -49,7 +50,10 @@ pub(super) fn print(
     out.line("")?;
     let stopped = results.iter().filter(|result| is_stopped(result)).count();
     if stopped > 1 {
-        out.line(&format!("aosk run --resume  {}", out.paint(Ink::Quiet, "# all of them")))?;
+        out.line(&format!(
+            "aosk run --resume{same_store}  {}",
+            out.paint(Ink::Quiet, "# all of them")
+        ))?;
     }
     let mut listed = 0;
     for result in results {
@@ -58,15 +62,15 @@ pub(super) fn print(
             Some(needed) => {
                 let dollars = needed.to_string();
                 let dollars = dollars.trim_start_matches('$');
-                format!("aosk run --resume {pid} --max-spend-usd {dollars}")
+                format!("aosk run --resume {pid} --max-spend-usd {dollars}{same_store}")
             }
             None if is_stopped(result) && stopped > 1 => continue,
-            None if is_stopped(result) => format!("aosk run --resume {pid}"),
-            None => format!("aosk show {pid}"),
+            None if is_stopped(result) => format!("aosk run --resume {pid}{same_store}"),
+            None => format!("aosk show {pid}{same_store}"),
         };
         listed += 1;
         if listed > LISTED {
-            return out.line("aosk ps --all");
+            return out.line(&format!("aosk ps --all{same_store}"));
         }
         let name = format!("# {}", board.label(result.pid));
         out.line(&format!("{command}  {}", out.paint(Ink::Quiet, &name)))?;

@@ -95,7 +95,18 @@ impl Driver {
         planned.prompt = rendered.prompt;
         planned.prompt_len = rendered.prompt_len;
         self.emit_at(at, What::Planned(planned.clone()))?;
+        if !planned.evicted.is_empty() {
+            self.forget_the_evicted();
+        }
         Ok(Ok(Call { planned, request, rendered }))
+    }
+
+    /// Drops the texts of pages that left; memory follows the window, not the history.
+    fn forget_the_evicted(&mut self) {
+        let transcript = &self.image.transcript;
+        let resident = self.image.pages.resident().map(|page| page.source);
+        let shapes = resident.filter_map(|source| transcript.get(source));
+        self.contents.keep(shapes.map(|shape| shape.content().hash));
     }
 
     fn is_replan(&self, op: Op) -> bool {
