@@ -61,6 +61,8 @@ struct Row {
     p50_ms: f64,
     p99_ms: f64,
     cpu_us_per_step: f64,
+    /// What the steps added to the database, free space on its pages included; an empty store's
+    /// tables are left out.
     bytes_per_step: u64,
     fsync: bool,
 }
@@ -95,6 +97,7 @@ async fn kernel(args: &Args, pair: u32) -> Result<Row, Failure> {
     let calls = agents * usize::try_from(args.steps)?;
     let device = Arc::new(Noop::new(args.seed, args.bytes, agents, calls));
     let bench = open(dir.path(), device.clone())?;
+    let empty = aosk_store::sizes(dir.path())?.total;
     let (began, cpu) = (Instant::now(), cpu_seconds());
     for _ in 0..args.agents {
         spawn(&bench, args.steps).await?;
@@ -105,7 +108,7 @@ async fn kernel(args: &Args, pair: u32) -> Result<Row, Failure> {
         }
     }
     let spent = (began.elapsed(), cpu_seconds() - cpu);
-    let bytes = aosk_store::sizes(dir.path())?.total;
+    let bytes = aosk_store::sizes(dir.path())?.total - empty;
     Ok(row("aosk", args, pair, spent, &device.latencies(), bytes))
 }
 
