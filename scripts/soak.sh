@@ -23,6 +23,6 @@ mkdir -p bench/runs
 run="bench/runs/soak-$(date -u +%Y%m%d-%H%M%S).txt"
 machine >"$run"
 code=0
-scripts/test.sh "${@:---workspace}" -- --show-output 2>&1 | tee -a "$run" || code=$?
+scripts/test.sh "${@:---workspace}" -- --show-output 2>&1 | sed "s|$PWD|.|g" | tee -a "$run" || code=$?
 echo "kept in $run" >&2
 exit "$code"
