@@ -42,8 +42,8 @@ use error::Error;
 use exit::Exit;
 use print::{Color, Screen};
 
-/// A step of the kernel makes some two hundred small allocations; this one takes a third of the
-/// system allocator's instructions for them.
+/// Steps are small allocations by the dozen. Together with linking the release as a whole, this one
+/// took a step of 64 agents from about 75 to about 60 µs of processor time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

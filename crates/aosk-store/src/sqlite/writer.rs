@@ -36,8 +36,8 @@ const QUEUE_BYTES: usize = 64 << 20;
 /// What one transaction takes: some 3,000 steps. Longer ones would let the first wait for the last.
 const GROUP_BYTES: usize = 8 << 20;
 
-/// How many groups pass between two looks at the log's length. A look takes locks and costs 4 % of
-/// the steps per second of 64 agents; the log outgrows its bound by as many groups at most.
+/// How many groups pass between two looks at the log's length. A look takes locks, a few
+/// per cent of the steps per second of 64 agents; the log outgrows its bound by as many groups at most.
 const LOG_GROUPS: u64 = 8;
 
 /// The log's length at which the writer moves it into the file: 16 MiB.
