@@ -37,10 +37,16 @@ pub(crate) fn to_canonical_json_at<T: Serialize>(
     fields: &T,
 ) -> Result<Vec<u8>, CanonicalError> {
     let mut json = Vec::with_capacity(512);
+    // Where it stands does not matter: the keys are sorted afterwards.
+    json.extend_from_slice(b"{\"at\":");
+    serde_json::to_writer(&mut json, &at)?;
+    let brace = json.len();
     serde_json::to_writer(&mut json, fields)?;
-    // Where it lands does not matter: the keys are sorted afterwards.
-    let comma = if json == b"{}" { "" } else { "," };
-    json.splice(1..1, format!("\"at\":{at}{comma}").into_bytes());
+    if json[brace..] == *b"{}" {
+        json.remove(brace);
+    } else {
+        json[brace] = b',';
+    }
     sorted(json)
 }
 
@@ -53,8 +59,21 @@ fn sorted(mut json: Vec<u8>) -> Result<Vec<u8>, CanonicalError> {
     Ok(json)
 }
 
-/// Where an object's entry stands: the start and the end of its key, and the end of its value.
-type Entry = (usize, usize, usize);
+/// Where an object's entry stands: the start and the end of its key, quotes included, and the end
+/// of its value.
+#[derive(Clone, Copy)]
+struct Entry {
+    key: usize,
+    key_end: usize,
+    end: usize,
+}
+
+impl Entry {
+    /// The key as it is written, without its quotes.
+    fn key<'a>(&self, json: &'a [u8]) -> &'a [u8] {
+        &json[self.key + 1..self.key_end - 1]
+    }
+}
 
 /// Sorts keys in place. The entries of nested objects share one stack.
 struct Sorter {
@@ -75,64 +94,82 @@ impl Sorter {
                 }
                 Ok(next + 1)
             }
-            Some(b'"') => string_end(json, at),
+            Some(b'"') => Ok(Text::at(json, at)?.end),
             _ => scalar_end(json, at),
         }
     }
 
     fn object(&mut self, json: &mut [u8], at: usize) -> Result<usize, CanonicalError> {
         let first = self.entries.len();
-        let mut next = at + 1;
+        let (mut next, mut escaped, mut ordered) = (at + 1, false, true);
         while json.get(next) != Some(&b'}') {
             let key = next + usize::from(json.get(next) == Some(&b','));
-            let key_end = string_end(json, key)?;
-            next = self.value(json, key_end + 1)?;
-            self.entries.push((key, key_end, next));
+            let text = Text::at(json, key)?;
+            next = self.value(json, text.end + 1)?;
+            let entry = Entry { key, key_end: text.end, end: next };
+            escaped |= text.escaped;
+            if let Some(before) = self.entries[first..].last() {
+                ordered &= before.key(json) < entry.key(json);
+            }
+            self.entries.push(entry);
         }
-        let entries = &mut self.entries[first..];
-        let escaped = entries.iter().any(|entry| key(json, entry).contains(&b'\\'));
-        if escaped || !entries.is_sorted_by(|a, b| key(json, a) < key(json, b)) {
-            if escaped {
-                // Escapes sort otherwise than what they stand for.
-                entries.sort_by_cached_key(|entry| {
-                    let quoted = &json[entry.0..entry.1];
-                    serde_json::from_slice::<String>(quoted).map(String::into_bytes).ok()
-                });
-            } else {
-                entries.sort_unstable_by(|a, b| key(json, a).cmp(key(json, b)));
-            }
-            self.scratch.clear();
-            for (start, _, end) in entries {
-                if !self.scratch.is_empty() {
-                    self.scratch.push(b',');
-                }
-                self.scratch.extend_from_slice(&json[*start..*end]);
-            }
-            json[at + 1..next].copy_from_slice(&self.scratch);
+        if escaped || !ordered {
+            self.sort(&mut json[..next], first, escaped);
         }
         self.entries.truncate(first);
         Ok(next + 1)
     }
+
+    /// Sorts the entries from `first` on, which end where `json` does.
+    fn sort(&mut self, json: &mut [u8], first: usize, escaped: bool) {
+        let entries = &mut self.entries[first..];
+        let Some(start) = entries.first().map(|entry| entry.key) else {
+            return;
+        };
+        if escaped {
+            // Escapes sort otherwise than what they stand for.
+            entries.sort_by_cached_key(|entry| {
+                let quoted = &json[entry.key..entry.key_end];
+                serde_json::from_slice::<String>(quoted).map(String::into_bytes).ok()
+            });
+        } else {
+            entries.sort_unstable_by(|a, b| a.key(json).cmp(b.key(json)));
+        }
+        self.scratch.clear();
+        for entry in entries {
+            if !self.scratch.is_empty() {
+                self.scratch.push(b',');
+            }
+            self.scratch.extend_from_slice(&json[entry.key..entry.end]);
+        }
+        json[start..].copy_from_slice(&self.scratch);
+    }
 }
 
-/// The key of an entry as it is written, without its quotes.
-fn key<'a>(json: &'a [u8], entry: &Entry) -> &'a [u8] {
-    &json[entry.0 + 1..entry.1 - 1]
+/// Where a string ends, quotes included, and whether it has escapes.
+struct Text {
+    end: usize,
+    escaped: bool,
 }
 
-/// Where the string that starts at `at` ends, quotes included.
-fn string_end(json: &[u8], at: usize) -> Result<usize, CanonicalError> {
-    let mut next = at + 1;
-    loop {
-        match json.get(next) {
-            Some(b'"') => return Ok(next + 1),
-            Some(b'\\') if json[next + 1..].starts_with(b"u0000") => {
+impl Text {
+    /// The string that starts at `at`.
+    fn at(json: &[u8], at: usize) -> Result<Self, CanonicalError> {
+        let (mut next, mut escaped) = (at + 1, false);
+        loop {
+            let rest = json.get(next..).unwrap_or_default();
+            // The writer closes what it opens.
+            let Some(found) = memchr::memchr2(b'"', b'\\', rest) else {
+                return Ok(Self { end: json.len(), escaped });
+            };
+            if rest[found] == b'"' {
+                return Ok(Self { end: next + found + 1, escaped });
+            }
+            if rest[found + 1..].starts_with(b"u0000") {
                 return Err(CanonicalError::Nul);
             }
-            Some(b'\\') => next += 2,
-            Some(_) => next += 1,
-            // The writer closes what it opens.
-            None => return Ok(json.len()),
+            escaped = true;
+            next += found + 2;
         }
     }
 }
@@ -140,13 +177,13 @@ fn string_end(json: &[u8], at: usize) -> Result<usize, CanonicalError> {
 /// Where the number or word that starts at `at` ends.
 fn scalar_end(json: &[u8], at: usize) -> Result<usize, CanonicalError> {
     let scalar = json.get(at..).unwrap_or_default();
-    let len = scalar.iter().position(|byte| b",]}".contains(byte)).unwrap_or(scalar.len());
-    let scalar = &scalar[..len];
+    let len = scalar.iter().position(|byte| matches!(byte, b',' | b']' | b'}'));
+    let scalar = &scalar[..len.unwrap_or(scalar.len())];
     let is_number = scalar.first().is_some_and(|byte| matches!(byte, b'-' | b'0'..=b'9'));
     if is_number && scalar.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E')) {
         return Err(CanonicalError::Float(String::from_utf8_lossy(scalar).into_owned()));
     }
-    Ok(at + len)
+    Ok(at + scalar.len())
 }
 
 #[cfg(test)]

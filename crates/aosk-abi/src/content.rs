@@ -13,8 +13,16 @@ use serde::{Deserialize, Serialize};
 
 /// A 32-byte BLAKE3 hash; 64 lower-case hexadecimal digits as text, the bytes themselves in binary
 /// formats.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hash([u8; 32]);
+
+/// The bytes are uniform already: a table needs no more of them than it makes a number of.
+impl std::hash::Hash for Hash {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        state.write_u64(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+    }
+}
 
 /// The text is not 64 lower-case hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -108,32 +116,36 @@ impl serde::de::Visitor<'_> for HashVisitor {
 
 /// The key under which a tenant's contents are hashed. Not printed, not logged.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct ContentKey([u8; 32]);
+pub struct ContentKey {
+    bytes: [u8; 32],
+    id: u64,
+}
 
 impl ContentKey {
     /// The key from 32 random bytes.
     #[must_use]
-    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        let [a, b, c, d, e, f, g, h, ..] = blake3::derive_key("aosk content key id", &bytes);
+        Self { bytes, id: u64::from_le_bytes([a, b, c, d, e, f, g, h]) }
     }
 
     /// The bytes, for a store to keep.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
+        &self.bytes
     }
 
     /// The address of `bytes` under this key.
     #[must_use]
     pub fn hash(&self, bytes: &[u8]) -> Hash {
-        Hash(*blake3::keyed_hash(&self.0, bytes).as_bytes())
+        Hash(*blake3::keyed_hash(&self.bytes, bytes).as_bytes())
     }
 
     /// `bytes` together with their address.
     #[must_use]
     pub fn seal(&self, bytes: impl Into<Arc<[u8]>>) -> Content {
         let bytes = bytes.into();
-        Content { hash: self.hash(&bytes), bytes }
+        Content { hash: self.hash(&bytes), key: self.id, bytes }
     }
 }
 
@@ -147,6 +159,7 @@ impl fmt::Debug for ContentKey {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Content {
     hash: Hash,
+    key: u64,
     bytes: Arc<[u8]>,
 }
 
@@ -164,6 +177,12 @@ impl Content {
     #[must_use]
     pub const fn bytes(&self) -> &Arc<[u8]> {
         &self.bytes
+    }
+
+    /// Whether the address was made with that key, without hashing the bytes again.
+    #[must_use]
+    pub const fn is_sealed_with(&self, key: &ContentKey) -> bool {
+        self.key == key.id
     }
 
     /// How events name this content.
@@ -207,6 +226,16 @@ mod tests {
         assert_eq!(hash.to_string().parse::<Hash>(), Ok(hash));
         assert!(hash.to_string().to_uppercase().parse::<Hash>().is_err());
         assert!("00".parse::<Hash>().is_err());
+    }
+
+    #[test]
+    fn a_content_knows_its_key() {
+        let (a, b) = (ContentKey::from_bytes([1; 32]), ContentKey::from_bytes([2; 32]));
+        let content = a.seal(*b"x");
+        assert!(
+            content.is_sealed_with(&a) && content.is_sealed_with(&ContentKey::from_bytes([1; 32]))
+        );
+        assert!(!content.is_sealed_with(&b));
     }
 
     #[test]

@@ -6,6 +6,9 @@
 //!
 //! A kind's code and the meaning of a version of its body are for ever. A body that must change
 //! gets the next version, and readers keep the old one.
+//!
+//! Fields are declared in the order of their keys, which is the order of the bytes: the encoder
+//! then finds them sorted and has little to move.
 
 use std::fmt;
 
@@ -13,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::amount::{MicroDollars, Timestamp, Tokens};
 use crate::canonical::{CanonicalError, to_canonical_json_at};
+use crate::condition::Changes;
 use crate::content::{ContentRef, Hash};
 use crate::id::{Epoch, Op, PageId, Pid, Step};
 use crate::inference::{FailureKind, ReplyPart, StopReason, Usage};
@@ -182,36 +186,36 @@ impl fmt::Display for Kind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spawned {
-    /// The agent's name.
-    pub name: String,
     /// The external name that the pid stands for, if it was made from one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias: Option<String>,
-    /// The process that spawned it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent: Option<Pid>,
-    /// The program that it runs.
-    pub program: String,
-    /// The model it asks, a name of the table of models.
-    pub model: String,
-    /// How important it is.
-    pub priority: Priority,
+    /// The whole manifest as JSON.
+    pub manifest: ContentRef,
     /// How many steps it may make.
     pub max_steps: u64,
     /// After how many steps with tool calls it must answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tool_steps: Option<u64>,
+    /// The model it asks, a name of the table of models.
+    pub model: String,
+    /// The agent's name.
+    pub name: String,
+    /// The process that spawned it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Pid>,
+    /// How important it is.
+    pub priority: Priority,
+    /// The program that it runs.
+    pub program: String,
     /// What it may spend; absent: only the kernel's own limits hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spend_limit: Option<MicroDollars>,
-    /// The whole manifest as JSON.
-    pub manifest: ContentRef,
     /// The system prompt.
     pub system: ContentRef,
-    /// The schemas of its tools, a JSON array; they never change under a conversation.
-    pub tools: ContentRef,
     /// The task.
     pub task: ContentRef,
+    /// The schemas of its tools, a JSON array; they never change under a conversation.
+    pub tools: ContentRef,
 }
 
 /// A kernel took the process over after a restart.
@@ -228,12 +232,12 @@ pub struct Recovered {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Exited {
+    /// How.
+    pub exit: Exit,
     /// The operation that ended it; absent where a signal did, or the kernel because it could not go
     /// on with the process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub op: Option<Op>,
-    /// How.
-    pub exit: Exit,
 }
 
 /// The process waits.
@@ -269,20 +273,20 @@ pub struct SignalReceived {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MessageReceived {
-    /// The sender: a pid or `user`.
-    pub from: String,
     /// What it says.
     pub content: ContentRef,
+    /// The sender: a pid or `user`.
+    pub from: String,
 }
 
 /// The program added a message to the conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Told {
-    /// The operation.
-    pub op: Op,
     /// What the model is told.
     pub content: ContentRef,
+    /// The operation.
+    pub op: Op,
 }
 
 /// The context was planned. The plan is a difference to the one before, so that its size follows
@@ -290,50 +294,43 @@ pub struct Told {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Planned {
-    /// The operation that it serves.
-    pub op: Op,
-    /// The step.
-    pub step: Step,
-    /// Grows by one each time pages leave; between two generations the prompt only grows.
-    pub generation: u64,
-    /// Whether the model may call tools in this turn.
-    pub tools: bool,
-    /// The replacement policy that decided.
-    pub policy: String,
-    /// The tokenizer that counted.
-    pub tokenizer: String,
-    /// The version of the renderer and, after a slash, its dialect.
-    pub render: String,
-    /// The model's window.
-    pub window: Tokens,
-    /// What is kept free for the reply.
-    pub max_output: Tokens,
-    /// The size of the prompt under that tokenizer, tail included.
-    pub prompt_tokens: Tokens,
-    /// The unkeyed hash of the rendered prompt without its tail.
-    pub prompt: Hash,
-    /// The length of the rendered prompt without its tail, in bytes.
-    pub prompt_len: u64,
-    /// Whether a tail (time, steps left) stands behind the log; rendered from this event alone.
-    pub tail: bool,
     /// Pages that are new in this plan, in prompt order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub admitted: Vec<Admission>,
     /// Pages that left the prompt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evicted: Vec<PageId>,
+    /// Grows by one each time pages leave; between two generations the prompt only grows.
+    pub generation: u64,
+    /// The operation that it serves.
+    pub op: Op,
+    /// The unkeyed hash of the rendered prompt without its tail.
+    pub prompt: Hash,
+    /// The length of the rendered prompt without its tail, in bytes.
+    pub prompt_len: u64,
+    /// The size of the prompt under the tokenizer that counted, tail included.
+    pub prompt_tokens: Tokens,
+    /// The step.
+    pub step: Step,
+    /// Whether a tail (time, steps left) stands behind the log; rendered from this event alone.
+    pub tail: bool,
+    /// Whether the model may call tools in this turn.
+    pub tools: bool,
+    /// The conditions that differ from those of the plan before.
+    #[serde(default, skip_serializing_if = "Changes::is_none")]
+    pub under: Changes,
 }
 
 /// A model call is about to be made; durable before its first byte leaves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LlmRequested {
-    /// The operation.
-    pub op: Op,
     /// The first attempt is 1.
     pub attempt: u32,
     /// The device that is asked.
     pub device: String,
+    /// The operation.
+    pub op: Op,
     /// What the call may cost at most; spent until reconciled.
     pub reserved: MicroDollars,
 }
@@ -342,64 +339,64 @@ pub struct LlmRequested {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LlmReturned {
-    /// The operation.
-    pub op: Op,
     /// Which attempt returned.
     pub attempt: u32,
-    /// The reply, in the model's order.
-    pub parts: Vec<ReplyPart>,
-    /// Why the model stopped.
-    pub stop: StopReason,
-    /// What the endpoint says it used; absent where it says nothing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub usage: Option<Usage>,
     /// What it cost.
     pub cost: MicroDollars,
     /// The model's name as the endpoint reports it.
     pub model: String,
+    /// The operation.
+    pub op: Op,
+    /// The reply, in the model's order.
+    pub parts: Vec<ReplyPart>,
     /// The reply as it came over the wire, secrets redacted; absent for devices without a wire, and
     /// where a secret was taken out of a part: a stream may hold it in pieces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw: Option<ContentRef>,
+    /// Why the model stopped.
+    pub stop: StopReason,
     /// From the first byte sent to the last received, in milliseconds.
     pub took_ms: u64,
+    /// What the endpoint says it used; absent where it says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
 }
 
 /// A model call failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LlmFailed {
-    /// The operation.
-    pub op: Op,
     /// Which attempt failed.
     pub attempt: u32,
-    /// How.
-    pub failure: FailureKind,
     /// The error's stable code.
     pub code: String,
+    /// What it cost all the same.
+    pub cost: MicroDollars,
+    /// How.
+    pub failure: FailureKind,
     /// What went wrong, secrets redacted.
     pub message: ContentRef,
+    /// The operation.
+    pub op: Op,
     /// When it is tried again; absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Timestamp>,
-    /// What it cost all the same.
-    pub cost: MicroDollars,
 }
 
 /// A tool is about to run; durable before it does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ToolRequested {
+    /// The first attempt is 1; recovery may make more of a `pure` or `idempotent` call.
+    pub attempt: u32,
+    /// What a repeated call does.
+    pub effect: Effect,
+    /// How the tool is isolated, for example `workspace` or `none`.
+    pub isolation: String,
     /// The operation.
     pub op: Op,
     /// The tool.
     pub tool: String,
-    /// What a repeated call does.
-    pub effect: Effect,
-    /// The first attempt is 1; recovery may make more of a `pure` or `idempotent` call.
-    pub attempt: u32,
-    /// How the tool is isolated, for example `workspace` or `none`.
-    pub isolation: String,
 }
 
 /// A tool returned.
@@ -408,10 +405,10 @@ pub struct ToolRequested {
 pub struct ToolReturned {
     /// The operation.
     pub op: Op,
-    /// Whether the tool did what was asked.
-    pub success: bool,
     /// The result as JSON, secrets redacted.
     pub result: ContentRef,
+    /// Whether the tool did what was asked.
+    pub success: bool,
     /// How long it ran, in milliseconds.
     pub took_ms: u64,
 }

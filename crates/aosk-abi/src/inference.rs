@@ -67,14 +67,14 @@ pub enum ReplyPart {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Usage {
-    /// All input tokens, cached ones included.
-    pub input: Tokens,
-    /// Input tokens read from the provider's cache; a part of `input`.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub cached: Tokens,
     /// Input tokens written to the provider's cache; a part of `input`.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub cache_write: Tokens,
+    /// Input tokens read from the provider's cache; a part of `input`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cached: Tokens,
+    /// All input tokens, cached ones included.
+    pub input: Tokens,
     /// Output tokens, reasoning included.
     pub output: Tokens,
     /// Reasoning tokens; a part of `output`.

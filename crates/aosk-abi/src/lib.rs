@@ -29,6 +29,7 @@
 mod amount;
 mod canonical;
 mod code;
+mod condition;
 mod content;
 mod event;
 mod id;
@@ -45,6 +46,7 @@ mod tool;
 pub use amount::{MicroDollars, Ppm, Timestamp, Tokens};
 pub use canonical::{CanonicalError, to_canonical_json};
 pub use code::Code;
+pub use condition::{Changes, Conditions};
 pub use content::{Content, ContentKey, ContentRef, Hash, HashParseError};
 pub use event::{
     Blocked, Cancelled, Event, Exited, Interrupted, Kind, LlmFailed, LlmRequested, LlmReturned,

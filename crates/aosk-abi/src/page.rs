@@ -40,25 +40,25 @@ pub struct Source {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Admission {
-    /// The number that the page has from now on.
-    pub page: PageId,
-    /// What it holds.
-    pub kind: PageKind,
-    /// Where its content stands.
-    pub source: Source,
-    /// The part of the source that it covers, in bytes: start and length. Absent: all of it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub range: Option<(u64, u64)>,
-    /// Pages of one unit are evicted together: a tool call never stays without its result.
-    pub unit: Seq,
-    /// Its size under the plan's tokenizer.
-    pub tokens: Tokens,
-    /// Never evicted.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub pinned: bool,
     /// How much it matters, from 0 to [`Ppm::ONE`].
     #[serde(default = "half", skip_serializing_if = "is_half")]
     pub importance: Ppm,
+    /// What it holds.
+    pub kind: PageKind,
+    /// The number that the page has from now on.
+    pub page: PageId,
+    /// Never evicted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pinned: bool,
+    /// The part of the source that it covers, in bytes: start and length. Absent: all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<(u64, u64)>,
+    /// Where its content stands.
+    pub source: Source,
+    /// Its size under the plan's tokenizer.
+    pub tokens: Tokens,
+    /// Pages of one unit are evicted together: a tool call never stays without its result.
+    pub unit: Seq,
 }
 
 impl Admission {

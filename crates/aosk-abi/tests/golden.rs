@@ -5,8 +5,8 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on says why")]
 
 use aosk_abi::{
-    Admission, Blocked, BlockedOn, Cancelled, ContentKey, ContentRef, DecodeError, Effect, Epoch,
-    Event, Exit, Exited, FailureKind, Hash, Interrupted, Kind, LlmFailed, LlmRequested,
+    Admission, Blocked, BlockedOn, Cancelled, Changes, ContentKey, ContentRef, DecodeError, Effect,
+    Epoch, Event, Exit, Exited, FailureKind, Hash, Interrupted, Kind, LlmFailed, LlmRequested,
     LlmReturned, MessageReceived, MicroDollars, Op, PageId, PageKind, Pid, Planned, Ppm, Priority,
     Record, Recovered, ReplyPart, Seq, Signal, SignalReceived, Source, Spawned, SpendRaised, Step,
     StopReason, Tenant, Timestamp, Tokens, Told, ToolRequested, ToolReturned, Unblocked, Usage,
@@ -57,11 +57,13 @@ fn every_kind() -> Vec<What> {
             step: Step(1),
             generation: 1,
             tools: true,
-            policy: "truncate_oldest".into(),
-            tokenizer: "estimator/1.000".into(),
-            render: "1/openai".into(),
-            window: Tokens(4096),
-            max_output: Tokens(512),
+            under: Changes {
+                max_output: Some(Tokens(512)),
+                policy: Some("truncate_oldest".into()),
+                render: Some("1/openai".into()),
+                tokenizer: Some("estimator/1.000".into()),
+                window: Some(Tokens(4096)),
+            },
             prompt_tokens: Tokens(77),
             prompt: Hash::of(b"prompt"),
             prompt_len: 6,

@@ -105,15 +105,16 @@ fn spawned_line(spawned: &Spawned) -> String {
 }
 
 fn planned_line(planned: &Planned) -> String {
-    let mut line = format!(
-        "step {}: {} of {} tokens, {} in",
-        planned.step,
-        planned.prompt_tokens,
-        planned.window,
-        pages(planned.admitted.len())
-    );
+    let mut line = format!("step {}: {}", planned.step, planned.prompt_tokens);
+    if let Some(window) = planned.under.window {
+        line += &format!(" of {window}");
+    }
+    line += &format!(" tokens, {} in", pages(planned.admitted.len()));
     if !planned.evicted.is_empty() {
-        line += &format!(", {} out ({})", pages(planned.evicted.len()), one_line(&planned.policy));
+        line += &format!(", {} out", pages(planned.evicted.len()));
+    }
+    if let Some(policy) = &planned.under.policy {
+        line += &format!(" ({})", one_line(policy));
     }
     if !planned.tools {
         line += ", tools masked";

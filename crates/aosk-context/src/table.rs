@@ -1,6 +1,6 @@
 //! The page table: the fold over a process's plans.
 
-use aosk_abi::{PageId, Planned, Seq, Tokens};
+use aosk_abi::{Conditions, PageId, Planned, Seq, Tokens};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -27,18 +27,19 @@ pub struct PageTable {
 }
 
 impl PageTable {
-    /// Does what a journaled plan says: admits and evicts exactly the pages that it names.
+    /// Does what a journaled plan says: admits and evicts exactly the pages that it names, under
+    /// the conditions that hold after its changes.
     ///
     /// # Errors
     /// [`Error::Invariant`] where the plan contradicts the table, which then stays as it was.
-    pub fn apply(&mut self, planned: &Planned) -> Result<(), Error> {
+    pub fn apply(&mut self, planned: &Planned, under: &Conditions) -> Result<(), Error> {
         let change = Change {
             admitted: &planned.admitted,
             evicted: &planned.evicted,
             generation: planned.generation,
             prompt_tokens: planned.prompt_tokens,
-            max_output: planned.max_output,
-            window: planned.window,
+            max_output: under.max_output,
+            window: under.window,
         };
         change.check(self)?;
         self.unanswered_from = change.unanswered_from(self);

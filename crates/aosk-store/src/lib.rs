@@ -39,4 +39,7 @@
 
 mod sqlite;
 
-pub use sqlite::{Options, Owner, Sizes, SqliteReader, SqliteStore, TableSize, owner, sizes};
+pub use sqlite::{
+    Options, Owner, SCHEMA, Sizes, SqliteReader, SqliteStore, TableSize, owner, sizes,
+    sqlite_version,
+};

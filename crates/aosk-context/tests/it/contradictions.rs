@@ -1,10 +1,10 @@
 //! Each way in which a plan or a checkpoint can contradict the invariants, by its name.
 
-use aosk_abi::{Admission, Code, PageId, PageKind, Planned, Ppm, Seq, Source, Tokens};
+use aosk_abi::{Admission, Code, Conditions, PageId, PageKind, Planned, Ppm, Seq, Source, Tokens};
 use aosk_context::{Error, PageTable, TruncateOldest, Violation};
 use ciborium::Value;
 
-use crate::process::{Process, planned, room, to_cbor};
+use crate::process::{Process, conditions, planned, room, to_cbor};
 
 /// Pages 0-2 the head; 3 and 4 messages; 5 and 6 a call and its result, answered; 7 the answer.
 /// The units are 0, 1, 2, 3 and 5.
@@ -39,7 +39,7 @@ fn each_contradiction_of_a_plan_is_named() {
     let process = process();
     let honest = {
         let plan = process.plan(&room(100), &TruncateOldest).expect("fits");
-        planned(&plan, &room(100))
+        planned(&plan)
     };
     let with = |admitted: &[Admission], evicted: &[u32]| Planned {
         admitted: admitted.to_vec(),
@@ -79,18 +79,15 @@ fn each_contradiction_of_a_plan_is_named() {
             Planned { prompt_tokens: Tokens(27), ..with(&[], &[]) },
             Violation::PromptSmaller { pages: 28, prompt: Tokens(27) },
         ),
-        (
-            Planned { max_output: Tokens(1), ..with(&[], &[]) },
-            Violation::OverWindow {
-                prompt: Tokens(100),
-                max_output: Tokens(1),
-                window: Tokens(100),
-            },
-        ),
     ];
+    let over =
+        Violation::OverWindow { prompt: Tokens(100), max_output: Tokens(1), window: Tokens(100) };
+    let under = conditions(&room(100));
+    let full = Conditions { max_output: Tokens(1), ..under.clone() };
+    assert_eq!(process.table.clone().apply(&with(&[], &[]), &full), Err(over.into()));
     for (plan, violation) in refused {
         let mut table = process.table.clone();
-        assert_eq!(table.apply(&plan), Err(violation.into()), "{plan:?}");
+        assert_eq!(table.apply(&plan, &under), Err(violation.into()), "{plan:?}");
         assert_eq!(table, process.table, "{violation}");
     }
     for (plan, prompt) in [
@@ -100,7 +97,7 @@ fn each_contradiction_of_a_plan_is_named() {
         (with(&[], &[]), Tokens(28)),
     ] {
         let plan = Planned { prompt_tokens: prompt, ..plan };
-        assert_eq!(process.table.clone().apply(&plan), Ok(()), "{plan:?}");
+        assert_eq!(process.table.clone().apply(&plan, &under), Ok(()), "{plan:?}");
     }
 }
 

@@ -1,10 +1,10 @@
 //! Plans and checkpoints that no page table wrote.
 
-use aosk_abi::{Admission, PageId, PageKind, Planned, Ppm, Seq, Source, Tokens};
+use aosk_abi::{Admission, Conditions, PageId, PageKind, Planned, Ppm, Seq, Source, Tokens};
 use aosk_context::{PageTable, TruncateOldest};
 use proptest::prelude::*;
 
-use crate::process::{demand, planned, to_cbor};
+use crate::process::{conditions, demand, planned, to_cbor};
 use crate::streams::{moves, run};
 
 fn kind() -> impl Strategy<Value = PageKind> {
@@ -43,9 +43,12 @@ fn admission(pages: u32) -> impl Strategy<Value = Admission> {
     )
 }
 
-fn garbled(table: &PageTable, honest: &Planned) -> impl Strategy<Value = Planned> + use<> {
+fn garbled(
+    table: &PageTable,
+    honest: &(Planned, Conditions),
+) -> impl Strategy<Value = (Planned, Conditions)> + use<> {
     let pages = table.pages().len() as u32;
-    let honest = honest.clone();
+    let (honest, under) = honest.clone();
     let admitted =
         prop_oneof![Just(honest.admitted.clone()), prop::collection::vec(admission(pages), 0..4)];
     let evicted = prop_oneof![
@@ -63,29 +66,25 @@ fn garbled(table: &PageTable, honest: &Planned) -> impl Strategy<Value = Planned
         }),
         any::<u64>()
     ];
-    let window = prop_oneof![Just(honest.window), Just(Tokens(u64::MAX)), tokens()];
+    let window = prop_oneof![Just(under.window), Just(Tokens(u64::MAX)), tokens()];
     let prompt = prop_oneof![Just(honest.prompt_tokens), Just(Tokens(u64::MAX)), tokens()];
-    let max_output = prop_oneof![Just(Tokens(0)), Just(honest.max_output), tokens()];
+    let max_output = prop_oneof![Just(Tokens(0)), Just(under.max_output), tokens()];
     (admitted, evicted, generation, window, prompt, max_output).prop_map(
-        move |(admitted, evicted, generation, window, prompt_tokens, max_output)| Planned {
-            generation,
-            window,
-            prompt_tokens,
-            max_output,
-            admitted,
-            evicted,
-            ..honest.clone()
+        move |(admitted, evicted, generation, window, prompt_tokens, max_output)| {
+            let plan = Planned { generation, prompt_tokens, admitted, evicted, ..honest.clone() };
+            (plan, Conditions { window, max_output, ..under.clone() })
         },
     )
 }
 
-fn with_garbled_plans() -> impl Strategy<Value = (PageTable, Vec<Planned>)> {
+fn with_garbled_plans() -> impl Strategy<Value = (PageTable, Vec<(Planned, Conditions)>)> {
     moves().prop_flat_map(|moves| {
         let mut process = run(&moves).expect("an honest stream");
         process.message(20);
         let demand = demand(1_000_000, 100, 0, 0);
         let plan = process.plan(&demand, &TruncateOldest).expect("a wide window");
-        let plans = prop::collection::vec(garbled(&process.table, &planned(&plan, &demand)), 1..24);
+        let honest = (planned(&plan), conditions(&demand));
+        let plans = prop::collection::vec(garbled(&process.table, &honest), 1..24);
         (Just(process.table), plans)
     })
 }
@@ -95,9 +94,9 @@ proptest! {
     fn a_garbled_plan_is_refused_whole_or_leaves_a_sound_table(
         (mut table, plans) in with_garbled_plans()
     ) {
-        for plan in plans {
+        for (plan, under) in plans {
             let before = table.clone();
-            match table.apply(&plan) {
+            match table.apply(&plan, &under) {
                 Err(_) => prop_assert_eq!(&table, &before, "half applied"),
                 Ok(()) => {
                     for &id in &plan.evicted {
@@ -106,7 +105,7 @@ proptest! {
                     }
                     let sum: u128 = table.resident().map(|page| u128::from(page.tokens.0)).sum();
                     prop_assert_eq!(sum, u128::from(table.tokens().0));
-                    prop_assert!(sum + u128::from(plan.max_output.0) <= u128::from(plan.window.0));
+                    prop_assert!(sum + u128::from(under.max_output.0) <= u128::from(under.window.0));
                     let back: Result<PageTable, _> = ciborium::from_reader(&to_cbor(&table)[..]);
                     prop_assert_eq!(back.expect("sound"), table.clone());
                 }

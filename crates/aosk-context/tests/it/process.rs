@@ -1,11 +1,14 @@
 //! A process that only plans: it collects arrivals and journals its plans.
 
-use aosk_abi::{Admission, Hash, Op, PageId, PageKind, Planned, Ppm, Seq, Source, Step, Tokens};
+use aosk_abi::{
+    Admission, Changes, Conditions, Hash, Op, PageId, PageKind, Planned, Ppm, Seq, Source, Step,
+    Tokens,
+};
 use aosk_context::{Arrival, Demand, Error, PageTable, Plan, Policy};
 
 pub struct Process {
     pub table: PageTable,
-    pub journal: Vec<Planned>,
+    pub journal: Vec<(Planned, Conditions)>,
     pub pending: Vec<Arrival>,
     pub next_seq: u64,
 }
@@ -79,9 +82,9 @@ impl Process {
 
     /// Journals and applies a plan of the pending arrivals.
     pub fn commit(&mut self, plan: &Plan, demand: &Demand) {
-        let planned = planned(plan, demand);
-        self.table.apply(&planned).expect("a plan applies to the table it was made of");
-        self.journal.push(planned);
+        let (planned, under) = (planned(plan), conditions(demand));
+        self.table.apply(&planned, &under).expect("a plan applies to the table it was made of");
+        self.journal.push((planned, under));
         self.pending.clear();
     }
 
@@ -104,23 +107,30 @@ fn arrival(kind: PageKind, seq: u64, unit: u64, tokens: u64) -> Arrival {
     }
 }
 
-pub fn planned(plan: &Plan, demand: &Demand) -> Planned {
+pub fn planned(plan: &Plan) -> Planned {
     Planned {
         op: Op(0),
         step: Step(1),
         generation: plan.generation,
         tools: true,
-        policy: "any".to_owned(),
-        tokenizer: "any".to_owned(),
-        render: "1/any".to_owned(),
-        window: demand.window,
-        max_output: demand.max_output,
+        under: Changes::default(),
         prompt_tokens: plan.prompt_tokens,
         prompt: Hash::ZERO,
         prompt_len: 0,
         tail: false,
         admitted: plan.admitted.clone(),
         evicted: plan.evicted.clone(),
+    }
+}
+
+/// What a plan for `demand` is made under.
+pub fn conditions(demand: &Demand) -> Conditions {
+    Conditions {
+        max_output: demand.max_output,
+        policy: "any".to_owned(),
+        render: "1/any".to_owned(),
+        tokenizer: "any".to_owned(),
+        window: demand.window,
     }
 }
 

@@ -7,7 +7,7 @@ use aosk_abi::{PageId, PageKind, Ppm, Seq, Tokens};
 use aosk_context::{Arrival, Demand, Error, POLICIES, Page, PageTable, Plan, Policy, Unit};
 use proptest::prelude::*;
 
-use crate::process::{Process, demand, to_cbor};
+use crate::process::{Process, conditions, demand, planned, to_cbor};
 
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
@@ -150,7 +150,7 @@ impl Watch {
                 let mut grown = process.table.clone();
                 let wide = demand_of(1_000_000, 0);
                 let plan = process.plan(&wide, policy).expect("a wide window");
-                grown.apply(&crate::process::planned(&plan, &wide)).expect("applies");
+                grown.apply(&planned(&plan), &conditions(&wide)).expect("applies");
                 let all: Vec<Page> = grown.resident().copied().collect();
                 let fixed = census(&all, unanswered).fixed;
                 prop_assert!(u128::from(fixed + demand.overhead.0) > capacity, "it would fit");
@@ -251,11 +251,11 @@ proptest! {
         let process = run(&moves)?;
         let at = at.index(process.journal.len() + 1);
         let mut table = PageTable::default();
-        for (index, planned) in process.journal.iter().enumerate() {
+        for (index, (planned, under)) in process.journal.iter().enumerate() {
             if index == at {
                 table = ciborium::from_reader(&to_cbor(&table)[..]).expect("reads back");
             }
-            table.apply(planned).expect("the journal folds");
+            table.apply(planned, under).expect("the journal folds");
         }
         let back: PageTable = ciborium::from_reader(&to_cbor(&table)[..]).expect("reads back");
         prop_assert_eq!(&back, &process.table);

@@ -103,7 +103,7 @@ impl Driver {
         };
         let prices = self.model.device.info().prices;
         let reserved =
-            prices.ceiling(self.padded(call.planned.prompt_tokens), call.planned.max_output);
+            prices.ceiling(self.padded(call.planned.prompt_tokens), call.request.max_output);
         if let Some(on) = self.over_budget(reserved) {
             self.emit(What::Blocked(Blocked { on: on.clone() }))?;
             return Ok(Attempt::Park(on));

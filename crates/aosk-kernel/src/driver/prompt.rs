@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use aosk_abi::{
-    FailureKind, Hash, Op, PageKind, Planned, Ppm, Role, Seq, Source, Tokens, ToolResult, What,
+    Changes, Conditions, FailureKind, Hash, Op, PageKind, Planned, Ppm, Role, Seq, Source, Tokens,
+    ToolResult, What,
 };
 use aosk_context::{Demand, Page};
 use aosk_ports::{CallError, Message, Part, Request};
@@ -44,7 +45,9 @@ impl Driver {
         {
             let tail = planned.tail.then(|| self.tail(at, &planned));
             let resident: Vec<Page> = self.image.pages.resident().copied().collect();
-            let request = self.request(&resident, &planned, tail);
+            let max_output = self.image.conditions.as_ref().map(|under| under.max_output);
+            let max_output = max_output.unwrap_or_else(|| self.max_output());
+            let request = self.request(&resident, &planned, max_output, tail);
             let rendered = self.model.device.render(&request)?;
             if rendered.prompt == planned.prompt {
                 return Ok(Ok(Call { planned, request, rendered }));
@@ -75,11 +78,7 @@ impl Driver {
             step,
             generation: plan.generation,
             tools,
-            policy: policy.name().to_owned(),
-            tokenizer: self.model.tokenizer.id(),
-            render: String::new(),
-            window: demand.window,
-            max_output: demand.max_output,
+            under: Changes::default(),
             prompt_tokens: plan.prompt_tokens,
             prompt: Hash::ZERO,
             prompt_len: 0,
@@ -89,9 +88,16 @@ impl Driver {
         };
         let at = self.shared.parts.clock.now();
         let tail = planned.tail.then(|| self.tail(at, &planned));
-        let request = self.request(&resident, &planned, tail);
+        let request = self.request(&resident, &planned, demand.max_output, tail);
         let rendered = self.model.device.render(&request)?;
-        planned.render.clone_from(&rendered.render);
+        let under = Conditions {
+            max_output: demand.max_output,
+            policy: policy.name().to_owned(),
+            render: rendered.render.clone(),
+            tokenizer: self.model.tokenizer.id(),
+            window: demand.window,
+        };
+        planned.under = under.changes_since(self.image.conditions.as_ref());
         planned.prompt = rendered.prompt;
         planned.prompt_len = rendered.prompt_len;
         self.emit_at(at, What::Planned(planned.clone()))?;
@@ -218,17 +224,24 @@ impl Driver {
         let (tenant, pid) = (self.image.tenant.clone(), self.image.pid);
         let store = self.shared.parts.store.clone();
         self.contents.load(store.as_ref(), &tenant, pid, wanted.into_iter()).await?;
+        self.messages.loaded = true;
         Ok(())
     }
 
-    fn request(&mut self, pages: &[Page], planned: &Planned, tail: Option<String>) -> Request {
+    fn request(
+        &mut self,
+        pages: &[Page],
+        planned: &Planned,
+        max_output: Tokens,
+        tail: Option<String>,
+    ) -> Request {
         Request {
             messages: self.messages_of(pages, planned.generation),
             tail,
             tools: self.specs.clone(),
             may_call: planned.tools,
             tool_calls: self.manifest.tool_calls,
-            max_output: planned.max_output,
+            max_output,
             sampling: self.manifest.sampling.clone(),
             cache_key: self.pid().to_string(),
         }

@@ -50,6 +50,12 @@ pub enum FoldError {
         /// What the page table says.
         source: aosk_context::Error,
     },
+    /// The first plan does not say all that it was made under.
+    #[error("event {seq} (planned) is the first plan and leaves out what it was made under")]
+    Conditions {
+        /// Where it stands.
+        seq: Seq,
+    },
 }
 
 impl FoldError {
@@ -91,6 +97,7 @@ impl Image {
             pages: PageTable::default(),
             transcript: Transcript::default(),
             arrivals: Vec::new(),
+            conditions: None,
             plan: None,
             next_op: Op(0),
             pending: std::collections::BTreeMap::new(),
@@ -225,7 +232,10 @@ impl Image {
         if !matches!(self.pending.get(&planned.op), Some(Pending::Infer { .. })) {
             return Err(FoldError::Operation { seq, kind: Kind::Planned, op: planned.op });
         }
-        self.pages.apply(planned).map_err(|source| FoldError::Plan { seq, source })?;
+        let under = planned.under.onto(self.conditions.as_ref());
+        let under = under.ok_or(FoldError::Conditions { seq })?;
+        self.pages.apply(planned, &under).map_err(|source| FoldError::Plan { seq, source })?;
+        self.conditions = Some(under);
         let admitted = |arrival: &Arrival| {
             planned.admitted.iter().any(|admission| admission.source == arrival.source)
         };

@@ -13,7 +13,7 @@ mod transcript;
 use std::collections::BTreeMap;
 
 use aosk_abi::{
-    Epoch, Hash, Op, Pid, Planned, ProcessState, Seq, Spawned, Step, Tenant, Timestamp,
+    Conditions, Epoch, Hash, Op, Pid, Planned, ProcessState, Seq, Spawned, Step, Tenant, Timestamp,
 };
 use aosk_context::{Arrival, PageTable};
 use aosk_ports::ProcessRow;
@@ -58,6 +58,8 @@ pub struct Image {
     pub transcript: Transcript,
     /// Contents that no plan has admitted yet, in journal order.
     pub arrivals: Vec<Arrival>,
+    /// What the newest plan was made under.
+    pub conditions: Option<Conditions>,
     /// The plan of the model call that is outstanding, and when it was made.
     pub plan: Option<(Timestamp, Planned)>,
     /// The number of the next syscall.

@@ -1,11 +1,11 @@
 //! The fold: the same state from the whole journal and from any checkpoint of it.
 
 use aosk_abi::{
-    Blocked, BlockedOn, Cancelled, Code, ContentKey, ContentRef, Effect, Epoch, Event, Exit,
-    Exited, FailureKind, Hash, Interrupted, LlmFailed, LlmRequested, LlmReturned, MessageReceived,
-    MicroDollars, Op, Pid, Planned, Priority, Record, Recovered, ReplyPart, Seq, Signal,
-    SignalReceived, Spawned, SpendRaised, StopReason, Tenant, Timestamp, Tokens, Told,
-    ToolRequested, ToolReturned, Unblocked, Usage, What,
+    Blocked, BlockedOn, Cancelled, Changes, Code, Conditions, ContentKey, ContentRef, Effect,
+    Epoch, Event, Exit, Exited, FailureKind, Hash, Interrupted, LlmFailed, LlmRequested,
+    LlmReturned, MessageReceived, MicroDollars, Op, Pid, Planned, Priority, Record, Recovered,
+    ReplyPart, Seq, Signal, SignalReceived, Spawned, SpendRaised, StopReason, Tenant, Timestamp,
+    Tokens, Told, ToolRequested, ToolReturned, Unblocked, Usage, What,
 };
 use aosk_context::{Arrival, Demand, TruncateOldest};
 use aosk_kernel::{Action, FoldError, Image};
@@ -205,16 +205,21 @@ impl Author {
                 return self.write(What::Exited(Exited { op: None, exit }));
             }
         };
+        // Now and then the tokenizer is another one, so that changes are folded too.
+        let under = Conditions {
+            max_output: Tokens(10),
+            policy: "truncate_oldest".into(),
+            render: "1/t".into(),
+            tokenizer: format!("t/{}", self.image.step.0 / 2),
+            window: Tokens(330),
+        };
+        let under = under.changes_since(self.image.conditions.as_ref());
         self.write(What::Planned(Planned {
             op,
             step: self.image.step.next(),
             generation: plan.generation,
             tools: true,
-            policy: "truncate_oldest".into(),
-            tokenizer: "t".into(),
-            render: "1/t".into(),
-            window: Tokens(330),
-            max_output: Tokens(10),
+            under,
             prompt_tokens: plan.prompt_tokens,
             prompt: Hash::ZERO,
             prompt_len: 0,
@@ -296,4 +301,27 @@ fn an_unknown_program_is_named() {
     let error = Image::begin(&tenant, pid, &record).expect_err("unknown");
     assert_eq!(error.code(), Code::KernelUnknownProgram);
     assert!(error.to_string().contains("later"));
+}
+
+#[test]
+fn a_first_plan_that_does_not_say_what_it_was_made_under_is_refused() {
+    let (_, records) = Author::begin(vec![255; 40]).story();
+    let (at, first) = records
+        .iter()
+        .enumerate()
+        .find_map(|(at, record)| match record.decode().unwrap() {
+            Event { what: What::Planned(planned), .. } => Some((at, planned)),
+            _ => None,
+        })
+        .expect("the story has a plan");
+    let (tenant, pid) = (Tenant::local(), Pid::from_alias("author"));
+    let mut image = Image::begin(&tenant, pid, &records[0]).unwrap();
+    for record in &records[1..at] {
+        image.apply(record).unwrap();
+    }
+    assert!(image.clone().apply(&records[at]).is_ok());
+    let silent = Planned { under: Changes { window: None, ..first.under.clone() }, ..first };
+    let event = Event::new(Timestamp::from_millis(1), What::Planned(silent));
+    let record = Record::seal(&tenant, pid, image.next, image.epoch, image.head, &event).unwrap();
+    assert!(matches!(image.apply(&record), Err(FoldError::Conditions { .. })));
 }

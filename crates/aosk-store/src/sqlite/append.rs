@@ -95,7 +95,7 @@ impl Prepared {
             return Ok(Committed { last: self.last });
         }
         for content in &self.contents {
-            if tenant.key.hash(content.bytes()) != content.hash() {
+            if !content.is_sealed_with(&tenant.key) {
                 return Err(conflict(
                     self.pid,
                     format_args!(

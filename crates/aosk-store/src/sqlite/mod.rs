@@ -7,6 +7,7 @@ mod compress;
 mod content;
 mod fault;
 mod files;
+mod hashes;
 mod inbox;
 mod journal;
 mod lock;
@@ -24,5 +25,6 @@ mod writer;
 
 pub use lock::{Owner, owner};
 pub use reader::SqliteReader;
+pub use schema::{SCHEMA, sqlite_version};
 pub use sizes::{Sizes, TableSize, sizes};
 pub use store::{Options, SqliteStore};

@@ -4,7 +4,7 @@ use aosk_abi::{
     Code, Epoch, Hash, MicroDollars, Pid, ProcessState, Seq, Tenant, Timestamp, Tokens, Usage,
 };
 use aosk_ports::{ProcessFilter, ProcessRow, Receipt};
-use rusqlite::{Connection, OptionalExtension, Row, named_params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::fault::Fault;
 use super::span::{self, Entry};
@@ -166,40 +166,39 @@ pub(super) fn write(
     // The column that the partial index covers is left alone unless it changes: naming it in the
     // statement would rewrite the index with every append.
     let sql = if is_new {
-        "INSERT INTO processes (tenant, pid, epoch, next, head, origin, tail, checkpoints, finished, name, \
-         model, state, steps, input, cached, cache_write, output, reasoning, spent, created, \
-         updated) VALUES (:tenant, :pid, :epoch, :next, :head, :origin, :tail, :checkpoints, 0, :name, :model, \
-         :state, :steps, :input, :cached, :cache_write, :output, :reasoning, :spent, :created, \
-         :updated)"
+        "INSERT INTO processes (tenant, pid, epoch, next, head, origin, tail, checkpoints, \
+         finished, name, model, state, steps, input, cached, cache_write, output, reasoning, \
+         spent, created, updated) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10, ?11, ?12, \
+         ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)"
     } else {
-        "UPDATE processes SET epoch = :epoch, next = :next, head = :head, origin = :origin, \
-         tail = :tail, checkpoints = :checkpoints, name = :name, model = :model, state = :state, steps = :steps, \
-         input = :input, cached = :cached, cache_write = :cache_write, output = :output, \
-         reasoning = :reasoning, spent = :spent, created = :created, updated = :updated \
-         WHERE tenant = :tenant AND pid = :pid"
+        "UPDATE processes SET epoch = ?3, next = ?4, head = ?5, origin = ?6, tail = ?7, \
+         checkpoints = ?8, name = ?9, model = ?10, state = ?11, steps = ?12, input = ?13, \
+         cached = ?14, cache_write = ?15, output = ?16, reasoning = ?17, spent = ?18, \
+         created = ?19, updated = ?20 WHERE tenant = ?1 AND pid = ?2"
     };
-    connection.prepare_cached(sql)?.execute(named_params! {
-        ":tenant": place.tenant,
-        ":pid": place.pid.as_bytes(),
-        ":epoch": place.epoch.0.cast_signed(),
-        ":next": place.next.0.cast_signed(),
-        ":head": place.head.as_bytes(),
-        ":origin": place.origin.as_bytes(),
-        ":tail": span::encode(&place.tail),
-        ":checkpoints": span::encode(&place.checkpoints),
-        ":name": row.name,
-        ":model": row.model,
-        ":state": state,
-        ":steps": row.steps.cast_signed(),
-        ":input": row.usage.input.0.cast_signed(),
-        ":cached": row.usage.cached.0.cast_signed(),
-        ":cache_write": row.usage.cache_write.0.cast_signed(),
-        ":output": row.usage.output.0.cast_signed(),
-        ":reasoning": row.usage.reasoning.0.cast_signed(),
-        ":spent": row.spent.0.cast_signed(),
-        ":created": row.created.as_millis().cast_signed(),
-        ":updated": row.updated.as_millis().cast_signed(),
-    })?;
+    // By number: to look twenty names up costs a third of the statement.
+    connection.prepare_cached(sql)?.execute(params![
+        place.tenant,
+        place.pid.as_bytes(),
+        place.epoch.0.cast_signed(),
+        place.next.0.cast_signed(),
+        place.head.as_bytes(),
+        place.origin.as_bytes(),
+        span::encode(&place.tail),
+        span::encode(&place.checkpoints),
+        row.name,
+        row.model,
+        state,
+        row.steps.cast_signed(),
+        row.usage.input.0.cast_signed(),
+        row.usage.cached.0.cast_signed(),
+        row.usage.cache_write.0.cast_signed(),
+        row.usage.output.0.cast_signed(),
+        row.usage.reasoning.0.cast_signed(),
+        row.spent.0.cast_signed(),
+        row.created.as_millis().cast_signed(),
+        row.updated.as_millis().cast_signed(),
+    ])?;
     let finished = row.state.is_final();
     if finished != place.finished {
         connection

@@ -23,6 +23,15 @@ const APPLICATION_ID: i32 = 0x616f_736b;
 /// change.
 const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
 
+/// The schema that this program writes. It reads every older one after migrating it, and no newer.
+pub const SCHEMA: usize = MIGRATIONS.len();
+
+/// The version of SQLite that is built in.
+#[must_use]
+pub fn sqlite_version() -> &'static str {
+    rusqlite::version()
+}
+
 /// Bytes of a page. A row that does not fit into the rest of one begins the next, so small pages
 /// waste: at 2.6 KB a row 4 KiB pages waste 1,500 bytes a row and larger ones 130; at 4.4 KB a row
 /// 8 KiB pages waste 3,800, 16 KiB 1,060 and 32 KiB 280. Larger ones only make the log longer: a

@@ -1,9 +1,9 @@
 //! What a step costs on the disk.
 
 use aosk_abi::{
-    Admission, ContentRef, Epoch, Event, Hash, LlmRequested, LlmReturned, MicroDollars, Op, PageId,
-    PageKind, Pid, Planned, Record, ReplyPart, Seq, Source, Step, StopReason, Tenant, Timestamp,
-    Tokens, Usage, What,
+    Admission, Changes, ContentRef, Epoch, Event, Hash, LlmRequested, LlmReturned, MicroDollars,
+    Op, PageId, PageKind, Pid, Planned, Record, ReplyPart, Seq, Source, Step, StopReason, Tenant,
+    Timestamp, Tokens, Usage, What,
 };
 use aosk_conformance::Scribe;
 use aosk_ports::{Append, JournalWriter};
@@ -72,11 +72,7 @@ fn planned(n: u64, seq: Seq, prompt: Hash) -> Planned {
         step: Step(n),
         generation: 0,
         tools: true,
-        policy: "truncate_oldest".to_owned(),
-        tokenizer: "o200k_base".to_owned(),
-        render: "1/openai".to_owned(),
-        window: Tokens(400_000),
-        max_output: Tokens(4_096),
+        under: Changes::default(),
         prompt_tokens: Tokens(1_000 + n * 512),
         prompt,
         prompt_len: 2_000 + n * 2_100,
