@@ -12,4 +12,5 @@ mod lifecycle;
 mod output;
 mod real_model;
 mod secrets;
+mod tap;
 mod world;

@@ -1,6 +1,9 @@
 //! With a real model behind a real server, if there is one: `AOSK_TEST_LLM_URL` says where.
 //! `AOSK_TEST_REQUIRE=1` says that there has to be one.
 
+use aosk_abi::Hash;
+
+use crate::tap::Tap;
 use crate::world::{World, lines};
 
 #[test]
@@ -11,8 +14,9 @@ fn an_agent_answers_through_a_real_model_and_its_prefix_is_cached() {
         eprintln!("skipped: AOSK_TEST_LLM_URL is not set");
         return;
     };
+    let tap = Tap::new(&url);
     let mut world = World::new();
-    world.set("OPENAI_BASE_URL", &url);
+    world.set("OPENAI_BASE_URL", tap.url());
     let agent = world.agent(
         "clerk",
         "tools = [\"calculator\", \"now\"]\ntool_calls = \"constrained\"\nmax_steps = 6\n\
@@ -27,9 +31,22 @@ fn an_agent_answers_through_a_real_model_and_its_prefix_is_cached() {
     assert!(!of("tool_returned").is_empty(), "a tool was called");
     let (planned, returned) = (of("planned"), of("llm_returned"));
     assert!(planned.len() >= 2, "{planned:?}");
-    for pair in planned.windows(2) {
-        assert_eq!(pair[0]["generation"], pair[1]["generation"]);
-        assert!(pair[0]["prompt_len"].as_u64() < pair[1]["prompt_len"].as_u64(), "{pair:?}");
+    // The plan names the part of the body that stands before the tail, by its length and hash.
+    let bodies = tap.bodies();
+    assert_eq!(bodies.len(), planned.len(), "each call was made once");
+    let prompts: Vec<&[u8]> = bodies
+        .iter()
+        .zip(&planned)
+        .map(|(body, planned)| {
+            let len = planned["prompt_len"].as_u64().expect("a length");
+            let prompt = &body[..usize::try_from(len).expect("it fits into memory")];
+            assert_eq!(planned["prompt"], Hash::of(prompt).to_string(), "{planned}");
+            prompt
+        })
+        .collect();
+    for (pair, planned) in prompts.windows(2).zip(planned.windows(2)) {
+        assert_eq!(planned[0]["generation"], planned[1]["generation"]);
+        assert!(pair[1].len() > pair[0].len() && pair[1].starts_with(pair[0]), "{planned:?}");
     }
     for later in &returned[1..] {
         assert!(later["usage"]["cached"].as_u64() > Some(0), "{later}");
