@@ -3,7 +3,8 @@
 # installs anything. Uses a small local model, or the provider whose key or address is in the
 # environment. Ctrl-C stops the agents between two steps and leaves nothing running.
 #
-#   OPENAI_API_KEY, OPENAI_BASE_URL   use this provider in place of the local model
+#   OPENAI_API_KEY, OPENAI_BASE_URL, ANTHROPIC_API_KEY
+#                                     use this provider in place of the local model
 #   AOSK_RUN_MODEL                    the model to ask there
 #   AOSK_RUN_MAX_SPEND_USD            what the run may cost there at most (0.10)
 set -euo pipefail
@@ -48,11 +49,26 @@ main() {
   run_agents
 }
 
-has_provider() { [ -n "${OPENAI_API_KEY:-}${provider_url:-}" ]; }
+has_provider() { [ -n "${OPENAI_API_KEY:-}${provider_url:-}${ANTHROPIC_API_KEY:-}" ]; }
 
 # The provider of the environment: says who is asked and what it may cost.
 use_provider() {
   local model="${AOSK_RUN_MODEL:-}" ceiling="${AOSK_RUN_MAX_SPEND_USD:-0.10}"
+  if [ -z "${OPENAI_API_KEY:-}$provider_url" ]; then
+    model="${model:-claude-haiku-5-5}"
+    provider_url="${ANTHROPIC_BASE_URL:-Anthropic}"
+    without_crutches
+  else
+    choose_openai_model
+  fi
+  # An address may carry a password.
+  echo "Uses the provider in your environment: $(sed 's#//[^/]*@#//#' <<<"${provider_url:-OpenAI}")"
+  echo "  model          $model (change: AOSK_RUN_MODEL)"
+  echo "  spend ceiling  \$$ceiling for the whole run (change: AOSK_RUN_MAX_SPEND_USD)"
+  options=(--model "$model" --max-spend-usd "$ceiling")
+}
+
+choose_openai_model() {
   case "$provider_url" in
     '') model="${model:-gpt-4.1-nano}" ;;
     http://127.0.0.1[:/]* | http://localhost[:/]* | http://\[::1\]*) model="${model:-local}" ;;
@@ -63,20 +79,22 @@ use_provider() {
       fi
       ;;
   esac
-  # An address may carry a password.
-  echo "Uses the provider in your environment: $(sed 's#//[^/]*@#//#' <<<"${provider_url:-OpenAI}")"
-  echo "  model          $model (change: AOSK_RUN_MODEL)"
-  echo "  spend ceiling  \$$ceiling for the whole run (change: AOSK_RUN_MAX_SPEND_USD)"
-  options=(--model "$model" --max-spend-usd "$ceiling")
+}
+
+# The agents without what only a very small model needs, and what this interface has no word for.
+without_crutches() {
+  local from="$agents"
+  agents="$build/first-run/agents"
+  rm -rf "$agents"
+  mkdir -p "$build/first-run"
+  cp -R "$from" "$agents"
+  sed -i.bak -e '/^tool_calls = /d' -e '/^temperature = /d' -e '/^seed = /d' "$agents"/*.toml
+  rm -f "$agents"/*.bak
 }
 
 use_local_llm() {
-  if [ -n "${ANTHROPIC_API_KEY:-}" ]; then
-    echo "ANTHROPIC_API_KEY is set, but this version speaks the OpenAI-compatible interface only."
-    echo "It uses a local model instead; nothing is sent anywhere."
-  fi
   echo "Uses SmolLM2-135M on this machine: a very small model, for the demonstration. It costs nothing"
-  echo "and sends nothing anywhere. Real work wants a larger one: set OPENAI_API_KEY or OPENAI_BASE_URL."
+  echo "and sends nothing anywhere. Real work wants a larger one: set OPENAI_API_KEY or ANTHROPIC_API_KEY."
 }
 
 needs() {

@@ -3,13 +3,16 @@
 //! A line is found by the hash of the prompt that it answers, not by its place: agents that run at
 //! once ask in another order every time. The same prompt asked twice has two lines, played in
 //! their order. Prompts themselves are not recorded; the device's line holds what their bytes
-//! depend on besides the request (the echoed fields), so that playing renders the same hashes.
+//! depend on besides the request (the dialect and the echoed fields), so that playing renders the same hashes.
 
 use std::time::Duration;
 
 use aosk_abi::{Code, FailureKind, Hash, MicroDollars, StopReason, Tokens, Usage};
 use aosk_ports::{CallError, DeviceInfo, Part, Prices, Reply};
 use serde::{Deserialize, Serialize};
+
+use crate::remote::Speech;
+use crate::table::Dialect;
 
 /// The version of the format.
 const VERSION: u32 = 1;
@@ -30,10 +33,17 @@ pub(crate) struct Header {
     prices: [MicroDollars; 4],
     slots: usize,
     pub echo: Vec<String>,
+    #[serde(default, skip_serializing_if = "is_openai")]
+    pub dialect: Dialect,
+}
+
+/// What a header without a dialect means.
+fn is_openai(dialect: &Dialect) -> bool {
+    *dialect == Dialect::Openai
 }
 
 impl Header {
-    pub fn new(info: &DeviceInfo, echo: Vec<String>) -> Self {
+    pub fn new(info: &DeviceInfo, speech: &Speech) -> Self {
         let Prices { input, cached, cache_write, output } = info.prices;
         Self {
             cassette: VERSION,
@@ -43,7 +53,8 @@ impl Header {
             max_output: info.max_output,
             prices: [input, cached, cache_write, output],
             slots: info.slots,
-            echo,
+            echo: speech.quirks().echo.clone(),
+            dialect: speech.dialect(),
         }
     }
 

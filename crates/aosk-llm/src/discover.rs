@@ -1,9 +1,9 @@
 //! What a server on this machine serves.
 //!
 //! A local server is started with some model, some window and some number of slots, and nobody
-//! writes them into a table. `GET {base}/models` names the models; vLLM tells each window there,
-//! llama.cpp tells it there too and, by slot, in `GET /props`, with the number of slots. What a
-//! server does not tell keeps the value of the table.
+//! writes them into a table. `GET {base}/models` names the models (`{base}/v1/models` where the
+//! base is Anthropic's); vLLM tells each window there, llama.cpp tells it there too and, by slot, in
+//! `GET /props`, with the number of slots. What a server does not tell keeps the value of the table.
 
 use aosk_abi::{Code, FailureKind, Tokens};
 use aosk_ports::CallError;
@@ -12,9 +12,9 @@ use serde::Deserialize;
 
 use crate::endpoint::Endpoint;
 use crate::error::Error;
+use crate::failure::{error, quote, refused};
 use crate::http::{Http, Options};
 use crate::models::ModelSpec;
-use crate::openai::failure::{error, quote, refused};
 use crate::table::nearest;
 
 /// Which part of a window a reply takes at most, where the table's `max_output` would take more.
@@ -69,7 +69,7 @@ struct Props {
 pub async fn discover(endpoint: &Endpoint, options: Options) -> Result<Discovery, CallError> {
     let http = Http::new(endpoint.clone(), options)
         .map_err(|e| error(FailureKind::Fatal, e.code(), e.to_string()))?;
-    let list = match get(&http, &endpoint.below("models")).await? {
+    let list = match get(&http, &endpoint.below(endpoint.models())).await? {
         Answer::Ok(body) => body,
         Answer::Refused(error) => return Err(error),
     };
@@ -78,9 +78,9 @@ pub async fn discover(endpoint: &Endpoint, options: Options) -> Result<Discovery
             FailureKind::Fatal,
             Code::LlmProtocol,
             format!(
-                "{}/models does not list models ({problem}): {}; check that the base URL is the \
-                 one of the API",
-                endpoint.base(),
+                "{} does not list models ({problem}): {}; check that the base URL is the one of \
+                 the API",
+                endpoint.below(endpoint.models()),
                 quote(endpoint, &list)
             ),
         )
@@ -116,7 +116,7 @@ enum Answer {
 }
 
 async fn get(http: &Http, url: &str) -> Result<Answer, CallError> {
-    let incoming = http.send(Method::GET, url, None).await?;
+    let incoming = http.send(Method::GET, url, &[], None).await?;
     if !(200..300).contains(&incoming.status) {
         let (status, headers) = (incoming.status, incoming.headers);
         let body = incoming.body.read_complaint().await;

@@ -15,17 +15,29 @@ use reqwest::Url;
 use crate::error::Error;
 use crate::models::ModelSpec;
 use crate::secret::Secret;
+use crate::table::Dialect;
 
 /// Where a model is asked.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
     base: Url,
     key: Option<Secret>,
+    sent: Sent,
+    dialect: Dialect,
+}
+
+/// The header that a key is sent in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// `Authorization: Bearer`.
+    Bearer,
+    /// `x-api-key`.
+    ApiKey,
 }
 
 impl Endpoint {
-    /// The endpoint at `base`, for example `https://api.openai.com/v1`. `origin` says in errors
-    /// where the address comes from.
+    /// The endpoint at `base`, for example `https://api.openai.com/v1`, which speaks OpenAI's chat
+    /// completions. `origin` says in errors where the address comes from.
     ///
     /// # Errors
     /// [`Error::BadEndpoint`] for what is no plain `http` or `https` address, and for a key that
@@ -61,7 +73,8 @@ impl Endpoint {
         }
         let path = url.path().trim_end_matches('/').to_owned();
         url.set_path(&path);
-        let endpoint = Self { base: url, key };
+        let (sent, dialect) = (Sent::Bearer, Dialect::Openai);
+        let endpoint = Self { base: url, key, sent, dialect };
         if endpoint.key.is_some() && endpoint.base.scheme() == "http" && !endpoint.is_loopback() {
             return Err(bad(
                 "the key would leave this machine unencrypted; use https, or unset the key if the \
@@ -99,7 +112,13 @@ impl Endpoint {
                 });
             }
         };
-        let key = match read(&provider.key_env) {
+        // A token goes as a bearer in every dialect; a key as the dialect wants it.
+        let (key, sent) = match (read(&provider.key_env), provider.dialect) {
+            (None, _) => (read(&provider.token_env), Sent::Bearer),
+            (key, Dialect::Openai) => (key, Sent::Bearer),
+            (key, Dialect::Anthropic) => (key, Sent::ApiKey),
+        };
+        let key = match key {
             None => None,
             Some((name, value)) => Some(Secret::new(&value).ok_or_else(|| Error::NoKey {
                 host: provider.name.clone(),
@@ -110,7 +129,7 @@ impl Endpoint {
             })?),
         };
         let keyless = key.is_none();
-        let endpoint = Self::new(&origin, &base, key)?;
+        let endpoint = Self { sent, ..Self::new(&origin, &base, key)? }.speaking(provider.dialect);
         if provider.loopback && !endpoint.is_loopback() {
             return Err(Error::NoEndpoint {
                 model: spec.name.clone(),
@@ -131,6 +150,12 @@ impl Endpoint {
             });
         }
         Ok(endpoint)
+    }
+
+    /// The same endpoint, which speaks `dialect`.
+    #[must_use]
+    pub fn speaking(self, dialect: Dialect) -> Self {
+        Self { dialect, ..self }
     }
 
     /// The address, without a slash at its end.
@@ -159,9 +184,21 @@ impl Endpoint {
         }
     }
 
-    /// The address of something below the base.
+    /// The address of something below the base. Anthropic's base ends before the version and
+    /// OpenAI's behind it; whoever gives the one like the other means the same address.
     pub(crate) fn below(&self, path: &str) -> String {
-        format!("{}/{path}", self.base())
+        let base = self.base();
+        let versioned = base.strip_suffix("/v1").filter(|_| path.starts_with("v1/"));
+        let base = versioned.unwrap_or(base);
+        format!("{base}/{path}")
+    }
+
+    /// The path of the list of models below the base.
+    pub(crate) const fn models(&self) -> &'static str {
+        match self.dialect {
+            Dialect::Openai => "models",
+            Dialect::Anthropic => "v1/models",
+        }
     }
 
     /// The address of something at the root of the server.
@@ -171,8 +208,9 @@ impl Endpoint {
         url.into()
     }
 
-    pub(crate) const fn key(&self) -> Option<&Secret> {
-        self.key.as_ref()
+    /// The key, and how it is sent.
+    pub(crate) fn key(&self) -> Option<(&Secret, Sent)> {
+        self.key.as_ref().map(|key| (key, self.sent))
     }
 
     /// Whether it is reached without encryption.

@@ -5,6 +5,11 @@
 //! 160 tokens a second), the stream stalls in the middle (60 s between bytes). A fourth bounds the
 //! whole. All of them are tokio's, so tests turn them by hand. A comment that keeps a stream alive
 //! counts as a byte; the whole bound ends a stream that only ever sends those.
+//!
+//! A proxy is used where the usual variables name one (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`,
+//! without `NO_PROXY`). An encrypted endpoint is reached through a tunnel, so the proxy sees its
+//! name and no key. An endpoint on this machine is never reached through one, whatever the variables
+//! say: to the proxy `127.0.0.1` is another machine.
 
 use std::time::Duration;
 
@@ -15,9 +20,9 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName};
 use reqwest::{Method, Response};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Sent};
 use crate::error::Error;
-use crate::openai::failure::error;
+use crate::failure::error;
 
 /// The most bytes of an error's body that are read.
 const COMPLAINT_MAX: usize = 64 * 1024;
@@ -128,13 +133,19 @@ impl Http {
         &self,
         method: Method,
         url: &str,
+        headers: &[(&'static str, &'static str)],
         body: Option<Vec<u8>>,
     ) -> Result<Incoming, CallError> {
         let first_byte_by = Instant::now() + self.options.first_byte;
         let mut request =
             self.client.request(method, url).header(ACCEPT, "text/event-stream, application/json");
-        if let Some(key) = self.endpoint.key() {
-            request = request.bearer_auth(key.expose());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        match self.endpoint.key() {
+            Some((key, Sent::Bearer)) => request = request.bearer_auth(key.expose()),
+            Some((key, Sent::ApiKey)) => request = request.header("x-api-key", key.header()),
+            None => {}
         }
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, "application/json").body(body);

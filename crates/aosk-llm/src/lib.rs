@@ -25,17 +25,25 @@
 //! # Ok::<(), aosk_llm::Error>(())
 //! ```
 
+mod anthropic;
+mod call_id;
 mod cassette;
+mod complaint;
 mod discover;
 mod endpoint;
 mod error;
 mod estimator;
+mod exchange;
+mod failure;
 mod http;
 mod json;
 mod models;
 mod openai;
+mod remote;
+mod retry_after;
 mod scripted;
 mod secret;
+mod sendable;
 mod table;
 
 pub use discover::{Discovery, Served, discover};
@@ -44,7 +52,7 @@ pub use error::Error;
 pub use estimator::Estimator;
 pub use http::Options;
 pub use models::{ModelSpec, Models, Provider, Quirks};
-pub use openai::OpenAi;
+pub use remote::Remote;
 pub use scripted::{Recorder, Scripted};
 pub use secret::Secret;
 pub use table::{Dialect, MaxOutputField};

@@ -31,6 +31,9 @@ pub struct Quirks {
     /// The opaque fields of assistant messages that the endpoint wants back, for example
     /// `reasoning_content`.
     pub echo: Vec<String>,
+    /// Whether the model's thinking blocks are bound to the very messages before them, so that the
+    /// endpoint must be told to leave out those behind a change.
+    pub bound_thinking: bool,
 }
 
 impl Default for Quirks {
@@ -41,6 +44,7 @@ impl Default for Quirks {
             prompt_cache_key: false,
             cache_prompt: false,
             echo: Vec::new(),
+            bound_thinking: false,
         }
     }
 }
@@ -58,6 +62,8 @@ pub struct Provider {
     pub base_url_env: Option<String>,
     /// The variable that holds the key.
     pub key_env: Option<String>,
+    /// The variable that holds a bearer token, which is used where there is no key.
+    pub token_env: Option<String>,
     /// It is a server on this machine: free, and asked for its model, window and slots.
     pub loopback: bool,
 }
@@ -238,7 +244,12 @@ impl Models {
         if slots == 0 {
             return Err("`slots` is 0: give at least 1".to_owned());
         }
+        let dialect =
+            about.dialect.ok_or_else(|| format!("[providers.{provider:?}] has no `dialect`"))?;
         let quirks = entry.quirks.or(&about.quirks);
+        if let Some(foreign) = quirks.foreign_to(dialect) {
+            return Err(format!("the dialect of {provider:?} has no quirk `{foreign}`: remove it"));
+        }
         let usual = Quirks::default();
         Ok(ModelSpec {
             name: name.to_owned(),
@@ -249,12 +260,11 @@ impl Models {
             },
             provider: Provider {
                 name: provider.to_owned(),
-                dialect: about
-                    .dialect
-                    .ok_or_else(|| format!("[providers.{provider:?}] has no `dialect`"))?,
+                dialect,
                 base_url: about.base_url.clone(),
                 base_url_env: about.base_url_env.clone(),
                 key_env: about.key_env.clone(),
+                token_env: about.token_env.clone(),
                 loopback,
             },
             window,
@@ -267,6 +277,7 @@ impl Models {
                 prompt_cache_key: quirks.prompt_cache_key.unwrap_or(usual.prompt_cache_key),
                 cache_prompt: quirks.cache_prompt.unwrap_or(usual.cache_prompt),
                 echo: quirks.echo.unwrap_or(usual.echo),
+                bound_thinking: quirks.bound_thinking.unwrap_or(usual.bound_thinking),
             },
         })
     }

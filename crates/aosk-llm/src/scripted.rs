@@ -18,11 +18,11 @@ use futures::future::BoxFuture;
 
 use crate::cassette::{Header, Outcome, read_line, write_line};
 use crate::error::Error;
+use crate::failure::error;
 use crate::http::Options;
 use crate::models::Quirks;
-use crate::openai::OpenAi;
-use crate::openai::failure::error;
-use crate::openai::render::Renderer;
+use crate::remote::{Remote, Speech};
+use crate::table::Dialect;
 
 /// How much of the last message an error quotes, in characters.
 const QUOTE_MAX: usize = 200;
@@ -31,7 +31,7 @@ const QUOTE_MAX: usize = 200;
 #[derive(Debug)]
 pub struct Scripted {
     info: DeviceInfo,
-    renderer: Renderer,
+    speech: Speech,
     script: Mutex<Script>,
 }
 
@@ -59,7 +59,8 @@ impl Scripted {
                 read_line(line).map_err(|message| bad(Some(index + 1), message))?;
             replies.entry(prompt).or_default().push_back(outcome);
         }
-        Ok(Self::new(header.info(), header.echo, Script::ByPrompt(replies)))
+        let script = Script::ByPrompt(replies);
+        Ok(Self::new(header.info(), header.dialect, header.echo, script))
     }
 
     /// Plays `outcomes` in their order, whatever is asked.
@@ -68,17 +69,15 @@ impl Scripted {
         info: DeviceInfo,
         outcomes: impl IntoIterator<Item = Result<Reply, CallError>>,
     ) -> Self {
-        Self::new(info, Vec::new(), Script::InOrder(outcomes.into_iter().collect()))
+        let script = Script::InOrder(outcomes.into_iter().collect());
+        Self::new(info, Dialect::default(), Vec::new(), script)
     }
 
-    fn new(mut info: DeviceInfo, echo: Vec<String>, script: Script) -> Self {
+    fn new(mut info: DeviceInfo, dialect: Dialect, echo: Vec<String>, script: Script) -> Self {
         info.name = format!("scripted:{}", info.name);
-        let renderer = Renderer {
-            model: info.model.clone(),
-            quirks: Quirks { echo, ..Quirks::default() },
-            timeout: Options::default().total,
-        };
-        Self { info, renderer, script: Mutex::new(script) }
+        let quirks = Quirks { echo, ..Quirks::default() };
+        let speech = Speech::new(dialect, info.model.clone(), quirks, Options::default().total);
+        Self { info, speech, script: Mutex::new(script) }
     }
 
     fn next(&self, rendered: &Rendered, request: &Request) -> Outcome {
@@ -112,7 +111,7 @@ impl Device for Scripted {
     }
 
     fn render(&self, request: &Request) -> Result<Rendered, RenderError> {
-        self.renderer.render(request)
+        self.speech.render(request)
     }
 
     fn call<'a>(
@@ -143,7 +142,7 @@ impl Device for Scripted {
 /// A device that asks a real one and records what it answers.
 #[derive(Debug)]
 pub struct Recorder {
-    device: OpenAi,
+    device: Remote,
     path: String,
     file: Mutex<File>,
 }
@@ -153,10 +152,10 @@ impl Recorder {
     ///
     /// # Errors
     /// [`Error::Cassette`] where the file is there already or cannot be written.
-    pub fn create(device: OpenAi, path: &Path) -> Result<Self, Error> {
+    pub fn create(device: Remote, path: &Path) -> Result<Self, Error> {
         let bad =
             |message| Error::Cassette { path: path.display().to_string(), line: None, message };
-        let header = Header::new(device.info(), device.renderer().quirks.echo.clone());
+        let header = Header::new(device.info(), device.speech());
         let header = serde_json::to_string(&header).map_err(|e| bad(e.to_string()))?;
         let mut file = File::create_new(path).map_err(|e| bad(e.to_string()))?;
         file.write_all(format!("{header}\n").as_bytes()).map_err(|e| bad(e.to_string()))?;

@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use reqwest::header::HeaderValue;
+
 /// What stands where a key stood.
 const MASK: &str = "[key]";
 
 /// An API key. It has no `Display`, and its `Debug` says nothing; the only way to its text is
-/// crate-private and leads into the `Authorization` header.
+/// crate-private and leads into the one header that carries it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -21,6 +23,14 @@ impl Secret {
 
     pub(crate) fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// The key as the value of a header, of a kind that is not printed either.
+    #[expect(clippy::expect_used, reason = "a key is printable ASCII, which any header may hold")]
+    pub(crate) fn header(&self) -> HeaderValue {
+        let mut value = HeaderValue::from_str(&self.0).expect("printable ASCII");
+        value.set_sensitive(true);
+        value
     }
 
     /// `text` without the key: an endpoint that refuses a key likes to quote it.

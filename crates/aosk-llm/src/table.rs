@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use crate::error::Error;
@@ -23,11 +23,14 @@ pub(crate) struct Table {
 }
 
 /// The wire format that a provider speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Dialect {
     /// `POST {base}/chat/completions` as OpenAI defines it.
+    #[default]
     Openai,
+    /// `POST {base}/v1/messages` as Anthropic defines it.
+    Anthropic,
 }
 
 /// The request field that bounds the reply.
@@ -48,6 +51,7 @@ pub(crate) struct ProviderEntry {
     pub base_url: Option<String>,
     pub base_url_env: Option<String>,
     pub key_env: Option<String>,
+    pub token_env: Option<String>,
     pub loopback: Option<bool>,
     pub slots: Option<usize>,
     #[serde(default)]
@@ -88,6 +92,7 @@ pub(crate) struct QuirksEntry {
     pub prompt_cache_key: Option<bool>,
     pub cache_prompt: Option<bool>,
     pub echo: Option<Vec<String>>,
+    pub bound_thinking: Option<bool>,
 }
 
 impl QuirksEntry {
@@ -99,7 +104,24 @@ impl QuirksEntry {
             prompt_cache_key: self.prompt_cache_key.or(other.prompt_cache_key),
             cache_prompt: self.cache_prompt.or(other.cache_prompt),
             echo: self.echo.clone().or_else(|| other.echo.clone()),
+            bound_thinking: self.bound_thinking.or(other.bound_thinking),
         }
+    }
+
+    /// A quirk that nobody would read: `dialect` does not have it.
+    pub fn foreign_to(&self, dialect: Dialect) -> Option<&'static str> {
+        let openai = [
+            (self.max_output_field.is_some(), "max_output_field"),
+            (self.prompt_cache_key.is_some(), "prompt_cache_key"),
+            (self.cache_prompt.is_some(), "cache_prompt"),
+            (self.echo.is_some(), "echo"),
+        ];
+        let anthropic = [(self.bound_thinking.is_some(), "bound_thinking")];
+        let foreign = match dialect {
+            Dialect::Openai => &anthropic[..],
+            Dialect::Anthropic => &openai[..],
+        };
+        foreign.iter().find(|(set, _)| *set).map(|(_, name)| *name)
     }
 }
 
@@ -110,6 +132,7 @@ impl ProviderEntry {
             base_url: self.base_url.clone().or_else(|| other.base_url.clone()),
             base_url_env: self.base_url_env.clone().or_else(|| other.base_url_env.clone()),
             key_env: self.key_env.clone().or_else(|| other.key_env.clone()),
+            token_env: self.token_env.clone().or_else(|| other.token_env.clone()),
             loopback: self.loopback.or(other.loopback),
             slots: self.slots.or(other.slots),
             quirks: self.quirks.or(&other.quirks),

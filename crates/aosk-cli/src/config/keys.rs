@@ -44,11 +44,14 @@ pub(crate) fn read_keys(path: &Path, models: &Models) -> Result<Vault, Error> {
         // A model that does not resolve is reported when it is asked for.
         let Ok(spec) = models.resolve(name) else { continue };
         let provider = spec.provider;
-        if let (Some(key), Some(address)) = (&provider.key_env, &provider.base_url_env) {
-            vault.address_of.insert(key.clone(), address.clone());
+        for key in provider.key_env.into_iter().chain(provider.token_env) {
+            if let Some(address) = &provider.base_url_env {
+                vault.address_of.insert(key.clone(), address.clone());
+            }
+            vault.keys.insert(key.clone());
+            names.insert(key);
         }
-        vault.keys.extend(provider.key_env.clone());
-        names.extend(provider.key_env.into_iter().chain(provider.base_url_env));
+        names.extend(provider.base_url_env);
     }
     let Some(text) = read_text(path)? else {
         return Ok(vault);
@@ -122,6 +125,24 @@ pub(crate) fn secret_variables() -> impl Iterator<Item = String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn key_and_token_of_a_provider_stand_beside_its_address() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("keys.toml");
+        std::fs::write(&path, "ANTHROPIC_API_KEY = \"k\"\nANTHROPIC_AUTH_TOKEN = \"t\"\n")
+            .expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("private");
+        let vault = read_keys(&path, &Models::embedded()).expect("keys");
+        for name in ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"] {
+            assert!(vault.keys.contains(name), "redacted");
+            assert!(vault.get_with(name, &|_| None).is_some());
+            let moved = |variable: &str| {
+                (variable == "ANTHROPIC_BASE_URL").then(|| "https://gateway.test".to_owned())
+            };
+            assert_eq!(vault.get_with(name, &moved), None, "{name} was stored for another host");
+        }
+    }
 
     #[test]
     fn a_stored_key_stays_where_the_environment_sets_another_host() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use aosk_abi::Code;
 use aosk_kernel::{Model, Redactor};
-use aosk_llm::{Endpoint, Estimator, ModelSpec, Models, OpenAi, Options, Recorder, Scripted};
+use aosk_llm::{Endpoint, Estimator, ModelSpec, Models, Options, Recorder, Remote, Scripted};
 use aosk_ports::Device;
 
 use crate::args::Run;
@@ -58,6 +58,16 @@ impl Endpoints {
     /// What must never be written down.
     pub(super) fn redactor(&self) -> Redactor {
         self.vault.redactor()
+    }
+
+    /// The table of models.
+    pub(super) const fn models(&self) -> &Models {
+        &self.models
+    }
+
+    /// What a provider's variable says, or the user's file of keys in its place.
+    pub(super) fn get(&self, variable: &str) -> Option<String> {
+        self.vault.get(variable)
     }
 
     /// The model of an agent that names none.
@@ -128,7 +138,7 @@ impl Endpoints {
 
     async fn device(&self, name: &str, record: Option<&Path>) -> Result<Arc<dyn Device>, Error> {
         let (spec, endpoint) = self.select(name)?;
-        let device = OpenAi::connect(spec, endpoint, Options::default())
+        let device = Remote::connect(spec, endpoint, Options::default())
             .await
             .map_err(|error| Error::new(error.code, error.message))?;
         Ok(match record {
@@ -137,7 +147,8 @@ impl Endpoints {
         })
     }
 
-    fn select(&self, name: &str) -> Result<(ModelSpec, Endpoint), Error> {
+    /// The model of that name and where it is asked, without asking.
+    pub(super) fn select(&self, name: &str) -> Result<(ModelSpec, Endpoint), Error> {
         if name.starts_with(SCRIPTED) {
             return Err(Error::new(
                 Code::LlmUnknownModel,

@@ -13,11 +13,17 @@ use aosk_ports::{Delta as Heard, Part, Progress, Request};
 use super::constrained;
 use super::render::{FIELD_FORMAT, is_constrained};
 use super::wire::{CallDelta, Chunk, Delta, Timings, WireUsage, usage};
+use crate::call_id::CallIds;
+use crate::complaint::Complaint;
+use crate::exchange::{self, Fault, Next};
 use crate::json::is_object;
+
+/// What ends a stream.
+const DONE: &str = "[DONE]";
 
 /// A reply that is coming in.
 #[derive(Default)]
-pub(super) struct Assembly {
+pub(crate) struct Assembly {
     text: String,
     refusal: String,
     reasoning_content: String,
@@ -38,19 +44,28 @@ struct Call {
 }
 
 impl Assembly {
-    /// Takes a chunk in.
-    pub fn push(&mut self, chunk: Chunk, progress: &dyn Progress) {
+    /// Takes in one JSON text of a reply.
+    fn take(&mut self, data: &str, progress: &dyn Progress) -> Result<(), Fault> {
+        let chunk: Chunk = serde_json::from_str(data)?;
+        // An error in mid-stream has no `choices`; older servers give it without `error` around.
+        if (chunk.error.is_some() || chunk.choices.is_none())
+            && let Some(complaint) = Complaint::read(data)
+        {
+            return Err(Fault::Complained(complaint));
+        }
         if let Some(model) = chunk.model {
             self.model = model;
         }
         self.usage = chunk.usage.or(self.usage);
         self.timings = chunk.timings.or(self.timings);
         for choice in chunk.choices.into_iter().flatten().filter(|choice| choice.index == 0) {
+            self.usage = choice.usage.or(self.usage);
             if let Some(delta) = choice.delta {
                 self.delta(delta, progress);
             }
             self.finish = choice.finish_reason.or(self.finish.take());
         }
+        Ok(())
     }
 
     fn delta(&mut self, delta: Delta, progress: &dyn Progress) {
@@ -117,25 +132,36 @@ impl Assembly {
         self.calls.push(Call { index, ..Call::default() });
         self.calls.len() - 1
     }
+}
 
-    /// Whether the endpoint said why it stopped; what follows is usage at most.
-    pub const fn is_finished(&self) -> bool {
+impl exchange::Assembly for Assembly {
+    const SPEECH: &'static str = "OpenAI's chat completions";
+
+    fn event(&mut self, data: &str, progress: &dyn Progress) -> Result<Next, Fault> {
+        if data.trim() == DONE {
+            return Ok(Next::End);
+        }
+        self.take(data, progress).map(|()| Next::More)
+    }
+
+    fn whole(&mut self, body: &str, progress: &dyn Progress) -> Result<(), Fault> {
+        self.take(body, progress)
+    }
+
+    fn is_finished(&self) -> bool {
         self.finish.is_some()
     }
 
-    /// The usage as far as it is known.
-    pub fn usage(&self) -> Option<Usage> {
+    fn usage(&self) -> Option<Usage> {
         usage(self.usage, self.timings)
     }
 
-    /// The model's name as reported.
-    pub fn take_model(&mut self) -> String {
+    fn take_model(&mut self) -> String {
         std::mem::take(&mut self.model)
     }
 
-    /// The parts of the reply to `request`, and why the model stopped.
-    pub fn finish(self, request: &Request) -> (Vec<Part>, StopReason) {
-        let mut ids = Ids::after(request);
+    fn finish(self, request: &Request) -> (Vec<Part>, StopReason) {
+        let mut ids = CallIds::after(request);
         let mut parts = Vec::new();
         for (field, text) in
             [("reasoning_content", self.reasoning_content), ("reasoning", self.reasoning)]
@@ -179,29 +205,5 @@ impl Assembly {
             });
         }
         (parts, stop)
-    }
-}
-
-/// Ids for calls that came without one: `call_1`, `call_2`, …, above those of the conversation, so
-/// that a result can name its call and the same conversation gives the same ids.
-struct Ids(u64);
-
-impl Ids {
-    fn after(request: &Request) -> Self {
-        let mut count = 0;
-        let mut highest = 0;
-        for part in request.messages.iter().flat_map(|message| message.parts.iter()) {
-            if let Part::ToolCall { id, .. } = part {
-                count += 1;
-                let number = id.strip_prefix("call_").and_then(|number| number.parse().ok());
-                highest = highest.max(number.unwrap_or(0));
-            }
-        }
-        Self(highest.max(count))
-    }
-
-    fn next(&mut self) -> String {
-        self.0 = self.0.saturating_add(1);
-        format!("call_{}", self.0)
     }
 }

@@ -19,8 +19,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::render::no_form;
 use crate::json::{write_string, write_value};
+use crate::sendable::no_form;
 
 /// The tool that ends the task.
 const FINAL: &str = "final_answer";

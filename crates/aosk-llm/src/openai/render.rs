@@ -21,8 +21,9 @@ use aosk_abi::{Hash, Role, ToolCalls};
 use aosk_ports::{Message, Part, RenderError, Rendered, Request};
 
 use super::constrained;
-use crate::json::{is_object, write_string, write_value};
+use crate::json::{write_string, write_value};
 use crate::models::Quirks;
+use crate::sendable::{self, no_form};
 use crate::table::MaxOutputField;
 
 /// The version of these bytes and their dialect; changes whenever the prompt bytes of any request
@@ -31,9 +32,6 @@ pub(crate) const RENDER: &str = "1/openai";
 
 /// The prefix of opaque blocks that are fields of an assistant message.
 pub(crate) const FIELD_FORMAT: &str = "openai/";
-
-/// The longest tool name that the dialect allows.
-const NAME_MAX: usize = 64;
 
 /// Renders requests for one model of one endpoint.
 #[derive(Debug, Clone)]
@@ -199,9 +197,9 @@ impl Renderer {
                 out.push_str("{\"id\":");
                 write_string(out, id);
                 out.push_str(",\"type\":\"function\",\"function\":{\"name\":");
-                write_string(out, &sendable_name(name));
+                write_string(out, &sendable::name(name));
                 out.push_str(",\"arguments\":");
-                write_string(out, &sendable_arguments(arguments));
+                write_string(out, &sendable::arguments(arguments));
                 out.push_str("}}");
             }
             out.push(']');
@@ -221,11 +219,7 @@ impl Renderer {
         out.push_str(&format!(",\"{field}\":{}", request.max_output));
         if let Some(temperature) = request.sampling.temperature {
             if !self.quirks.temperature {
-                return Err(RenderError(format!(
-                    "the model {:?} takes no temperature: remove `temperature = {temperature}` \
-                     from the manifest's [sampling], or name another model",
-                    self.model
-                )));
+                return Err(sendable::no_temperature(&self.model, temperature));
             }
             out.push_str(",\"temperature\":");
             write_value(out, &temperature.into());
@@ -300,40 +294,4 @@ fn plain_texts(message: &Message) -> Result<Vec<&str>, RenderError> {
             other => Err(no_form(role, other)),
         })
         .collect()
-}
-
-pub(crate) fn no_form(role: &str, part: &Part) -> RenderError {
-    let what = match part {
-        Part::Text(_) => "text",
-        Part::Opaque { .. } => "an opaque block",
-        Part::ToolCall { .. } => "a tool call",
-        Part::ToolResult { .. } => "a tool result",
-    };
-    RenderError(format!("a {role} message cannot hold {what} in the openai dialect"))
-}
-
-/// A tool name that endpoints accept in the history. A model may invent any name; an endpoint
-/// answers 400 to one that is not 1 to 64 of `A-Z a-z 0-9 _ -`, and would do so for every later
-/// turn of the conversation. The tool's result still quotes the name as the model wrote it.
-fn sendable_name(name: &str) -> String {
-    let plain = |c: char| {
-        if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }
-    };
-    if name.is_empty() { "_".to_owned() } else { name.chars().take(NAME_MAX).map(plain).collect() }
-}
-
-/// Arguments that endpoints accept in the history. Chat templates parse them, so text that is no
-/// JSON object would fail every later turn; it goes back as an object that quotes it. Some models
-/// write nothing at all for a tool without arguments.
-fn sendable_arguments(arguments: &str) -> String {
-    if is_object(arguments) {
-        return arguments.to_owned();
-    }
-    if arguments.trim().is_empty() {
-        return "{}".to_owned();
-    }
-    let mut wrapped = String::from("{\"malformed\":");
-    write_string(&mut wrapped, arguments);
-    wrapped.push('}');
-    wrapped
 }

@@ -22,6 +22,8 @@ pub(super) struct Choice {
     #[serde(alias = "message")]
     pub delta: Option<Delta>,
     pub finish_reason: Option<String>,
+    /// Kimi's place for the usage of a stream.
+    pub usage: Option<WireUsage>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -64,6 +66,10 @@ pub(super) struct WireUsage {
     pub prompt_tokens: Option<u64>,
     pub completion_tokens: Option<u64>,
     pub prompt_tokens_details: Option<PromptDetails>,
+    /// Kimi's place for what stands in the details elsewhere.
+    pub cached_tokens: Option<u64>,
+    /// DeepSeek's name for it.
+    pub prompt_cache_hit_tokens: Option<u64>,
     pub completion_tokens_details: Option<CompletionDetails>,
 }
 
@@ -71,6 +77,8 @@ pub(super) struct WireUsage {
 pub(super) struct PromptDetails {
     pub cached_tokens: Option<u64>,
     pub cache_write_tokens: Option<u64>,
+    /// Qwen's name for it.
+    pub cache_creation_input_tokens: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
@@ -97,58 +105,18 @@ pub(super) fn usage(usage: Option<WireUsage>, timings: Option<Timings>) -> Optio
     let completion = usage.completion_tokens_details.unwrap_or_default();
     Some(Usage {
         input: Tokens(input),
-        cached: Tokens(prompt.cached_tokens.or(timings.cache_n).unwrap_or_default()),
-        cache_write: Tokens(prompt.cache_write_tokens.unwrap_or_default()),
+        cached: Tokens(
+            prompt
+                .cached_tokens
+                .or(usage.cached_tokens)
+                .or(usage.prompt_cache_hit_tokens)
+                .or(timings.cache_n)
+                .unwrap_or_default(),
+        ),
+        cache_write: Tokens(
+            prompt.cache_write_tokens.or(prompt.cache_creation_input_tokens).unwrap_or_default(),
+        ),
         output: Tokens(usage.completion_tokens.or(timings.predicted_n).unwrap_or_default()),
         reasoning: Tokens(completion.reasoning_tokens.unwrap_or_default()),
     })
-}
-
-/// What an endpoint complains of, in the forms that are about: `{"error":{…}}`, `{"error":"…"}`,
-/// `{"message":…}` (older vLLM), `{"detail":…}` (web frameworks) and a list of one of these.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Complaint {
-    pub message: String,
-    /// `type` and `code`, lower-cased, where they are words.
-    pub words: Vec<String>,
-    /// `code` where it is an HTTP status.
-    pub status: Option<u16>,
-    /// How long the refused prompt was; llama.cpp tells.
-    pub prompt_tokens: Option<u64>,
-}
-
-impl Complaint {
-    /// Reads a body; `None` where it is no complaint.
-    pub fn read(body: &str) -> Option<Self> {
-        Self::of(&serde_json::from_str(body).ok()?)
-    }
-
-    fn of(value: &serde_json::Value) -> Option<Self> {
-        use serde_json::Value;
-        match value {
-            Value::Array(items) => items.first().and_then(Self::of),
-            Value::String(text) => Some(Self { message: text.clone(), ..Self::default() }),
-            Value::Object(map) => {
-                if let Some(error) = map.get("error").filter(|error| !error.is_null()) {
-                    return Self::of(error);
-                }
-                let message = match map.get("message").or_else(|| map.get("detail"))? {
-                    Value::String(text) => text.clone(),
-                    other => other.to_string(),
-                };
-                let word = |key: &str| map.get(key)?.as_str().map(str::to_ascii_lowercase);
-                let number = map.get("code").and_then(|code| match code {
-                    Value::String(text) => text.parse().ok(),
-                    other => other.as_u64(),
-                });
-                Some(Self {
-                    message,
-                    words: ["type", "code"].into_iter().filter_map(word).collect(),
-                    status: number.and_then(|n| u16::try_from(n).ok()).filter(|n| *n >= 400),
-                    prompt_tokens: map.get("n_prompt_tokens").and_then(Value::as_u64),
-                })
-            }
-            _ => None,
-        }
-    }
 }

@@ -3,17 +3,17 @@
 use std::path::Path;
 
 use aosk_abi::{Code, FailureKind, Role, StopReason, Tokens};
-use aosk_llm::{Error, OpenAi, Recorder, Scripted};
+use aosk_llm::{Error, Models, Options, Recorder, Remote, Scripted};
 use aosk_ports::{CallError, Delta, Device, DeviceInfo, Part, Prices, Reply, Request};
 
-use crate::server::{Server, answer, events};
+use crate::server::{Server, answer, events, json};
 use crate::support::{CANARY, Heard, ask, call, device, question, request, said, text};
 
 const CALL: &str = r#"{"choices":[{"index":0,"delta":{"reasoning_content":"hm","content":"x","tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}}]},"finish_reason":"tool_calls"}],"usage":{"prompt_tokens":5,"completion_tokens":6}}"#;
 const END: &str = r#"{"choices":[{"index":0,"delta":{"content":"done"},"finish_reason":"stop"}]}"#;
 
 async fn record(
-    device: OpenAi,
+    device: Remote,
     path: &Path,
     requests: &[&Request],
 ) -> Vec<Result<Reply, CallError>> {
@@ -67,6 +67,26 @@ async fn what_was_recorded_is_played_by_prompt_each_reply_once() {
     let again = Recorder::create(device(&server.base()).await, &path).map(|_| ());
     assert!(matches!(again, Err(Error::Cassette { .. })));
     assert_eq!(std::fs::read_to_string(&path).expect("a file"), text);
+}
+
+#[tokio::test]
+async fn a_cassette_renders_in_the_dialect_that_it_was_recorded_in() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("run.ndjson");
+    let body = r#"{"type":"message","model":"m","content":[{"type":"thinking","thinking":"","signature":"S"},{"type":"text","text":"x"}],"stop_reason":"end_turn","usage":{"input_tokens":5,"output_tokens":6}}"#;
+    let server = Server::start(vec![json("200 OK", body)]).await;
+    let env = {
+        let base = server.base();
+        move |name: &str| (name == "ANTHROPIC_BASE_URL").then(|| base.clone())
+    };
+    let (spec, endpoint) = Models::embedded().select("claude-opus-5-5", &env).expect("a model");
+    let device = Remote::connect(spec, endpoint, Options::default()).await.expect("a device");
+    let rendered = device.render(&question()).expect("a form");
+    let recorded = record(device, &path, &[&question()]).await.remove(0).expect("a reply");
+    let played = Scripted::open(&path).expect("a cassette");
+    assert_eq!(played.render(&question()).expect("a form").prompt, rendered.prompt);
+    let reply = ask(&played, &question()).await.expect("a reply");
+    assert_eq!((reply.parts, reply.usage), (recorded.parts, recorded.usage));
 }
 
 #[tokio::test]

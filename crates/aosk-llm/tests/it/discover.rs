@@ -1,7 +1,7 @@
 //! Servers on this machine, asked what they serve.
 
 use aosk_abi::{Code, Tokens};
-use aosk_llm::{Endpoint, Models, OpenAi, Options, Served, discover};
+use aosk_llm::{Endpoint, Models, Options, Remote, Served, discover};
 use aosk_ports::{CallError, Device};
 
 use crate::server::{Act, Server, json};
@@ -18,11 +18,11 @@ fn absent() -> Vec<Act> {
     )
 }
 
-async fn connect(server: &Server, name: &str) -> Result<OpenAi, CallError> {
+async fn connect(server: &Server, name: &str) -> Result<Remote, CallError> {
     let base = server.base();
     let env = move |name: &str| (name == "OPENAI_BASE_URL").then(|| base.clone());
     let (spec, endpoint) = Models::embedded().select(name, &env).expect("loopback");
-    OpenAi::connect(spec, endpoint, Options::default()).await
+    Remote::connect(spec, endpoint, Options::default()).await
 }
 
 const LLAMA: &str = r#"{"object":"list","data":[{"id":"/models/smol.gguf","object":"model","owned_by":"llamacpp","meta":{"n_ctx":32768,"n_ctx_train":8192}}]}"#;
@@ -40,6 +40,21 @@ async fn llama_cpp_tells_the_window_of_a_slot_and_the_slots() {
     assert!(
         asked[0].head.starts_with("GET /v1/models ") && asked[1].head.starts_with("GET /props ")
     );
+}
+
+#[tokio::test]
+async fn the_address_of_the_anthropic_dialect_ends_before_the_version_or_behind_it() {
+    for version in ["", "/", "/v1", "/v1/"] {
+        let server = serving(LLAMA, json("200 OK", PROPS)).await;
+        let base = format!("http://{}{version}", server.address);
+        let env = |name: &str| (name == "ANTHROPIC_BASE_URL").then(|| base.clone());
+        let (spec, endpoint) = Models::embedded().select("local-anthropic", &env).expect("here");
+        let device = Remote::connect(spec, endpoint, Options::default()).await.expect("a device");
+        assert_eq!((device.info().window, device.info().slots), (Tokens(8192), 3));
+        let asked = server.asked();
+        assert!(asked[0].head.starts_with("GET /v1/models "), "{version}: {}", asked[0].head);
+        assert!(asked[1].head.starts_with("GET /props "), "{version}: {}", asked[1].head);
+    }
 }
 
 #[tokio::test]

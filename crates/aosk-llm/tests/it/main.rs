@@ -3,14 +3,17 @@
 
 #![allow(clippy::expect_used, clippy::print_stderr, reason = "a test fails and reports this way")]
 
+mod anthropic;
 mod cassette;
 mod constrained;
 mod discover;
 mod failures;
 mod models;
+mod proxies;
 mod real;
 mod render;
 mod server;
 mod stream;
 mod support;
 mod times;
+mod variants;

@@ -29,11 +29,15 @@ fn every_built_in_model_is_complete() {
     let models = Models::embedded();
     for name in models.names() {
         let spec = models.resolve(name).expect("complete");
-        assert_eq!(spec.provider.dialect, Dialect::Openai);
         // Only what runs on this machine is free, and cached input is never dearer than fresh.
         assert_eq!(spec.prices.output == MicroDollars::ZERO, spec.provider.loopback, "{name}");
         assert!(spec.prices.cached <= spec.prices.input, "{name}");
-        assert_eq!(spec.id.is_none(), name == "local");
+        assert_eq!(spec.id.is_none(), spec.provider.loopback, "{name}");
+        let is_anthropic = spec.provider.name.contains("anthropic");
+        assert_eq!(spec.provider.dialect == Dialect::Anthropic, is_anthropic, "{name}");
+        // Anthropic takes a quarter more for input that it writes to its cache, nobody else does.
+        let quarter = if is_anthropic { spec.prices.input.0 / 4 } else { 0 };
+        assert_eq!(spec.prices.cache_write.0, spec.prices.input.0 + quarter, "{name}");
     }
     let nano = models.resolve("gpt-4.1-nano").expect("known");
     assert_eq!(nano.prices.cached, MicroDollars(25_000));
@@ -41,6 +45,48 @@ fn every_built_in_model_is_complete() {
     assert_eq!(nano.quirks.max_output_field, MaxOutputField::MaxCompletionTokens);
     assert!(nano.quirks.temperature && nano.quirks.prompt_cache_key && !nano.quirks.cache_prompt);
     assert!(!models.resolve("gpt-5").expect("known").quirks.temperature);
+}
+
+#[test]
+fn each_provider_is_asked_where_it_is_with_its_own_key() {
+    let models = Models::embedded();
+    for (model, key, base) in [
+        ("claude-opus-5-5", "ANTHROPIC_API_KEY", "https://api.anthropic.com"),
+        ("claude-opus-5-5", "ANTHROPIC_AUTH_TOKEN", "https://api.anthropic.com"),
+        ("deepseek-flash", "DEEPSEEK_API_KEY", "https://api.deepseek.com"),
+        ("kimi-k3", "MOONSHOT_API_KEY", "https://api.moonshot.ai/v1"),
+        (
+            "qwen3.7-plus",
+            "DASHSCOPE_API_KEY",
+            "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
+        ),
+        ("gpt-5-mini", "OPENAI_API_KEY", "https://api.openai.com/v1"),
+    ] {
+        let (spec, endpoint) = select(&models, model, &[(key, "k")]).expect("known");
+        assert_eq!(endpoint.base(), base);
+        // What the provider did not say about itself is not sent to it.
+        let others =
+            [KEY, ("ANTHROPIC_API_KEY", "k"), ("DEEPSEEK_API_KEY", "k"), ("MOONSHOT_API_KEY", "k")];
+        let others: Vec<_> = others
+            .into_iter()
+            .filter(|(name, _)| Some(*name) != spec.provider.key_env.as_deref())
+            .collect();
+        let error = select(&models, model, &others).expect_err("no key");
+        assert_eq!(error.code(), Code::LlmAuth);
+        let variable = spec.provider.key_env.expect("a variable");
+        assert!(error.to_string().contains(&format!("set {variable}")), "{error}");
+    }
+    // A server on this machine needs no key, and some stand where they always stand.
+    for (model, base) in
+        [("ollama", "http://127.0.0.1:11434/v1"), ("vllm", "http://127.0.0.1:8000/v1")]
+    {
+        assert_eq!(select(&models, model, &[]).expect("known").1.base(), base);
+    }
+    let here = [("ANTHROPIC_BASE_URL", "http://127.0.0.1:8080")];
+    assert!(select(&models, "local-anthropic", &here).is_ok());
+    let there = [("ANTHROPIC_BASE_URL", "https://gateway.test"), ("ANTHROPIC_API_KEY", "k")];
+    let error = select(&models, "local-anthropic", &there).expect_err("not here");
+    assert_eq!(error.code(), Code::CliNoEndpoint);
 }
 
 #[test]
@@ -86,6 +132,13 @@ fn mistakes_are_named_with_their_line() {
         (new(&format!("slots = 0\n{full}")), 2, "`slots` is 0"),
         ("[providers.openai]\nslots = 0".to_owned(), 1, "`slots` is 0"),
         ("[providers.openai]\ndialect = \"opnai\"".to_owned(), 2, "did you mean `openai`?"),
+        (new(&format!("{full}quirks.bound_thinking = true")), 2, "no quirk `bound_thinking`"),
+        ("[providers.anthropic.quirks]\necho = []".to_owned(), 1, "no quirk `echo`"),
+        (
+            "[models.claude-opus-5.quirks]\ncache_prompt = true".to_owned(),
+            1,
+            "no quirk `cache_prompt`",
+        ),
     ] {
         let message = message(&text);
         assert!(message.starts_with(&format!("my.toml:{line}: ")), "{message}");

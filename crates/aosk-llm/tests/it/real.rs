@@ -1,14 +1,14 @@
 //! A real model on a real server: llama.cpp with a small model, at `AOSK_TEST_LLM_URL`.
 
 use aosk_abi::{Code, FailureKind, Role, Sampling, StopReason, Tokens, ToolCalls};
-use aosk_llm::{Estimator, Models, OpenAi, Options};
+use aosk_llm::{Estimator, Models, Options, Remote};
 use aosk_ports::{Device, Part, Request, Tokenizer};
 
-use crate::support::{ask, question, request, result, said, text};
+use crate::support::{ask, call, question, request, result, said, text};
 
 /// The device, or nothing where no server is named; then the tests say so aloud, and fail where
 /// `AOSK_TEST_REQUIRE=1` says that everything must be there.
-async fn real() -> Option<OpenAi> {
+async fn real(model: &str, variable: &'static str) -> Option<Remote> {
     let Ok(base) = std::env::var("AOSK_TEST_LLM_URL") else {
         assert!(
             std::env::var("AOSK_TEST_REQUIRE").as_deref() != Ok("1"),
@@ -17,19 +17,39 @@ async fn real() -> Option<OpenAi> {
         eprintln!("SKIPPED, NOT PASSED: set AOSK_TEST_LLM_URL to a llama.cpp server's /v1");
         return None;
     };
-    let env = move |name: &str| (name == "OPENAI_BASE_URL").then(|| base.clone());
-    let (spec, endpoint) = Models::embedded().select("local", &env).expect("an endpoint");
-    Some(OpenAi::connect(spec, endpoint, Options::default()).await.expect("a server"))
+    let env = move |name: &str| (name == variable).then(|| base.clone());
+    let (spec, endpoint) = Models::embedded().select(model, &env).expect("an endpoint");
+    Some(Remote::connect(spec, endpoint, Options::default()).await.expect("a server"))
+}
+
+/// The server's chat completions.
+async fn openai() -> Option<Remote> {
+    real("local", "OPENAI_BASE_URL").await
+}
+
+/// The same server's Anthropic dialect.
+async fn anthropic() -> Option<Remote> {
+    real("local-anthropic", "ANTHROPIC_BASE_URL").await
 }
 
 fn steady(request: Request) -> Request {
-    let sampling = Sampling { temperature: Some(0.0), seed: Some(1), max_output_tokens: None };
+    let sampling = Sampling { temperature: Some(0.0), ..Sampling::default() };
     Request { sampling, max_output: Tokens(60), ..request }
 }
 
 #[tokio::test]
 async fn a_conversation_that_grows_is_read_from_the_cache() {
-    let Some(device) = real().await else { return };
+    let Some(device) = openai().await else { return };
+    grows_in_the_cache(&device).await;
+}
+
+#[tokio::test]
+async fn a_conversation_that_grows_is_read_from_the_cache_in_the_anthropic_dialect() {
+    let Some(device) = anthropic().await else { return };
+    grows_in_the_cache(&device).await;
+}
+
+async fn grows_in_the_cache(device: &Remote) {
     assert!(device.info().window.0 >= 1024, "{:?}", device.info());
     // A start that no other test and no earlier run has put into the cache.
     let nonce = std::time::SystemTime::now()
@@ -43,7 +63,7 @@ async fn a_conversation_that_grows_is_read_from_the_cache() {
     ]));
     let estimator = Estimator::new();
     let before = device.render(&request).expect("a form");
-    let first = ask(&device, &request).await.expect("a reply");
+    let first = ask(device, &request).await.expect("a reply");
     assert!(matches!(&first.parts[..], [Part::Text(text)] if !text.is_empty()), "{first:?}");
     let used = first.usage.expect("usage");
     assert!(used.input.0 > 20 && used.output.0 > 0 && !first.model.is_empty(), "{used:?}");
@@ -60,14 +80,14 @@ async fn a_conversation_that_grows_is_read_from_the_cache() {
     request.messages.extend([said(first.parts), text(Role::User, "And of Italy?")]);
     let after = device.render(&request).expect("a form");
     assert!(after.prompt_bytes.starts_with(&before.prompt_bytes));
-    let second = ask(&device, &request).await.expect("a reply");
+    let second = ask(device, &request).await.expect("a reply");
     let used_next = second.usage.expect("usage");
     assert!(used_next.cached >= used.input, "{used:?} then {used_next:?}");
 }
 
 #[tokio::test]
 async fn a_schema_makes_a_small_model_call_a_tool_and_then_answer() {
-    let Some(device) = real().await else { return };
+    let Some(device) = openai().await else { return };
     let example = "You do arithmetic with the calculator.\n\nExample:\nTask: What is 5 + 8?\n\
         {\"tool\":\"calculator\",\"arguments\":{\"expression\":\"5 + 8\"}}\n\
         Result of calculator: 13\n\
@@ -91,12 +111,38 @@ async fn a_schema_makes_a_small_model_call_a_tool_and_then_answer() {
     assert!(reply.usage.expect("usage").cached.0 > 0, "{reply:?}");
 }
 
+/// The model ignores its tools; what the server makes of calls and results in the history, of a mask
+/// and of the tail shows in its answer.
+#[tokio::test]
+async fn a_result_in_the_anthropic_dialect_is_read_by_a_real_model() {
+    let Some(device) = anthropic().await else { return };
+    let mut request = steady(question());
+    let thinking = r#"{"type":"thinking","thinking":"I should calculate.","signature":"S"}"#;
+    let thinking =
+        Part::Opaque { format: "anthropic/thinking".into(), bytes: thinking.as_bytes().into() };
+    let arguments = r#"{"expression":"17 * 23"}"#;
+    request.messages.extend([
+        said([thinking, call("toolu_1", "calculator", arguments)]),
+        result("toolu_1", "calculator", "391"),
+    ]);
+    let request = Request { may_call: false, tail: Some("Answer now.".to_owned()), ..request };
+    let reply = ask(&device, &request).await.expect("a reply");
+    assert_eq!(reply.stop, StopReason::Stop, "{reply:?}");
+    assert!(matches!(&reply.parts[..], [Part::Text(text)] if text.contains("391")), "{reply:?}");
+}
+
 #[tokio::test]
 async fn a_prompt_longer_than_the_window_is_recognised() {
-    let Some(device) = real().await else { return };
+    let Some(device) = openai().await else { return };
+    is_too_long(&device).await;
+    let Some(device) = anthropic().await else { return };
+    is_too_long(&device).await;
+}
+
+async fn is_too_long(device: &Remote) {
     let words = "word ".repeat(usize::try_from(device.info().window.0).expect("a size") + 500);
     let request = steady(request(vec![text(Role::User, &words)]));
-    let error = ask(&device, &request).await.expect_err("too long");
+    let error = ask(device, &request).await.expect_err("too long");
     assert_eq!((error.kind, error.code), (FailureKind::ContextLength, Code::LlmContextLength));
     assert!(error.usage.expect("a size").input > device.info().window, "{error:?}");
 }

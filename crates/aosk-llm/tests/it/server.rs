@@ -91,7 +91,7 @@ async fn talk(mut socket: TcpStream, scripts: Vec<Vec<Act>>, asked: Arc<Mutex<Ve
     }
 }
 
-async fn read_request(socket: &mut TcpStream) -> Option<(String, Vec<u8>)> {
+pub async fn read_request(socket: &mut TcpStream) -> Option<(String, Vec<u8>)> {
     let mut bytes = Vec::new();
     let head_end = loop {
         if let Some(at) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {

@@ -227,7 +227,7 @@ async fn reasoning_is_an_opaque_block_that_only_an_endpoint_that_wants_it_gets_b
     let env = |name: &str| (name == "OPENAI_API_KEY").then(|| "sk-x".to_owned());
     for (name, wanted) in [("thinker", true), ("gpt-5", false)] {
         let (spec, endpoint) = models.select(name, &env).expect("a model");
-        let device = aosk_llm::OpenAi::connect(spec, endpoint, aosk_llm::Options::default())
+        let device = aosk_llm::Remote::connect(spec, endpoint, aosk_llm::Options::default())
             .await
             .expect("a device");
         let prompt = device.render(&request).expect("a form").prompt_bytes;

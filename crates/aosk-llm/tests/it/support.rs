@@ -3,14 +3,14 @@
 use std::sync::{Arc, Mutex};
 
 use aosk_abi::{Effect, Role, Sampling, Tokens, ToolCalls, ToolSpec};
-use aosk_llm::{Models, OpenAi, Options};
+use aosk_llm::{Models, Options, Remote};
 use aosk_ports::{CallError, Delta, Device, Message, Part, Progress, Reply, Request};
 
 /// A key that must never be seen again.
 pub const CANARY: &str = "sk-canary-0123456789abcdef";
 
 /// The model's device at `base`, with the canary key.
-pub async fn device_with(model: &str, base: &str, options: Options) -> OpenAi {
+pub async fn device_with(model: &str, base: &str, options: Options) -> Remote {
     let models = Models::embedded();
     let base = base.to_owned();
     let env = move |name: &str| match name {
@@ -19,10 +19,10 @@ pub async fn device_with(model: &str, base: &str, options: Options) -> OpenAi {
         _ => None,
     };
     let (spec, endpoint) = models.select(model, &env).expect("a model and its endpoint");
-    OpenAi::connect(spec, endpoint, options).await.expect("a device")
+    Remote::connect(spec, endpoint, options).await.expect("a device")
 }
 
-pub async fn device(base: &str) -> OpenAi {
+pub async fn device(base: &str) -> Remote {
     device_with("gpt-4o-mini", base, Options::default()).await
 }
 

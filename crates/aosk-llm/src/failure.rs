@@ -6,21 +6,20 @@
 //! it said and what to do next, and passes through the key's mask before it is cut, because a cut
 //! could leave half a key behind.
 
-use std::time::{Duration, SystemTime};
-
 use aosk_abi::{Code, FailureKind, Tokens, Usage};
 use aosk_ports::CallError;
 use reqwest::header::HeaderMap;
 
-use super::wire::Complaint;
+use crate::complaint::Complaint;
 use crate::endpoint::Endpoint;
+use crate::retry_after::retry_after;
 
 /// The longest quotation of an endpoint's words in a message, in characters.
 const QUOTE_MAX: usize = 1_000;
 
 /// Phrases of context-length errors, lower-cased: OpenAI (two), llama.cpp, vLLM (two), Ollama,
-/// Gemini, Anthropic's compatibility layer.
-const TOO_LONG: [&str; 8] = [
+/// Gemini, Anthropic (two).
+const TOO_LONG: [&str; 9] = [
     "maximum context length",
     "exceeds the context window",
     "exceeds the available context size",
@@ -29,7 +28,13 @@ const TOO_LONG: [&str; 8] = [
     "exceeds maximum context length",
     "exceeds the maximum number of tokens allowed",
     "prompt is too long",
+    "exceed context limit",
 ];
+
+/// Phrases of an account without money, lower-cased: Anthropic says both with status 400 and the
+/// type `invalid_request_error`.
+const NO_MONEY: [&str; 2] =
+    ["credit balance is too low", "reached your specified api usage limits"];
 
 /// An error of `kind` with `code`; nothing known of usage or time.
 pub(crate) fn error(kind: FailureKind, code: Code, message: String) -> CallError {
@@ -58,7 +63,7 @@ pub(crate) fn refused(
 }
 
 /// The error of a complaint in the middle of a stream, or in a reply with status 200.
-pub(super) fn complained(endpoint: &Endpoint, model: &str, complaint: &Complaint) -> CallError {
+pub(crate) fn complained(endpoint: &Endpoint, model: &str, complaint: &Complaint) -> CallError {
     classify(endpoint, model, complaint.status, complaint)
 }
 
@@ -97,7 +102,10 @@ fn classify(
             ..error
         };
     }
-    if status == Some(402) || has(&["insufficient_quota", "billing_hard_limit_reached"]) {
+    if status == Some(402)
+        || has(&["insufficient_quota", "billing_hard_limit_reached", "billing_error"])
+        || NO_MONEY.iter().any(|phrase| lower.contains(phrase))
+    {
         return make(
             FailureKind::Fatal,
             Code::LlmProviderQuota,
@@ -123,7 +131,8 @@ fn classify(
         _ if has(&["invalid_api_key", "authentication_error", "permission_error"]) => {
             refused_key(&said, endpoint)
         }
-        _ if has(&["invalid_request_error"]) => make(
+        _ if has(&["not_found_error"]) => unknown_model(&said, model),
+        _ if has(&["invalid_request_error", "request_too_large"]) => make(
             FailureKind::Fatal,
             Code::LlmBadRequest,
             "the request itself is refused, so it is not repeated",
@@ -138,7 +147,7 @@ fn unknown_model(said: &str, model: &str) -> CallError {
         Code::LlmUnknownModel,
         format!(
             "{said}; it does not serve {model:?} at this address: check the model's `id` in the \
-             table of models, and that the base URL ends as the provider says (mostly /v1)"
+             table of models, and that the base URL is the one that the provider names"
         ),
     )
 }
@@ -175,86 +184,13 @@ pub(crate) fn quote(endpoint: &Endpoint, text: &str) -> String {
     format!("{kept}… ({QUOTE_MAX} of {length} characters)")
 }
 
-/// When the endpoint wants to be asked again: `retry-after-ms`, else `retry-after` in seconds or as
-/// a date (relative to the answer's own `date`, so that no clock of ours enters), else the latest
-/// of the `x-ratelimit-reset-*` headers.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
-    let seconds = |number: &str| Duration::try_from_secs_f64(number.parse().ok()?).ok();
-    if let Some(after) = text("retry-after-ms").and_then(seconds) {
-        return Some(after / 1000);
-    }
-    if let Some(after) = text("retry-after") {
-        return seconds(after).or_else(|| {
-            let date = |text: &str| httpdate::parse_http_date(text).ok();
-            let (until, now): (SystemTime, SystemTime) = (date(after)?, date(text("date")?)?);
-            Some(until.duration_since(now).unwrap_or_default())
-        });
-    }
-    ["x-ratelimit-reset-requests", "x-ratelimit-reset-tokens"]
-        .into_iter()
-        .filter_map(|name| duration(text(name)?))
-        .max()
-}
-
-/// A duration as rate-limit headers write it: `20ms`, `1.5s`, `6m0s`, `1h2m`, `1d`.
-fn duration(text: &str) -> Option<Duration> {
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let number_len = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, behind) = rest.split_at(number_len);
-        let unit_len = behind.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(behind.len());
-        let (unit, next) = behind.split_at(unit_len);
-        let scale = match unit {
-            "ms" => 0.001,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3_600.0,
-            "d" => 86_400.0,
-            _ => return None,
-        };
-        let part = Duration::try_from_secs_f64(number.parse::<f64>().ok()? * scale).ok()?;
-        total = total.checked_add(part)?;
-        rest = next;
-    }
-    (!text.is_empty()).then_some(total)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::secret::Secret;
 
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs.iter().map(|(k, v)| (k.parse().expect("name"), v.parse().expect("value"))).collect()
-    }
-
     fn endpoint() -> Endpoint {
         Endpoint::new("test", "https://api.test/v1", Secret::new("sk-canary")).expect("valid")
-    }
-
-    #[test]
-    fn every_form_of_retry_header_is_read() {
-        let ms = |pairs: &[_]| retry_after(&headers(pairs)).map(|d| d.as_millis());
-        assert_eq!(ms(&[]), None);
-        assert_eq!(ms(&[("retry-after", "2")]), Some(2_000));
-        assert_eq!(ms(&[("retry-after", "0.25")]), Some(250));
-        assert_eq!(ms(&[("retry-after-ms", "1500"), ("retry-after", "2")]), Some(1_500));
-        let until = ("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT");
-        assert_eq!(ms(&[until, ("date", "Sun, 06 Nov 1994 08:49:07 GMT")]), Some(30_000));
-        assert_eq!(ms(&[until, ("date", "Sun, 06 Nov 1994 08:50:07 GMT")]), Some(0));
-        assert_eq!(ms(&[until]), None);
-        assert_eq!(ms(&[("x-ratelimit-reset-tokens", "6m0s")]), Some(360_000));
-        let both = [("x-ratelimit-reset-requests", "20ms"), ("x-ratelimit-reset-tokens", "1.5s")];
-        assert_eq!(ms(&both), Some(1_500));
-        for nonsense in ["-1", "NaN", "soon", "1e300", ""] {
-            assert_eq!(ms(&[("retry-after", nonsense)]), None, "{nonsense}");
-        }
-        for nonsense in ["", "s", "1", "1x", "1.2.3s", "1e3s"] {
-            assert_eq!(ms(&[("x-ratelimit-reset-requests", nonsense)]), None, "{nonsense}");
-        }
-        assert_eq!(ms(&[("x-ratelimit-reset-requests", "1h1m1s1ms")]), Some(3_661_001));
     }
 
     #[test]

@@ -1,0 +1,162 @@
+//! A model behind an endpoint, whatever dialect it speaks.
+
+use std::time::Duration;
+
+use aosk_abi::{Code, FailureKind};
+use aosk_ports::{CallError, Device, DeviceInfo, Progress, RenderError, Rendered, Reply, Request};
+use futures::future::BoxFuture;
+use tokio::time::timeout;
+
+use crate::discover::discover;
+use crate::endpoint::Endpoint;
+use crate::error::Error;
+use crate::exchange::Exchange;
+use crate::failure::error;
+use crate::http::{Http, Options};
+use crate::models::{ModelSpec, Quirks};
+use crate::table::Dialect;
+use crate::{anthropic, openai};
+
+/// A model behind an endpoint: OpenAI's and Anthropic's own, and whatever speaks the dialect of
+/// one of them. The table of models says which; whoever connects need not know.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    info: DeviceInfo,
+    speech: Speech,
+    http: Http,
+}
+
+/// The renderer of a dialect.
+#[derive(Debug, Clone)]
+pub(crate) enum Speech {
+    OpenAi(openai::Renderer),
+    Anthropic(anthropic::Renderer),
+}
+
+impl Speech {
+    pub fn new(dialect: Dialect, model: String, quirks: Quirks, timeout: Duration) -> Self {
+        match dialect {
+            Dialect::Openai => Self::OpenAi(openai::Renderer { model, quirks, timeout }),
+            Dialect::Anthropic => Self::Anthropic(anthropic::Renderer { model, quirks, timeout }),
+        }
+    }
+
+    pub const fn dialect(&self) -> Dialect {
+        match self {
+            Self::OpenAi(_) => Dialect::Openai,
+            Self::Anthropic(_) => Dialect::Anthropic,
+        }
+    }
+
+    pub const fn quirks(&self) -> &Quirks {
+        match self {
+            Self::OpenAi(renderer) => &renderer.quirks,
+            Self::Anthropic(renderer) => &renderer.quirks,
+        }
+    }
+
+    pub fn render(&self, request: &Request) -> Result<Rendered, RenderError> {
+        match self {
+            Self::OpenAi(renderer) => renderer.render(request),
+            Self::Anthropic(renderer) => renderer.render(request),
+        }
+    }
+}
+
+impl Remote {
+    /// The device for `spec` at `endpoint`. A server on this machine is asked first what it
+    /// serves, how long its window is and how many calls it takes at once.
+    ///
+    /// # Errors
+    /// [`CallError`] where a server on this machine does not answer or serves something else, or
+    /// where no HTTP client can be made.
+    pub async fn connect(
+        spec: ModelSpec,
+        endpoint: Endpoint,
+        options: Options,
+    ) -> Result<Self, CallError> {
+        let fatal = |e: Error| error(FailureKind::Fatal, e.code(), e.to_string());
+        let endpoint = endpoint.speaking(spec.provider.dialect);
+        let spec = if spec.provider.loopback {
+            discover(&endpoint, options).await?.fit(spec, &endpoint).map_err(fatal)?
+        } else {
+            spec
+        };
+        let model = spec.id.unwrap_or_default();
+        Ok(Self {
+            info: DeviceInfo {
+                name: spec.name,
+                model: model.clone(),
+                window: spec.window,
+                max_output: spec.max_output,
+                prices: spec.prices,
+                slots: spec.slots,
+            },
+            speech: Speech::new(spec.provider.dialect, model, spec.quirks, options.total),
+            http: Http::new(endpoint, options).map_err(fatal)?,
+        })
+    }
+
+    /// Where it is asked.
+    #[must_use]
+    pub const fn endpoint(&self) -> &Endpoint {
+        &self.http.endpoint
+    }
+
+    pub(crate) const fn speech(&self) -> &Speech {
+        &self.speech
+    }
+
+    async fn attempt(
+        &self,
+        rendered: &Rendered,
+        request: &Request,
+        progress: &dyn Progress,
+    ) -> Result<Reply, CallError> {
+        let (http, model) = (&self.http, self.info.model.as_str());
+        match &self.speech {
+            Speech::OpenAi(_) => {
+                Exchange { http, path: openai::PATH, headers: &[], model }
+                    .run::<openai::Assembly>(rendered, request, progress)
+                    .await
+            }
+            Speech::Anthropic(renderer) => {
+                Exchange { http, path: anthropic::PATH, headers: renderer.headers(), model }
+                    .run::<anthropic::Assembly>(rendered, request, progress)
+                    .await
+            }
+        }
+    }
+}
+
+impl Device for Remote {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn render(&self, request: &Request) -> Result<Rendered, RenderError> {
+        self.speech.render(request)
+    }
+
+    fn call<'a>(
+        &'a self,
+        rendered: &'a Rendered,
+        request: &'a Request,
+        progress: &'a dyn Progress,
+    ) -> BoxFuture<'a, Result<Reply, CallError>> {
+        Box::pin(async move {
+            let attempt = self.attempt(rendered, request, progress);
+            timeout(rendered.timeout, attempt).await.unwrap_or_else(|_| {
+                Err(error(
+                    FailureKind::Transient,
+                    Code::LlmTransient,
+                    format!(
+                        "{} did not finish its reply within {} s; it may pass",
+                        self.http.endpoint.host(),
+                        rendered.timeout.as_secs()
+                    ),
+                ))
+            })
+        })
+    }
+}

@@ -1,0 +1,419 @@
+//! Replies as they come over the wire, in the forms that the API's documentation gives them.
+
+use aosk_abi::{Code, FailureKind, StopReason, Tokens, Usage};
+use aosk_llm::Remote;
+use aosk_ports::{Delta, Device, Part, Reply};
+use proptest::prelude::*;
+
+use super::{START, STOP, begun, device, device_with, ended, event, events, grown, stopped};
+use crate::server::{Act, Server, json, stream_head};
+use crate::support::{CANARY, Heard, ask, call, question};
+
+async fn reply_to(acts: Vec<Act>) -> Reply {
+    let server = Server::start(vec![acts]).await;
+    ask(&device(&server.base()).await, &question()).await.expect("a reply")
+}
+
+async fn reply_of(between: &[String], reason: &str) -> Reply {
+    let stop = stopped(reason);
+    let between = between.iter().map(String::as_str);
+    let all: Vec<&str> = [START].into_iter().chain(between).chain([stop.as_str(), STOP]).collect();
+    reply_to(events(&all)).await
+}
+
+fn text_block(index: u64, text: &str) -> Vec<String> {
+    let piece = serde_json::json!({"type": "text_delta", "text": text}).to_string();
+    vec![begun(index, r#"{"type":"text","text":""}"#), grown(index, &piece), ended(index)]
+}
+
+fn opaque(kind: &str, block: &str) -> Part {
+    Part::Opaque { format: format!("anthropic/{kind}").into(), bytes: block.as_bytes().into() }
+}
+
+#[tokio::test]
+async fn text_is_joined_and_the_raw_bytes_are_kept() {
+    let first = begun(0, r#"{"type":"text","text":""}"#);
+    let (hello, end) = (
+        grown(0, r#"{"type":"text_delta","text":"Hel"}"#),
+        grown(0, r#"{"type":"text_delta","text":"lo!"}"#),
+    );
+    let (stop, done) = (stopped("end_turn"), ended(0));
+    let all = [START, &first, r#"{"type": "ping"}"#, &hello, &end, &done, &stop, STOP];
+    let server = Server::start(vec![events(&all)]).await;
+    let device = device(&format!("http://{}", server.address)).await;
+    let request = question();
+    let rendered = device.render(&request).expect("a form");
+    let heard = Heard::default();
+    let reply = device.call(&rendered, &request, &heard).await.expect("a reply");
+    assert_eq!(reply.parts, [Part::Text("Hello!".into())]);
+    assert_eq!(reply.stop, StopReason::Stop);
+    assert_eq!(reply.model, "claude-haiku-4-5-20251001");
+    let raw: String = all.iter().map(|data| event(data)).collect();
+    assert_eq!(reply.raw.as_deref(), Some(raw.as_bytes()));
+    let heard = heard.0.into_inner().expect("whole");
+    assert_eq!(heard, [Delta::FirstByte, Delta::Text { chars: 3 }, Delta::Text { chars: 3 }]);
+    // What left is what was rendered, with the version and the key in their headers.
+    let asked = server.asked().remove(0);
+    assert_eq!(asked.body, rendered.body.as_ref());
+    let head = asked.head.to_ascii_lowercase();
+    assert!(head.starts_with("post /v1/messages http"), "{head}");
+    assert!(head.contains(&format!("x-api-key: {CANARY}")), "{head}");
+    assert!(head.contains("anthropic-version: 2023-06-01"), "{head}");
+    assert!(!head.contains("authorization") && !head.contains("anthropic-beta"), "{head}");
+}
+
+#[tokio::test]
+async fn keys_tokens_and_addresses_go_where_the_official_clients_send_them() {
+    async fn head_of(device: impl AsyncFn(&str) -> Remote) -> String {
+        let stop = stopped("end_turn");
+        let server = Server::start(vec![events(&[START, &stop, STOP])]).await;
+        ask(&device(&server.base()).await, &question()).await.expect("a reply");
+        server.asked().remove(0).head.to_ascii_lowercase()
+    }
+    const TOKEN: (&str, &str) = ("ANTHROPIC_AUTH_TOKEN", "tok-1");
+    const KEY: (&str, &str) = ("ANTHROPIC_API_KEY", CANARY);
+    let head = head_of(async |base| device_with("claude-opus-5", base, &[TOKEN]).await).await;
+    assert!(head.contains("authorization: bearer tok-1") && !head.contains("x-api-key"), "{head}");
+    let head = head_of(async |base| device_with("claude-opus-5", base, &[TOKEN, KEY]).await).await;
+    assert!(head.contains("x-api-key") && !head.contains("authorization"), "{head}");
+    // The base of the other dialect means the same address.
+    assert!(head.starts_with("post /v1/messages http"), "{head}");
+    let head = head_of(async |base| device_with("claude-opus-5-5", base, &[KEY]).await).await;
+    assert!(head.contains("anthropic-beta: thinking-binding-controls-2026-08-01"), "{head}");
+}
+
+#[tokio::test]
+async fn tool_calls_are_put_together_from_pieces_of_their_json() {
+    let input = |index, piece: &str| {
+        let delta = serde_json::json!({"type": "input_json_delta", "partial_json": piece});
+        grown(index, &delta.to_string())
+    };
+    let mut all = text_block(0, "Let me see.");
+    all.extend([
+        begun(1, r#"{"type":"tool_use","id":"toolu_01","name":"calculator","input":{}}"#),
+        input(1, ""),
+        input(1, "{\"expr"),
+        input(1, "ession\": \"1+"),
+        begun(2, r#"{"type":"tool_use","id":"toolu_02","name":"now","input":{}}"#),
+        input(1, "1\"}"),
+        input(2, ""),
+        ended(1),
+        ended(2),
+        // Whole from the beginning, as some gateways send it; and without an id.
+        begun(3, r#"{"type":"tool_use","name":"f","input":{"b": 1, "a": 2}}"#),
+        ended(3),
+    ]);
+    let reply = reply_of(&all, "tool_use").await;
+    assert_eq!(
+        reply.parts,
+        [
+            Part::Text("Let me see.".into()),
+            call("toolu_01", "calculator", r#"{"expression": "1+1"}"#),
+            call("toolu_02", "now", "{}"),
+            call("call_1", "f", r#"{"b": 1, "a": 2}"#),
+        ]
+    );
+    assert_eq!(reply.stop, StopReason::ToolCalls);
+    // Cut off, it stays what it is.
+    let cut = [
+        begun(0, r#"{"type":"tool_use","id":"t","name":"f","input":{}}"#),
+        input(0, "{\"x\":\"cu"),
+    ];
+    let reply = reply_of(&cut, "max_tokens").await;
+    assert_eq!(
+        (reply.parts, reply.stop),
+        (vec![call("t", "f", "{\"x\":\"cu")], StopReason::Length)
+    );
+}
+
+#[tokio::test]
+async fn thinking_and_its_signature_are_kept_to_the_letter() {
+    let mut all = vec![
+        begun(0, r#"{"type":"thinking","thinking":"","signature":""}"#),
+        grown(0, r#"{"type":"thinking_delta","thinking":"17 * 23, \"hm\"…\n"}"#),
+        grown(0, r#"{"type":"thinking_delta","thinking":"世 = 391"}"#),
+        grown(0, r#"{"type":"signature_delta","signature":"EqQBCgIYAhIM+/=="}"#),
+        ended(0),
+        // Whole, and in the words that it came in.
+        begun(1, r#"{"type":"redacted_thinking", "data":"EmwKAhgBEgy\u002F3va3"}"#),
+        ended(1),
+        // Thinking whose text is not shown: a signature alone.
+        begun(2, r#"{"type":"thinking","thinking":"","signature":""}"#),
+        grown(2, r#"{"type":"signature_delta","signature":"AAAA"}"#),
+        ended(2),
+    ];
+    all.extend(text_block(3, "391"));
+    let reply = reply_of(&all, "end_turn").await;
+    let blocks = [
+        r#"{"type":"thinking","thinking":"17 * 23, \"hm\"…\n世 = 391","signature":"EqQBCgIYAhIM+/=="}"#,
+        r#"{"type":"redacted_thinking", "data":"EmwKAhgBEgy\u002F3va3"}"#,
+        r#"{"type":"thinking","thinking":"","signature":"AAAA"}"#,
+    ];
+    assert_eq!(
+        reply.parts,
+        [
+            opaque("thinking", blocks[0]),
+            opaque("redacted_thinking", blocks[1]),
+            opaque("thinking", blocks[2]),
+            Part::Text("391".into()),
+        ]
+    );
+    // They go back letter for letter, in their places.
+    let server = device("http://127.0.0.1:9").await;
+    let mut request = question();
+    request.messages.push(crate::support::said(reply.parts));
+    let rendered = server.render(&request).expect("a form");
+    let body = String::from_utf8(rendered.body.to_vec()).expect("UTF-8");
+    let back = format!(r#""content":[{},{},{},{{"type":"text""#, blocks[0], blocks[1], blocks[2]);
+    assert!(body.contains(&back), "{body}");
+}
+
+#[tokio::test]
+async fn what_is_newer_than_this_program_does_no_harm() {
+    let mut all = vec![
+        r#"{"type":"brand_new_event","x":[1]}"#.to_owned(),
+        begun(0, r#"{"type":"server_thought","id":"s","payload":{"a":[]}}"#),
+        ended(0),
+        // In pieces that nobody here can put together: not sent back in half.
+        begun(1, r#"{"type":"server_tool_use","id":"srv","name":"web_search","input":{}}"#),
+        grown(1, r#"{"type":"input_json_delta","partial_json":"{}"}"#),
+        ended(1),
+    ];
+    all.extend(text_block(2, "Hi"));
+    all.insert(8, grown(2, r#"{"type":"citations_delta","citation":{"type":"page"}}"#));
+    let reply = reply_of(&all, "end_turn").await;
+    assert_eq!(
+        reply.parts,
+        [
+            opaque("server_thought", r#"{"type":"server_thought","id":"s","payload":{"a":[]}}"#),
+            Part::Text("Hi".into()),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn reasons_are_mapped() {
+    for (reason, stop) in [
+        ("end_turn", StopReason::Stop),
+        ("stop_sequence", StopReason::Stop),
+        ("max_tokens", StopReason::Length),
+        ("model_context_window_exceeded", StopReason::Length),
+        ("refusal", StopReason::Refusal),
+        ("pause_turn", StopReason::Other),
+        // It promises calls and brings none.
+        ("tool_use", StopReason::Other),
+        ("brand_new", StopReason::Other),
+    ] {
+        let reply = reply_of(&text_block(0, "x"), reason).await;
+        assert_eq!((reply.stop, reply.parts), (stop, vec![Part::Text("x".into())]), "{reason}");
+    }
+    assert_eq!(reply_of(&[], "end_turn").await.parts, []);
+}
+
+#[tokio::test]
+async fn input_is_the_whole_prompt_with_what_was_cached() {
+    let usage_of = async |start: &str, end: &str| {
+        let start = format!(
+            r#"{{"type":"message_start","message":{{"model":"m","content":[],"usage":{start}}}}}"#
+        );
+        let end = format!(
+            r#"{{"type":"message_delta","delta":{{"stop_reason":"end_turn"}},"usage":{end}}}"#
+        );
+        reply_to(events(&[&start, &end, STOP])).await.usage
+    };
+    let whole = Usage {
+        input: Tokens(2_350),
+        cached: Tokens(2_000),
+        cache_write: Tokens(300),
+        output: Tokens(90),
+        reasoning: Tokens(60),
+    };
+    let start = r#"{"input_tokens":50,"cache_read_input_tokens":2000,"cache_creation_input_tokens":300,"cache_creation":{"ephemeral_5m_input_tokens":300,"ephemeral_1h_input_tokens":0},"output_tokens":2,"service_tier":"standard"}"#;
+    let end = r#"{"output_tokens":90,"output_tokens_details":{"thinking_tokens":60}}"#;
+    assert_eq!(usage_of(start, end).await, Some(whole));
+    // Newer versions tell all of it again at the end, cumulatively.
+    let end = r#"{"input_tokens":50,"cache_read_input_tokens":2000,"cache_creation_input_tokens":300,"output_tokens":90,"output_tokens_details":{"thinking_tokens":60}}"#;
+    assert_eq!(usage_of(r#"{"input_tokens":1,"output_tokens":1}"#, end).await, Some(whole));
+    // llama.cpp.
+    let usage = usage_of(
+        r#"{"cache_read_input_tokens":35,"input_tokens":1,"output_tokens":0}"#,
+        r#"{"output_tokens":8}"#,
+    )
+    .await;
+    let llama =
+        Usage { input: Tokens(36), cached: Tokens(35), output: Tokens(8), ..Usage::default() };
+    assert_eq!(usage, Some(llama));
+    assert_eq!(usage_of("{}", r#"{"output_tokens":8}"#).await, None);
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_off_is_no_reply_and_counts_in_full() {
+    let block = begun(0, r#"{"type":"text","text":""}"#);
+    let text = grown(0, r#"{"type":"text_delta","text":"Hel"}"#);
+    let stop = stopped("end_turn");
+    for all in [&[START][..], &[START, &block, &text], &[START, &block, &text, STOP]] {
+        let server = Server::start(vec![events(all)]).await;
+        let error = ask(&device(&server.base()).await, &question()).await.expect_err("cut off");
+        assert_eq!((error.kind, error.code), (FailureKind::Transient, Code::LlmTransient));
+        // `message_start` counts one token of output: nobody may settle the call by that.
+        assert_eq!(error.usage, None, "{error}");
+    }
+    // Complete but for the last event: nothing is missing.
+    let reply = reply_to(events(&[START, &block, &text, &stop])).await;
+    assert_eq!(
+        (reply.stop, reply.usage.map(|usage| usage.output)),
+        (StopReason::Stop, Some(Tokens(15)))
+    );
+    // What comes behind the last event is no part of it.
+    let mut acts = events(&[START, &block, &text, &stop, STOP]);
+    acts.push(Act::Send(b"data: [DONE]\n\n".to_vec()));
+    acts.push(Act::Hang);
+    assert_eq!(reply_to(acts).await.stop, StopReason::Stop);
+}
+
+#[tokio::test]
+async fn an_error_in_mid_stream_is_the_calls_error() {
+    use FailureKind::{ContextLength, Fatal, Throttled, Transient};
+    let of = |kind: &str, message: &str| {
+        format!(
+            r#"{{"type":"error","error":{{"type":"{kind}","message":"{message}"}},"request_id":"req_1"}}"#
+        )
+    };
+    for (data, kind, code) in [
+        (of("overloaded_error", "Overloaded"), Transient, Code::LlmTransient),
+        (of("api_error", "Internal server error"), Transient, Code::LlmTransient),
+        (of("timeout_error", "Timed out"), Transient, Code::LlmTransient),
+        (of("brand_new_error", "?"), Transient, Code::LlmTransient),
+        (of("rate_limit_error", "Too many"), Throttled, Code::LlmThrottled),
+        (of("invalid_request_error", "max_tokens: too large"), Fatal, Code::LlmBadRequest),
+        (of("request_too_large", "Request exceeds"), Fatal, Code::LlmBadRequest),
+        (of("authentication_error", "invalid x-api-key"), Fatal, Code::LlmAuth),
+        (of("permission_error", "not allowed"), Fatal, Code::LlmAuth),
+        (of("not_found_error", "model: claude-x"), Fatal, Code::LlmUnknownModel),
+        (of("billing_error", "Pay"), Fatal, Code::LlmProviderQuota),
+        (
+            of("invalid_request_error", "prompt is too long: 213462 tokens > 200000 maximum"),
+            ContextLength,
+            Code::LlmContextLength,
+        ),
+        // llama.cpp complains in its own form.
+        (
+            r#"{"error":{"code":500,"message":"it broke","type":"server_error"}}"#.to_owned(),
+            Transient,
+            Code::LlmTransient,
+        ),
+        (r#"{"type":"content_block_start","index":0}"#.to_owned(), Transient, Code::LlmProtocol),
+        (grown(7, r#"{"type":"text_delta","text":"x"}"#), Transient, Code::LlmProtocol),
+        (r#"{"x":1}"#.to_owned(), Transient, Code::LlmProtocol),
+        ("{not json".to_owned(), Transient, Code::LlmProtocol),
+    ] {
+        let acts = vec![
+            stream_head(),
+            Act::Send(event(START).into_bytes()),
+            Act::Send(format!("data: {data}\n\n").into_bytes()),
+        ];
+        let server = Server::start(vec![acts]).await;
+        let error = ask(&device(&server.base()).await, &question()).await.expect_err("an error");
+        assert_eq!((error.kind, error.code), (kind, code), "{data}: {error}");
+        let size = (kind == ContextLength).then_some(Tokens(213_462));
+        assert_eq!(error.usage.map(|usage| usage.input), size, "{data}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_stream_is_understood() {
+    let thinking = r#"{"type":"thinking", "thinking":"h\u006d", "signature":"S", "extra": 1}"#;
+    let body = format!(
+        r#"{{"id":"msg_1","type":"message","role":"assistant","model":"m-2","content":[{thinking},{{"type":"text","text":"Let me see."}},{{"type":"tool_use","id":"a","name":"f","input":{{"x": 1}}}}],"stop_reason":"tool_use","stop_sequence":null,"usage":{{"input_tokens":5,"output_tokens":6}}}}"#
+    );
+    let reply = reply_to(json("200 OK", &body)).await;
+    assert_eq!(
+        reply.parts,
+        [
+            opaque("thinking", thinking),
+            Part::Text("Let me see.".into()),
+            call("a", "f", r#"{"x": 1}"#)
+        ]
+    );
+    assert_eq!((reply.stop, reply.model.as_str()), (StopReason::ToolCalls, "m-2"));
+    assert_eq!(reply.usage.map(|usage| (usage.input, usage.output)), Some((Tokens(5), Tokens(6))));
+    assert_eq!(reply.raw.as_deref(), Some(body.as_bytes()));
+    for (body, code) in [
+        (
+            r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#,
+            Code::LlmTransient,
+        ),
+        (r#"{"type":"message","content":[],"stop_reason":null}"#, Code::LlmProtocol),
+        (r#"{"choices":[]}"#, Code::LlmProtocol),
+    ] {
+        let server = Server::start(vec![json("200 OK", body)]).await;
+        let error = ask(&device(&server.base()).await, &question()).await.expect_err("an error");
+        assert_eq!((error.kind, error.code), (FailureKind::Transient, code), "{body}: {error}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// Line ends, comments, pings, names and blanks do not matter, nor where TCP cuts (be it within
+    /// a character) or the model's words are cut into deltas.
+    #[test]
+    fn a_reply_is_the_same_however_it_is_framed_and_split(
+        line_end in prop::sample::select(&["\n", "\r\n", "\r"][..]),
+        blank in prop::sample::select(&["", " "][..]),
+        named in any::<bool>(),
+        comments in any::<bool>(),
+        pings in any::<bool>(),
+        bom in any::<bool>(),
+        deltas in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+    ) {
+        let thought = "Grüße, 世界 👩‍💻 \"hm\"\n";
+        let arguments = r#"{"expression": "17 * 23", "note": "世界\n"}"#;
+        let pieces = |text: &str, key: &str, kind: &str| -> Vec<String> {
+            let chars: Vec<char> = text.chars().collect();
+            let mut places: Vec<usize> = deltas.iter().map(|at| at.index(chars.len())).collect();
+            places.extend([0, chars.len()]);
+            places.sort_unstable();
+            let piece = |range: &[usize]| -> String {
+                let piece: String = chars[range[0]..range[1]].iter().collect();
+                serde_json::json!({"type": kind, key: piece}).to_string()
+            };
+            places.windows(2).map(piece).collect()
+        };
+        let mut all = vec![START.to_owned()];
+        all.push(begun(0, r#"{"type":"thinking","thinking":"","signature":""}"#));
+        all.extend(pieces(thought, "thinking", "thinking_delta").iter().map(|d| grown(0, d)));
+        all.push(grown(0, r#"{"type":"signature_delta","signature":"S+/="}"#));
+        all.push(ended(0));
+        all.push(begun(1, r#"{"type":"tool_use","id":"t","name":"f","input":{}}"#));
+        all.extend(pieces(arguments, "partial_json", "input_json_delta").iter().map(|d| grown(1, d)));
+        all.extend([ended(1), stopped("tool_use"), STOP.to_owned()]);
+        let mut text = String::from(if bom { "\u{feff}" } else { "" });
+        for data in &all {
+            if comments {
+                text.push_str(&format!(": keep-alive{line_end}{line_end}"));
+            }
+            if pings {
+                text.push_str(&format!("event: ping{line_end}data: {{\"type\":\"ping\"}}{line_end}{line_end}"));
+            }
+            if named {
+                text.push_str(&format!("event: any{line_end}"));
+            }
+            text.push_str(&format!("data:{blank}{data}{line_end}{line_end}"));
+        }
+        let bytes = text.into_bytes();
+        let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len())).collect();
+        places.extend([0, bytes.len()]);
+        places.sort_unstable();
+        let sends = places.windows(2).map(|w| Act::Send(bytes[w[0]..w[1]].to_vec()));
+        let acts: Vec<Act> = [stream_head()].into_iter().chain(sends).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let reply = runtime.expect("a runtime").block_on(reply_to(acts));
+        let block = serde_json::to_string(thought).expect("JSON");
+        let block = format!(r#"{{"type":"thinking","thinking":{block},"signature":"S+/="}}"#);
+        prop_assert_eq!(reply.parts, [opaque("thinking", &block), call("t", "f", arguments)]);
+        prop_assert_eq!(reply.usage.map(|usage| usage.output), Some(Tokens(15)));
+        prop_assert_eq!(reply.raw.as_deref(), Some(bytes.as_slice()));
+    }
+}
