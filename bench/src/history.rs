@@ -89,6 +89,6 @@ async fn measure(args: &Args) -> Result<(), Failure> {
     }
     say(&format!("late / early: {:.3}", late / early));
     kernel.stop(aosk_kernel::Stop::Now);
-    kernel.wait_all().await;
+    kernel.quiet().await;
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aosk_abi::{Exit, Manifest, Tenant};
+use aosk_abi::{Exit, Manifest, Pid, Tenant};
 use aosk_kernel::{Kernel, Model, Options, OsRandom, Outcome, Parts, Redactor, Spawn, SystemClock};
 use aosk_sandbox::NoFiles;
 use aosk_store::SqliteStore;
@@ -99,10 +99,11 @@ async fn kernel(args: &Args, pair: u32) -> Result<Row, Failure> {
     let bench = open(dir.path(), device.clone())?;
     let empty = aosk_store::sizes(dir.path())?.total;
     let (began, cpu) = (Instant::now(), cpu_seconds());
+    let mut pids = Vec::with_capacity(agents);
     for _ in 0..args.agents {
-        spawn(&bench, args.steps).await?;
+        pids.push(spawn(&bench, args.steps).await?);
     }
-    for (pid, outcome) in bench.wait_all().await {
+    for (pid, outcome) in bench.wait_each(&pids).await {
         if !matches!(outcome, Outcome::Exited(Exit::StepLimit { .. })) {
             return Err(format!("process {pid} ended otherwise: {outcome:?}").into());
         }
@@ -163,10 +164,9 @@ pub fn open(dir: &Path, device: Arc<Noop>) -> Result<Kernel, Failure> {
 }
 
 /// Begins an agent that makes that many steps.
-pub async fn spawn(kernel: &Kernel, steps: u64) -> Result<(), Failure> {
+pub async fn spawn(kernel: &Kernel, steps: u64) -> Result<Pid, Failure> {
     let manifest = Manifest::from_toml(&format!("name = \"noop\"\nmax_steps = {steps}\n"))?;
     let model = "noop".to_owned();
     let task = "Go on.".to_owned();
-    kernel.spawn(Spawn { manifest, model, task, alias: None, parent: None }).await?;
-    Ok(())
+    Ok(kernel.spawn(Spawn { manifest, model, task, alias: None, parent: None }).await?)
 }

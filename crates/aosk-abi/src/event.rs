@@ -158,6 +158,10 @@ kinds! {
     8 v 1 MessageReceived "message_received";
     /// The program added a message to the conversation.
     9 v 1 Told "told";
+    /// The process became more or less important.
+    10 v 1 PriorityChanged "priority_changed";
+    /// The program ended and begins again.
+    11 v 1 Restarted "restarted";
     /// The context was planned.
     16 v 1 Planned "planned";
     /// A model call is about to be made.
@@ -287,6 +291,29 @@ pub struct Told {
     pub content: ContentRef,
     /// The operation.
     pub op: Op,
+}
+
+/// The process became more or less important.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PriorityChanged {
+    /// How important it is from now on.
+    pub priority: Priority,
+}
+
+/// The program ended and begins again, as its manifest asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restarted {
+    /// How it ended.
+    pub exit: Exit,
+    /// The first restart of the process is 1.
+    pub number: u64,
+    /// The operation that ended it; absent where the kernel did, because it could not go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub op: Option<Op>,
+    /// When it begins.
+    pub until: Timestamp,
 }
 
 /// The context was planned. The plan is a difference to the one before, so that its size follows

@@ -39,6 +39,7 @@ mod page;
 mod priority;
 mod process;
 mod record;
+mod restart;
 mod signal;
 mod syscall;
 mod tool;
@@ -50,8 +51,8 @@ pub use condition::{Changes, Conditions};
 pub use content::{Content, ContentKey, ContentRef, Hash, HashParseError};
 pub use event::{
     Blocked, Cancelled, Event, Exited, Interrupted, Kind, LlmFailed, LlmRequested, LlmReturned,
-    MessageReceived, Planned, Recovered, SignalReceived, Spawned, SpendRaised, Told, ToolRequested,
-    ToolReturned, Unblocked, What,
+    MessageReceived, Planned, PriorityChanged, Recovered, Restarted, SignalReceived, Spawned,
+    SpendRaised, Told, ToolRequested, ToolReturned, Unblocked, What,
 };
 pub use id::{Epoch, IdError, Op, PageId, Pid, Seq, Step, Tenant};
 pub use inference::{FailureKind, ReplyPart, Role, StopReason, Usage};
@@ -62,6 +63,7 @@ pub use page::{Admission, PageKind, Source};
 pub use priority::{Priority, PriorityError};
 pub use process::{BlockedOn, Exit, ProcessState};
 pub use record::{DecodeError, EncodeError, Record, VerifyError};
+pub use restart::{RestartSpec, RestartWhen};
 pub use signal::Signal;
 pub use syscall::{Input, ReplySummary, Syscall, ToolCall};
 pub use tool::{Effect, ToolError, ToolResult, ToolSpec};

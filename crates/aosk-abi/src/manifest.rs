@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::amount::{MicroDollars, Tokens};
 use crate::priority::Priority;
+use crate::restart::RestartSpec;
 
 /// What an agent is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,6 +55,9 @@ pub struct Manifest {
     /// What the agent may use.
     #[serde(default)]
     pub quota: QuotaSpec,
+    /// Whether it begins again when it has ended.
+    #[serde(default)]
+    pub restart: RestartSpec,
 }
 
 fn react() -> String {
@@ -215,6 +219,21 @@ impl Manifest {
                 format!("`spend_usd` is {dollars}: give an amount of 0 or more"),
             ));
         }
+        if self.restart.max == Some(0) {
+            return Err((
+                "max",
+                "`max` of `[restart]` is 0: give at least 1, or `when = \"never\"`".to_owned(),
+            ));
+        }
+        if self.restart.wait_s > self.restart.max_wait_s {
+            return Err((
+                "wait_s",
+                format!(
+                    "`wait_s` is {}, longer than `max_wait_s`, {}",
+                    self.restart.wait_s, self.restart.max_wait_s
+                ),
+            ));
+        }
         let mut seen = std::collections::BTreeSet::new();
         if let Some(twice) = self.tools.iter().find(|tool| !seen.insert(tool.as_str())) {
             return Err(("tools", format!("`tools` names {twice:?} twice")));
@@ -266,6 +285,10 @@ mod tests {
         assert!(with("[quota]\nspend_usd = -0.1").is_err());
         assert!(with("[context]\nwindow = 0").is_err());
         assert!(with("tools = [\"now\", \"now\"]").is_err());
+        assert!(with("[restart]\nmax = 1").is_ok());
+        assert!(with("[restart]\nmax = 0").is_err());
+        assert!(with("[restart]\nwait_s = 300").is_ok());
+        assert!(with("[restart]\nwait_s = 301").is_err());
         assert!(Manifest::from_toml(&format!("name = \"{}\"", "é".repeat(64))).is_ok());
         assert!(Manifest::from_toml(&format!("name = \"{}\"", "é".repeat(65))).is_err());
         assert!(Manifest::from_toml("name = \"\"").is_err());

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::amount::{MicroDollars, Timestamp};
 use crate::content::ContentRef;
 
-/// Where a process stands. Only `Exited` is final.
+/// Where a process stands. `Exited` is final, but for a message that continues the conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum ProcessState {
@@ -48,7 +48,7 @@ impl ProcessState {
         }
     }
 
-    /// Whether nothing more can happen to the process.
+    /// Whether nothing more happens to the process by itself.
     #[must_use]
     pub const fn is_final(&self) -> bool {
         matches!(self, Self::Exited { .. })
@@ -118,6 +118,12 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// Whether a message continues the conversation that ended so. Only a kill is for good.
+    #[must_use]
+    pub const fn can_be_continued(&self) -> bool {
+        !matches!(self, Self::Killed)
+    }
+
     /// The exit's name.
     #[must_use]
     pub const fn name(&self) -> &'static str {

@@ -52,6 +52,14 @@ pub enum Input {
         /// After how many steps with tool calls it must answer; `None`: never.
         max_tool_steps: Option<u64>,
     },
+    /// The program had ended, and a message continues the conversation: it begins anew behind what
+    /// was said so far.
+    Continued,
+    /// The program had ended so, and begins again as its manifest asks.
+    Restarted {
+        /// How it ended.
+        exit: Exit,
+    },
     /// The model replied to an [`Syscall::Infer`].
     Replied {
         /// The operation.

@@ -8,9 +8,9 @@ use aosk_abi::{
     Admission, Blocked, BlockedOn, Cancelled, Changes, ContentKey, ContentRef, DecodeError, Effect,
     Epoch, Event, Exit, Exited, FailureKind, Hash, Interrupted, Kind, LlmFailed, LlmRequested,
     LlmReturned, MessageReceived, MicroDollars, Op, PageId, PageKind, Pid, Planned, Ppm, Priority,
-    Record, Recovered, ReplyPart, Seq, Signal, SignalReceived, Source, Spawned, SpendRaised, Step,
-    StopReason, Tenant, Timestamp, Tokens, Told, ToolRequested, ToolReturned, Unblocked, Usage,
-    What,
+    PriorityChanged, Record, Recovered, ReplyPart, Restarted, Seq, Signal, SignalReceived, Source,
+    Spawned, SpendRaised, Step, StopReason, Tenant, Timestamp, Tokens, Told, ToolRequested,
+    ToolReturned, Unblocked, Usage, What,
 };
 
 const GOLDEN: &str = include_str!("golden/events-v1.txt");
@@ -145,6 +145,13 @@ fn every_kind() -> Vec<What> {
         What::Exited(Exited {
             op: Some(Op(5)),
             exit: Exit::Completed { answer: Some(text("391")) },
+        }),
+        What::PriorityChanged(PriorityChanged { priority: Priority::new(10).expect("in range") }),
+        What::Restarted(Restarted {
+            exit: Exit::StepLimit { limit: 20 },
+            number: 2,
+            op: Some(Op(6)),
+            until: Timestamp::from_millis(1_700_000_009_000),
         }),
     ]
 }

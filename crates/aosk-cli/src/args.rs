@@ -5,15 +5,17 @@ use std::path::PathBuf;
 
 use aosk_abi::MicroDollars;
 use clap::{ArgAction, Args, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::exit;
 use crate::print::Color;
+use crate::version;
 
 /// Run AI agents on one journal: nothing they did is lost, and everything can be looked up.
 #[derive(Debug, Parser)]
 #[command(
     name = "aosk",
-    version,
+    version = version::LINE,
     max_term_width = 80,
     after_help = FIRST_STEPS,
     after_long_help = format!("{FIRST_STEPS}\n\n{}\n\n{CONFIGURATION}", exit::HELP),
@@ -29,6 +31,8 @@ pub(crate) struct Cli {
 
 const FIRST_STEPS: &str = "\
 Examples:
+  aosk demo                                see it work: no model, no network
+  aosk doctor                              what is set up, what is missing
   aosk init                                write a commented agent.toml
   aosk run agent.toml \"What is 17 * 23?\"   run it and watch
   aosk ps                                  what is unfinished
@@ -45,7 +49,8 @@ is in $XDG_CONFIG_HOME/aosk.
   color          AOSK_COLOR          auto, always or never
 Endpoints and keys come from variables such as OPENAI_BASE_URL and
 OPENAI_API_KEY, or from keys.toml (mode 0600) beside config.toml; models.toml
-there extends the table of models. AOSK_LOG sets what is logged.";
+there extends the table of models. AOSK_LOG sets what is logged: to standard
+error, and by `aosk run` to logs/aosk.log in the data folder (at most 16 MiB).";
 
 /// What holds for every command.
 #[derive(Debug, Args)]
@@ -66,6 +71,29 @@ pub(crate) struct Global {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Play a recorded run of three agents: no model, no network, no key
+    #[command(after_help = "\
+Examples:
+  aosk demo                        in a new temporary folder, which is kept
+  aosk demo --data-dir ./try       in a folder of yours
+
+The model's replies are recorded. All else is real: kernel, journal, tools and
+store. No setting of yours plays a part, and nothing is sent anywhere.")]
+    Demo,
+
+    /// Say what is set up, what is missing and how to get it
+    #[command(after_help = "\
+Examples:
+  aosk doctor
+  aosk doctor --offline            ask no endpoint
+  aosk doctor --json | jq '.checks[] | select(.status != \"ok\")'
+
+It changes and makes nothing. Endpoints for which an address or key is set, and
+the usual ports of servers on this machine, are asked for their list of models,
+for at most 5 seconds. It ends with 0 where `aosk run` has what it needs, else
+with the code that `aosk run` would end with.")]
+    Doctor(Doctor),
+
     /// Write a commented manifest to begin with
     #[command(after_help = "\
 Examples:
@@ -117,6 +145,64 @@ Examples:
   aosk show 0199f3a2
   aosk show --json 0199f3a2 | jq -r .answer")]
     Show(Show),
+
+    /// Print the version and the facts of this build
+    #[command(after_help = "\
+Examples:
+  aosk version
+  aosk version --json | jq -r .commit")]
+    Version(Version),
+
+    /// Print a script that completes commands in a shell
+    #[command(after_help = "\
+Examples:
+  aosk completions bash > ~/.local/share/bash-completion/completions/aosk
+  aosk completions zsh > \"${fpath[1]}/_aosk\"
+  aosk completions fish > ~/.config/fish/completions/aosk.fish")]
+    Completions(Completions),
+
+    /// Print the manual page, or write those of all commands
+    #[command(after_help = "\
+Examples:
+  aosk man | man -l -
+  aosk man --dir ~/.local/share/man/man1")]
+    Man(Man),
+}
+
+/// `aosk doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Ask no endpoint
+    #[arg(long)]
+    pub(crate) offline: bool,
+
+    /// One JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `aosk version`.
+#[derive(Debug, Args)]
+pub(crate) struct Version {
+    /// One JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `aosk completions`.
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}
+
+/// `aosk man`.
+#[derive(Debug, Args)]
+pub(crate) struct Man {
+    /// Write a page for each command into this folder, over those of an earlier version
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
 }
 
 /// `aosk init`.

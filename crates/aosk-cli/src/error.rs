@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use aosk_abi::Code;
 use aosk_ports::StoreError;
 
+use crate::diagnostics::TOLD;
 use crate::exit::Exit;
 use crate::print::{Ink, Stream};
 use crate::text;
@@ -37,6 +38,21 @@ impl Error {
         self
     }
 
+    /// What was wrong and where, in one line.
+    pub(crate) fn said(&self) -> String {
+        let message = text::one_line(&self.message);
+        match &self.place {
+            Some((file, Some(line))) => format!("{}:{line}: {message}", file.display()),
+            Some((file, None)) => format!("{}: {message}", file.display()),
+            None => message,
+        }
+    }
+
+    /// What to do next, the first thing first.
+    pub(crate) fn helps(&self) -> &[String] {
+        &self.help
+    }
+
     /// How the program ends with it.
     pub(crate) fn exit(&self) -> Exit {
         Exit::of(self.code.as_str())
@@ -45,6 +61,7 @@ impl Error {
     /// Writes it. A terminal gets lines of its width; others get them as they are, so that they
     /// can be searched.
     pub(crate) fn print(&self, stream: &Stream) {
+        tracing::error!(target: TOLD, code = %self.code, "{}", self.said());
         let head = stream.paint(Ink::Error, &format!("error[{}]", self.code));
         let mut lines = vec![format!("{head}: {}", text::plain(&self.message))];
         if let Some((file, line)) = &self.place {

@@ -36,7 +36,8 @@ Exit codes:
   4    the store failed
   5    the model endpoint failed
   130  interrupted (SIGINT); 143: terminated (SIGTERM)
-Where agents of one run end differently: the first of 130/143, 4, 5, 3, 1.";
+Where agents of one run end differently: the first of 130/143, 4, 5, 3, 1.
+`aosk doctor` ends with the code that `aosk run` would end with.";
 
 impl Exit {
     /// The number.

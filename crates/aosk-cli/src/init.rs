@@ -86,6 +86,7 @@ mod tests {
             ("[sampling]", "name = \"a\""),
             ("[context]", "name = \"a\""),
             ("[quota]", "name = \"a\""),
+            ("[restart]", "name = \"a\""),
         ] {
             for key in keys(table, needed) {
                 let set = text.lines().any(|line| line.starts_with(&format!("{key} =")));

@@ -2,8 +2,8 @@
 //!
 //! 1. **Wiring, not mechanism.** The binary connects store, models, tools and sandbox to a kernel
 //!    and shows what happens; it decides nothing that a process could depend on.
-//! 2. **Reading changes nothing.** Only `run` owns the store; `ps`, `logs` and `show` read beside
-//!    whoever does, and recover nothing.
+//! 2. **Reading changes nothing.** Only `run` and `demo` own a store; `ps`, `logs`, `show` and
+//!    `doctor` read beside whoever does, recover nothing and write no log.
 //! 3. **Files of a project only ask.** Endpoints, keys, prices, data folders and higher spend
 //!    limits come from the user's own files, variables and flags.
 //! 4. **An error says what was wrong, where, and what to do next**, with a stable code and an exit
@@ -11,6 +11,9 @@
 
 mod args;
 mod config;
+mod demo;
+mod diagnostics;
+mod doctor;
 mod error;
 mod exit;
 mod figures;
@@ -18,6 +21,7 @@ mod init;
 mod journal;
 mod logs;
 mod manifest;
+mod pages;
 mod print;
 mod processes;
 mod ps;
@@ -26,15 +30,15 @@ mod show;
 mod task;
 mod tell;
 mod text;
+mod version;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use aosk_abi::Code;
+use aosk_abi::{Code, MicroDollars};
 use aosk_kernel::Redactor;
 use clap::Parser;
 use clap::error::ErrorKind;
-use tracing_subscriber::EnvFilter;
 
 use args::{Cli, Command, Global};
 use config::{Flags, Folders, Settings};
@@ -60,39 +64,50 @@ fn main() -> ExitCode {
         error.print(&screen.err);
         error.exit()
     });
+    tracing::info!(target: diagnostics::TOLD, "ended with exit code {}", exit.number());
     exit.into()
 }
 
 fn command(cli: Cli, screen: &mut Screen) -> Result<Exit, Error> {
-    start_log(&cli.global)?;
-    if let Command::Init(args) = &cli.command {
-        return init::init(args, screen);
-    }
-    let folders = Folders::from_env(&|name| std::env::var_os(name))?;
-    let flags = Flags {
-        max_spend: match &cli.command {
-            Command::Run(args) => args.max_spend_usd,
-            _ => None,
-        },
-        data_dir: cli.global.data_dir,
-        color: cli.global.color,
-    };
-    let settings = Settings::load(&folders, &flags)?;
-    *screen = Screen::new(settings.color);
-    let runtime = tokio::runtime::Runtime::new()
-        .map_err(|error| Error::new(Code::CliUsage, format!("cannot start: {error}")))?;
-    runtime.block_on(async {
-        match &cli.command {
-            Command::Init(args) => init::init(args, screen),
-            Command::Run(args) => {
-                let screen = Arc::new(Screen::new(settings.color));
-                run::run(args, &settings, &folders, &screen).await
-            }
-            Command::Ps(args) => ps::ps(args, &settings, screen).await,
-            Command::Logs(args) => logs::logs(args, &settings, screen).await,
-            Command::Show(args) => show::show(args, &settings, screen).await,
+    let Cli { command, global } = cli;
+    diagnostics::start(global.verbose)?;
+    match &command {
+        // These do without settings, so a wrong one does not keep them from working.
+        Command::Init(args) => init::init(args, screen),
+        Command::Demo => wait(demo::demo(&global, screen)),
+        Command::Doctor(args) => wait(doctor::doctor(args, &global, screen)),
+        Command::Version(args) => version::version(args, screen),
+        Command::Completions(args) => pages::completions(args, screen),
+        Command::Man(args) => pages::man(args, screen),
+        Command::Run(args) => {
+            let (settings, folders) = settings(&global, args.max_spend_usd, screen)?;
+            let screen = Arc::new(Screen::new(settings.color));
+            wait(run::run(args, &settings, &folders, &screen))
         }
-    })
+        Command::Ps(args) => wait(ps::ps(args, &settings(&global, None, screen)?.0, screen)),
+        Command::Logs(args) => wait(logs::logs(args, &settings(&global, None, screen)?.0, screen)),
+        Command::Show(args) => wait(show::show(args, &settings(&global, None, screen)?.0, screen)),
+    }
+}
+
+/// Reads the settings; from here on they say when to colour.
+fn settings(
+    global: &Global,
+    max_spend: Option<MicroDollars>,
+    screen: &mut Screen,
+) -> Result<(Settings, Folders), Error> {
+    let folders = Folders::from_env(&|name| std::env::var_os(name))?;
+    let (data_dir, color) = (global.data_dir.clone(), global.color);
+    let settings = Settings::load(&folders, &Flags { max_spend, data_dir, color })?;
+    *screen = Screen::new(settings.color);
+    Ok((settings, folders))
+}
+
+/// Does what a command does asynchronously.
+fn wait(command: impl Future<Output = Result<Exit, Error>>) -> Result<Exit, Error> {
+    tokio::runtime::Runtime::new()
+        .map_err(|error| Error::new(Code::CliUsage, format!("cannot start: {error}")))?
+        .block_on(command)
 }
 
 /// Help and version are answers; everything else that clap finds is an error of usage.
@@ -119,34 +134,6 @@ fn usage(error: &clap::Error) -> Exit {
     }
 }
 
-/// What happens inside goes to standard error: warnings; `-v` also notes, `-vv` everything.
-/// `AOSK_LOG` says otherwise.
-fn start_log(global: &Global) -> Result<(), Error> {
-    let level = match global.verbose {
-        0 => "warn",
-        1 => "info",
-        _ => "debug",
-    };
-    let filter = match std::env::var("AOSK_LOG") {
-        Ok(directives) if !directives.is_empty() => {
-            EnvFilter::try_new(&directives).map_err(|error| {
-                Error::new(
-                    Code::CliConfig,
-                    format!("the variable AOSK_LOG is {directives:?}: {error}"),
-                )
-                .help("give a level, such as debug, or pairs, such as aosk_kernel=trace,warn")
-            })?
-        }
-        _ => EnvFilter::new(level),
-    };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(false)
-        .with_writer(|| print::Log)
-        .init();
-    Ok(())
-}
-
 /// A panic is a mistake of this program; whoever meets one learns what to report.
 fn report_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let payload = panic.payload();
@@ -162,7 +149,7 @@ fn report_panic(panic: &std::panic::PanicHookInfo<'_>) {
             "please report this with what you did: ",
             env!("CARGO_PKG_REPOSITORY"),
             "/issues (aosk ",
-            env!("CARGO_PKG_VERSION"),
+            env!("BUILD_VERSION"),
             ")"
         ))
         .print(&Screen::new(Color::Auto).err);

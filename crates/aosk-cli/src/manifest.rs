@@ -7,14 +7,17 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use aosk_abi::{Code, Manifest};
+use aosk_kernel::{PROGRAMS, policies};
 use aosk_tools::Registry;
+use toml::de::{DeTable, DeValue};
 
-use crate::error::{Error, did_you_mean};
+use crate::error::{Error, did_you_mean, nearest};
 
 /// The largest manifest, in bytes. The longest prompts that people write by hand are some 50 KB.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Reads a manifest, checks that its tools exist and makes its workspace absolute.
+/// Reads a manifest, checks that the program, policy and tools that it names exist, and makes its
+/// workspace absolute.
 ///
 /// # Errors
 /// [`Error`] with the file and line of what is wrong.
@@ -28,11 +31,22 @@ pub(crate) fn read(path: &Path, allowed: &[PathBuf], tools: &Registry) -> Result
             None => told.help("`aosk init` writes a manifest that explains every key"),
         }
     })?;
+    let policies: Vec<&str> = policies().collect();
+    let (program, policy) = (manifest.program.as_str(), manifest.context.policy.as_str());
+    let names: [(Code, &[&str], &str, &[&str]); 2] = [
+        (Code::KernelUnknownProgram, &["program"], program, PROGRAMS),
+        (Code::Manifest, &["context", "policy"], policy, &policies),
+    ];
+    for (code, keys, named, known) in names {
+        if !known.contains(&named) {
+            return Err(unknown(code, keys, named, known).at(path, line_of(&text, keys)));
+        }
+    }
     tools.specs(&manifest.tools).map_err(|error| {
-        Error::new(Code::KernelUnknownTool, error.to_string()).at(path, line_of(&text, "tools"))
+        Error::new(Code::KernelUnknownTool, error.to_string()).at(path, line_of(&text, &["tools"]))
     })?;
     if let Some(workspace) = manifest.workspace.take() {
-        let line = line_of(&text, "workspace");
+        let line = line_of(&text, &["workspace"]);
         manifest.workspace = Some(resolve(path, line, &workspace, allowed)?);
     }
     Ok(manifest)
@@ -110,10 +124,29 @@ fn resolve(
         .map_err(|path| wrong(format!("the workspace {} is not UTF-8", Path::new(&path).display())))
 }
 
-/// The line, from 1, on which a manifest sets a key of its top level.
-fn line_of(text: &str, key: &str) -> Option<usize> {
-    let sets = |line: &str| line.split_once('=').is_some_and(|(left, _)| left.trim() == key);
-    text.lines().position(sets).map(|index| index + 1)
+/// The error for a name that nothing has.
+fn unknown(code: Code, keys: &[&str], named: &str, known: &[&str]) -> Error {
+    let (key, known_names) = (keys.join("."), known.join(", "));
+    let error = Error::new(code, format!("there is no {key} {named:?}; it can be: {known_names}"));
+    match nearest(named, known.iter().copied()) {
+        Some(near) => error.help(format!("did you mean `{near}`?")),
+        None => error,
+    }
+}
+
+/// The line, from 1, on which a manifest sets a key; `keys` leads to it through its tables.
+pub(crate) fn line_of(text: &str, keys: &[&str]) -> Option<usize> {
+    let document = DeTable::parse(text).ok()?;
+    let mut table = document.get_ref();
+    let mut start = None;
+    for wanted in keys {
+        let (key, value) = table.iter().find(|(key, _)| key.get_ref() == wanted)?;
+        start = Some(key.span().start);
+        if let DeValue::Table(inner) = value.get_ref() {
+            table = inner;
+        }
+    }
+    start.map(|start| 1 + text[..start].matches('\n').count())
 }
 
 #[cfg(test)]

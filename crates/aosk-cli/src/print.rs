@@ -101,7 +101,7 @@ pub(crate) fn hide(secrets: Redactor) {
 }
 
 /// `text` without the secrets that are known by now.
-fn clean(text: &str) -> Cow<'_, str> {
+pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     match SECRETS.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
         Some(secrets) => secrets.text(text),
         None => text.into(),

@@ -10,6 +10,9 @@ use crate::error::Error;
 use crate::figures::{moment, time_of_day};
 use crate::text;
 
+/// The file of a store in its folder.
+const DATABASE: &str = "aosk.db";
+
 /// The shortest beginning of a pid that names a process, in characters.
 const SHORTEST_PREFIX: usize = 4;
 
@@ -21,11 +24,28 @@ const SHOWN_PREFIX: usize = 8;
 /// # Errors
 /// [`Error`] where there is a store that cannot be read.
 pub(crate) fn open(dir: &Path) -> Result<Option<SqliteReader>, Error> {
+    refuse_file(dir)?;
     match SqliteReader::open(dir) {
         Ok(reader) => Ok(Some(reader)),
-        Err(error) if error.code == Code::StoreOpen && !dir.join("aosk.db").exists() => Ok(None),
+        Err(error) if error.code == Code::StoreOpen && !dir.join(DATABASE).exists() => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Refuses a data folder that is something else than a folder, most often the store's own file.
+///
+/// # Errors
+/// [`Error`] with the folder to give instead, where that can be told.
+pub(crate) fn refuse_file(dir: &Path) -> Result<(), Error> {
+    let is_other = std::fs::metadata(dir).is_ok_and(|found| !found.is_dir());
+    if !is_other {
+        return Ok(());
+    }
+    let error = Error::new(Code::CliFile, "this is a file, not a data folder").at(dir, None);
+    Err(match dir.parent().filter(|parent| parent.join(DATABASE).exists()) {
+        Some(parent) => error.help(format!("the store is in --data-dir {}", parent.display())),
+        None => error.help("give the folder that holds aosk.db, or one to begin a store in"),
+    })
 }
 
 /// The store and the one process in it that a person means.

@@ -33,7 +33,10 @@ struct Line<'a> {
 pub(crate) async fn ps(args: &Ps, settings: &Settings, screen: &Screen) -> Result<Exit, Error> {
     let Some(reader) = processes::open(&settings.data_dir)? else {
         if !args.json {
-            screen.err.wrapped("Nothing was run yet. `aosk init` writes an agent to begin with.");
+            screen.err.wrapped(&format!(
+                "Nothing was run in {} yet. `aosk init` writes an agent to begin with.",
+                settings.data_dir.display()
+            ));
         }
         return Ok(Exit::Done);
     };

@@ -32,6 +32,13 @@ impl Teller {
                 (ink, format!("waits for {}", blocked_on(on)))
             }
             What::Unblocked(_) => (None, "goes on".to_owned()),
+            What::PriorityChanged(changed) => {
+                (None, format!("has priority {}", changed.priority.get()))
+            }
+            What::Restarted(restarted) => {
+                let (ink, line) = exit_line(&restarted.exit);
+                (ink.or(Some(Ink::Warning)), format!("{line}; restart {}", restarted.number))
+            }
             What::SpendRaised(raised) => (None, format!("may spend {}", raised.limit)),
             What::SignalReceived(signal) => (None, signal.signal.name().to_owned()),
             What::MessageReceived(message) => {

@@ -58,6 +58,15 @@ pub(crate) fn cut(text: &str, columns: usize) -> String {
     out
 }
 
+/// `word` as a shell reads it back.
+pub(crate) fn shell_word(word: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.into();
+    }
+    format!("'{}'", word.replace('\'', r"'\''")).into()
+}
+
 /// `text` filled with blanks to `columns` columns, on the right.
 pub(crate) fn left(text: &str, columns: usize) -> String {
     format!("{text}{}", " ".repeat(columns.saturating_sub(width(text))))
@@ -183,6 +192,15 @@ mod tests {
         assert_eq!(wrap("one\n  two", 80), ["one", "  two"]);
         assert_eq!(wrap("say `aosk run` now", 9), ["say", "  `aosk run`", "  now"]);
         assert_eq!(width("\x1b[1;31merror\x1b[0m: x"), 8);
+    }
+
+    #[test]
+    fn a_shell_reads_a_word_back_as_it_was() {
+        assert_eq!(shell_word("/tmp/a-b_c.d+1"), "/tmp/a-b_c.d+1");
+        for (word, quoted) in [("", "''"), ("a b", "'a b'"), ("it's", r"'it'\''s'"), ("$x", "'$x'")]
+        {
+            assert_eq!(shell_word(word), quoted);
+        }
     }
 
     #[test]

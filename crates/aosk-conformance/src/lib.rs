@@ -66,6 +66,7 @@ macro_rules! conformance_tests {
             the_newest_checkpoint_is_found,
             a_checkpoint_of_another_event_is_refused,
             items_wait_until_an_append_takes_them_over,
+            a_dismissed_item_is_gone,
             an_item_is_taken_over_once,
             lists_show_the_newest_row_in_the_order_of_pids,
             every_number_and_text_of_a_row_comes_back,

@@ -64,9 +64,19 @@ impl Dispatcher {
         }))
     }
 
-    /// Makes a process known.
+    /// Makes a process known, if it is not.
     pub(crate) fn admit(&self, pid: Pid, tenant: &Tenant, priority: Priority) -> Result<(), Error> {
-        self.lock().scheduler.admit(pid, tenant.clone(), priority).map_err(bug)
+        match self.lock().scheduler.admit(pid, tenant.clone(), priority) {
+            // A sleeper keeps its account.
+            Ok(()) | Err(aosk_scheduler::Error::AlreadyAdmitted(_)) => Ok(()),
+            Err(error) => Err(bug(error)),
+        }
+    }
+
+    /// Changes how important a process is, if it is known.
+    pub(crate) fn renice(&self, pid: Pid, priority: Priority) {
+        // One that is unknown is admitted with what its journal says.
+        drop(self.lock().scheduler.renice(&pid, priority));
     }
 
     /// Forgets a process.

@@ -27,8 +27,10 @@ mod error;
 mod image;
 mod kernel;
 mod load;
+mod names;
 mod observe;
 mod options;
+mod process;
 mod program;
 mod react;
 mod redact;
@@ -42,6 +44,7 @@ pub use image::{
 };
 pub use kernel::{Kernel, Spawn};
 pub use load::load;
+pub use names::{PROGRAMS, policies};
 pub use observe::{Notice, Observer};
 pub use options::{Model, OpenSandbox, Options, Parts, Retry};
 pub use program::Program;

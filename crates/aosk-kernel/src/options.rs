@@ -28,8 +28,19 @@ pub struct Options {
     pub tool_timeout: Duration,
     /// The most bytes of a tool's result that the model is shown.
     pub result_budget: usize,
-    /// How often the inbox is looked at.
+    /// How often the inbox is looked at, where nobody says that something came.
     pub inbox_poll: Duration,
+    /// Whether something in the inbox brings in a process that this kernel was never given. A
+    /// daemon's kernel does that; a run in the foreground has its own processes and no others.
+    pub adopts: bool,
+    /// How many processes may be in memory at once, at least 1; the others wait in line. An image
+    /// with its texts takes about as much as its prompt: 0.1 to 1 MB.
+    pub resident: usize,
+    /// How many steps a process makes before it leaves memory for another that waits in line.
+    pub stay_steps: u64,
+    /// How long a wait has to be for the process to leave memory for it. To fold a process again
+    /// takes milliseconds.
+    pub rest_after: Duration,
     /// The fewest events between two checkpoints of a process; the distance grows with its
     /// history, so that checkpoints cost a bounded share of the bytes written.
     pub checkpoint_events: u64,
@@ -48,6 +59,10 @@ impl Options {
             tool_timeout: Duration::from_secs(120),
             result_budget: 16 * 1024,
             inbox_poll: Duration::from_millis(250),
+            adopts: false,
+            resident: 1024,
+            stay_steps: 16,
+            rest_after: Duration::from_secs(1),
             checkpoint_events: 1024,
         }
     }

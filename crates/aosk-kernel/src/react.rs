@@ -15,6 +15,9 @@ use crate::program::Program;
 const CONTINUE: &str =
     "Your last reply was cut off at the output limit. Go on exactly where it stopped.";
 
+/// What a model hears that had finished and is to begin again.
+const AGAIN: &str = "Do the task again, from its beginning.";
+
 /// The state of the loop.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct React {
@@ -33,6 +36,17 @@ impl Program for React {
                 self.max_tool_steps = max_tool_steps;
                 vec![self.infer()]
             }
+            Input::Continued => {
+                self.begin_again();
+                vec![self.infer()]
+            }
+            Input::Restarted { exit } => {
+                self.begin_again();
+                // After a failure the conversation stands where it stood and is simply taken up.
+                let again = !matches!(exit, Exit::Failed { .. });
+                let tell = again.then(|| Syscall::Tell { text: AGAIN.to_owned() });
+                tell.into_iter().chain([self.infer()]).collect()
+            }
             Input::Replied { reply, .. } => self.replied(reply),
             Input::ToolDone { .. } => {
                 self.awaited = self.awaited.saturating_sub(1);
@@ -46,6 +60,11 @@ impl Program for React {
 }
 
 impl React {
+    /// Grants as many steps as at the first time.
+    fn begin_again(&mut self) {
+        (self.steps, self.tool_steps, self.awaited) = (0, 0, 0);
+    }
+
     fn replied(&mut self, reply: ReplySummary) -> Vec<Syscall> {
         self.steps += 1;
         if reply.stop == StopReason::Refusal {
@@ -140,6 +159,30 @@ mod tests {
         let mut react = started(9, Some(1));
         react.on(reply(StopReason::ToolCalls, &["a"]));
         assert_eq!(react.on(Input::ToolDone { op: Op(1) }), [Syscall::Infer { tools: false }]);
+    }
+
+    #[test]
+    fn who_begins_again_has_all_steps_again() {
+        for (input, told) in [
+            (Input::Continued, 0),
+            (Input::Restarted { exit: Exit::StepLimit { limit: 2 } }, 1),
+            (Input::Restarted { exit: Exit::Completed { answer: None } }, 1),
+            (Input::Restarted { exit: failed() }, 0),
+        ] {
+            let mut react = started(2, None);
+            react.on(reply(StopReason::ToolCalls, &["a"]));
+            react.on(reply(StopReason::Stop, &[]));
+            let next = react.on(input);
+            assert_eq!(next.len(), told + 1);
+            assert_eq!(next.last(), Some(&Syscall::Infer { tools: true }));
+            react.on(reply(StopReason::ToolCalls, &["b"]));
+            assert_eq!(react.on(Input::ToolDone { op: Op(9) }), [Syscall::Infer { tools: false }]);
+        }
+    }
+
+    fn failed() -> Exit {
+        let message = ContentRef { hash: Hash::ZERO, len: 0 };
+        Exit::Failed { code: "AOSK-L007".into(), message }
     }
 
     #[test]

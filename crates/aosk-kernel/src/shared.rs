@@ -1,5 +1,6 @@
 //! What all drivers of a kernel share.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +28,15 @@ pub(crate) struct Shared {
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) budget: Budget,
     pub(crate) stop: StopSign,
+    /// How many processes wait for a place in memory.
+    pub(crate) lined: AtomicUsize,
+}
+
+impl Shared {
+    /// Whether processes wait for a place in memory.
+    pub(crate) fn others_wait(&self) -> bool {
+        self.lined.load(Ordering::Relaxed) > 0
+    }
 }
 
 /// The request to stop. Not a `watch` channel: that wakes those who wait in random order, and a

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use aosk_abi::{
-    Code, Content, ContentKey, Epoch, Hash, MicroDollars, Pid, ProcessState, Record, Seq, Signal,
-    Tenant, Timestamp, Usage,
+    Code, Content, ContentKey, Epoch, Hash, MicroDollars, Pid, Priority, ProcessState, Record, Seq,
+    Signal, Tenant, Timestamp, Usage,
 };
 use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 
 /// One process's events, committed together or not at all, with the contents that they name.
 #[derive(Debug, Clone)]
@@ -128,16 +129,32 @@ pub enum ProcessFilter {
 pub struct InboxId(pub i64);
 
 /// Something from outside for a process. Not fenced: anyone may post, the owner takes it over.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Stores keep it as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "item", rename_all = "snake_case", deny_unknown_fields)]
 pub enum InboxItem {
     /// A signal.
-    Signal(Signal),
-    /// A message.
+    Signal {
+        /// Which.
+        signal: Signal,
+    },
+    /// A message. It continues the conversation of a process that has ended.
     Message {
         /// The sender: a pid or `user`.
         from: String,
         /// What it says, UTF-8.
         text: String,
+    },
+    /// Another priority.
+    Priority {
+        /// How important the process is from now on.
+        priority: Priority,
+    },
+    /// Another spend limit.
+    SpendLimit {
+        /// What the process may spend in all.
+        limit: MicroDollars,
     },
 }
 
@@ -241,6 +258,15 @@ pub trait JournalWriter: Send + Sync {
     /// item that is not there, a content of another tenant's key; [`Code::EventEncode`] for more
     /// bytes than a store takes at once.
     fn append(&self, append: Append) -> Ticket;
+
+    /// Removes items of a process that it will never take over, because it has ended for good.
+    /// Those that are not there (any more) are what is wanted.
+    fn dismiss(
+        &self,
+        tenant: &Tenant,
+        pid: Pid,
+        items: &[InboxId],
+    ) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Takes a process over: from now on only appends with the returned epoch are accepted.
     fn claim(&self, tenant: &Tenant, pid: Pid) -> BoxFuture<'_, Result<Epoch, StoreError>>;

@@ -62,6 +62,13 @@ impl<K: Ord + Clone> Device<K> {
         self.load.waiting += 1;
     }
 
+    /// A process has another weight from now on.
+    pub(crate) fn reweigh(&mut self, tenant: &Tenant, key: &K, weight: u32) {
+        if let Some(processes) = self.processes.get_mut(tenant) {
+            processes.reweigh(key, weight);
+        }
+    }
+
     /// Takes back the wish of a process that waits.
     pub(crate) fn withdraw(&mut self, tenant: &Tenant, key: &K) {
         if let Some(processes) = self.processes.get_mut(tenant) {

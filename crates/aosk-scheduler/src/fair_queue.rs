@@ -29,8 +29,9 @@ fn virtual_time(charged: u128, weight: u32) -> VirtualTime {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Flow {
     weight: u32,
-    /// Virtual time that it was given without a charge: where it came in, and what it forfeited
-    /// by sleeping.
+    /// Virtual time that it was given without a charge: where it came in, what it forfeited by
+    /// sleeping, and what makes up for another weight. It wraps: only the sum with the charges has
+    /// a meaning, and that is never below zero.
     base: VirtualTime,
     /// The queue's virtual time when it last stopped waiting.
     left: VirtualTime,
@@ -41,7 +42,7 @@ struct Flow {
 
 impl Flow {
     fn now(&self) -> VirtualTime {
-        self.base.saturating_add(virtual_time(self.charged, self.weight))
+        self.base.wrapping_add(virtual_time(self.charged, self.weight))
     }
 }
 
@@ -75,7 +76,7 @@ impl<K: Ord + Clone> FairQueue<K> {
         });
         let behind = now.saturating_sub(kept).saturating_sub(flow.now());
         let slept = now.saturating_sub(flow.left);
-        flow.base = flow.base.saturating_add(behind.min(slept));
+        flow.base = flow.base.wrapping_add(behind.min(slept));
         flow.waits = true;
         self.waiting.insert((flow.now(), key.clone()));
     }
@@ -124,6 +125,15 @@ impl<K: Ord + Clone> FairQueue<K> {
                 self.waiting.remove(&(before, key.clone()));
                 self.waiting.insert((flow.now(), key.clone()));
             }
+        }
+    }
+
+    /// The flow has another weight from now on. It stays where it stands.
+    pub(crate) fn reweigh(&mut self, key: &K, weight: u32) {
+        if let Some(flow) = self.flows.get_mut(key) {
+            let stands = flow.now();
+            flow.weight = weight;
+            flow.base = stands.wrapping_sub(virtual_time(flow.charged, weight));
         }
     }
 

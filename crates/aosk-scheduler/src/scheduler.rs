@@ -166,6 +166,19 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
         Ok(())
     }
 
+    /// Changes how important a process is, from its next call on; one that waits keeps its place.
+    ///
+    /// # Errors
+    /// [`Error::UnknownProcess`].
+    pub fn renice(&mut self, key: &K, priority: Priority) -> Result<(), Error> {
+        let process = self.processes.get_mut(key).ok_or_else(|| unknown(key))?;
+        process.weight = weight(priority);
+        for device in &mut self.devices {
+            device.reweigh(&process.tenant, key, process.weight);
+        }
+        Ok(())
+    }
+
     /// Makes a process unknown. Its calls in flight hold their slots, and its tenant owes for
     /// them, until they are charged.
     ///

@@ -127,6 +127,19 @@ impl Image {
             .ok_or_else(|| unknown(tenant, pid))
     }
 
+    /// Removes items of a process from the inbox.
+    pub(crate) fn dismiss(
+        &mut self,
+        tenant: &Tenant,
+        pid: Pid,
+        items: &[InboxId],
+    ) -> Result<(), StoreError> {
+        let shelf = self.tenants.get_mut(tenant).filter(|shelf| shelf.processes.contains_key(&pid));
+        let shelf = shelf.ok_or_else(|| unknown(tenant, pid))?;
+        shelf.inbox.retain(|id, (whose, _)| *whose != pid || !items.contains(id));
+        Ok(())
+    }
+
     /// Puts an item into the inbox.
     pub(crate) fn post(
         &mut self,

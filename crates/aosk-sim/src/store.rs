@@ -217,6 +217,16 @@ impl JournalWriter for MemoryStore {
         })
     }
 
+    fn dismiss(
+        &self,
+        tenant: &Tenant,
+        pid: Pid,
+        items: &[InboxId],
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        let (tenant, items) = (tenant.clone(), items.to_vec());
+        Box::pin(self.inner().change(move |platter| platter.image.dismiss(&tenant, pid, &items)))
+    }
+
     fn claim(&self, tenant: &Tenant, pid: Pid) -> BoxFuture<'_, Result<Epoch, StoreError>> {
         let tenant = tenant.clone();
         Box::pin(self.inner().change(move |platter| platter.image.claim(&tenant, pid)))

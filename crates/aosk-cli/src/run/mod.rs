@@ -7,6 +7,7 @@ mod board;
 mod endpoints;
 mod live;
 mod outcome;
+mod probe;
 mod resume;
 mod signals;
 mod spawn;
@@ -29,7 +30,10 @@ use crate::config::{Folders, Settings};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::print::Screen;
-use crate::processes::Processes;
+use crate::processes::{Processes, refuse_file};
+use crate::{diagnostics, version};
+
+pub(crate) use probe::endpoints_ready;
 
 use board::Board;
 use endpoints::Endpoints;
@@ -46,6 +50,8 @@ struct Machine {
     store: Arc<SqliteStore>,
     board: Arc<Board>,
     watch: Watch,
+    /// The agents of this run, in the order in which they were named.
+    pids: Vec<Pid>,
     /// What could not be taken up; the others run.
     refused: Vec<Error>,
 }
@@ -79,10 +85,15 @@ pub(crate) async fn run(
     let Some(machine) = started else {
         return Ok(Exit::Done);
     };
-    let (outcomes, interrupted) = until_done(&machine.kernel, &mut signals, screen).await;
+    let (outcomes, interrupted) =
+        until_done(&machine.kernel, &machine.pids, &mut signals, screen).await;
     machine.board.finish(&outcomes);
     machine.watch.end().await;
     let results = outcome::read(machine.store.as_ref(), outcomes).await?;
+    for result in &results {
+        let (name, pid) = (&result.row.name, result.pid);
+        tracing::info!(target: diagnostics::TOLD, "{name} ({pid}) {}", result.state());
+    }
     if !args.json {
         let processes = Processes::read(machine.store.as_ref()).await?;
         summary::print(&results, &machine.board, &processes, &settings.same_store, screen)?;
@@ -106,11 +117,12 @@ pub(crate) async fn run(
 /// acknowledged.
 async fn until_done(
     kernel: &Kernel,
+    pids: &[Pid],
     signals: &mut Signals,
     screen: &Screen,
 ) -> (Vec<(Pid, aosk_kernel::Outcome)>, Option<Exit>) {
     let mut interrupted = None;
-    let mut all = std::pin::pin!(kernel.wait_all());
+    let mut all = std::pin::pin!(kernel.wait_each(pids));
     loop {
         tokio::select! {
             biased;
@@ -133,9 +145,10 @@ async fn until_done(
 
 /// Opens the store as its owner. `what` says to others what owns it.
 fn own_store(dir: &Path, what: &str, secrets: &Redactor) -> Result<Arc<SqliteStore>, Error> {
+    refuse_file(dir)?;
     let command = secrets.text(&format!("aosk run {what}")).into_owned();
     let options = StoreOptions { dir: dir.to_owned(), command };
-    SqliteStore::open(&options).map(Arc::new).map_err(|error| {
+    let store = SqliteStore::open(&options).map(Arc::new).map_err(|error| {
         let owned = error.code == aosk_abi::Code::StoreOwned;
         let error = Error::from(error);
         if owned {
@@ -143,7 +156,10 @@ fn own_store(dir: &Path, what: &str, secrets: &Redactor) -> Result<Arc<SqliteSto
         } else {
             error
         }
-    })
+    })?;
+    diagnostics::keep_in(dir);
+    tracing::info!(target: diagnostics::TOLD, "aosk {} began: {}", version::LINE, options.command);
+    Ok(store)
 }
 
 /// Starts a kernel on that store with those models.

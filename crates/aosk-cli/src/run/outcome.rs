@@ -83,6 +83,17 @@ impl Result {
         }
     }
 
+    /// How it stands, in a word or two.
+    pub(super) fn state(&self) -> &'static str {
+        match &self.outcome {
+            Outcome::Exited(exit) => exit.name(),
+            Outcome::Parked(_) => "parked",
+            Outcome::Suspended => "suspended",
+            Outcome::Stopped => "stopped",
+            Outcome::Broken { code, .. } => code.as_str(),
+        }
+    }
+
     /// The result in one line.
     pub(super) fn line(&self) -> (Ink, String) {
         let text = self.text.as_deref().map(one_line);

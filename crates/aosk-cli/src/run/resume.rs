@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aosk_abi::{MicroDollars, Pid, Tenant};
+use aosk_abi::{Code, MicroDollars, Pid, ProcessState, Tenant};
 use aosk_kernel::{Image, Redactor, load};
 use aosk_ports::Receipt;
 
@@ -36,7 +36,11 @@ pub(super) async fn start(
     let reader = open(&settings.data_dir)?;
     let chosen: Vec<Receipt> = match (&reader, &named) {
         (Some(reader), None) => Processes::read(reader).await?.unfinished().cloned().collect(),
-        (Some(reader), Some(named)) => vec![Processes::read(reader).await?.find(named)?.clone()],
+        (Some(reader), Some(named)) => {
+            let found = Processes::read(reader).await?.find(named)?.clone();
+            refuse_ended(&found, &settings.same_store)?;
+            vec![found]
+        }
         (None, None) => Vec::new(),
         (None, Some(named)) => return Err(crate::processes::unknown(named)),
     };
@@ -65,7 +69,7 @@ pub(super) async fn start(
     ));
     let (board, watch) = Watch::begin(args.json, store.clone(), screen);
     let kernel = start_kernel(&store, connected.models, &board, settings.max_spend, secrets)?;
-    let mut taken = 0;
+    let mut pids = Vec::new();
     for Unfinished { pid, image, raise } in agents {
         let spawned = &image.spawned;
         if let Some(error) = connected.failed.get(&spawned.model) {
@@ -75,7 +79,7 @@ pub(super) async fn start(
         board.introduce(pid, &spawned.name, spawned.max_steps);
         board.begins_at(pid, image.next);
         match kernel.resume(pid, raise).await {
-            Ok(()) => taken += 1,
+            Ok(()) => pids.push(pid),
             Err(error) => {
                 board.forget(pid);
                 refused.push(kernel_error(error));
@@ -84,7 +88,7 @@ pub(super) async fn start(
     }
     // Agents that share a broken endpoint have one error.
     refused.dedup();
-    if taken == 0
+    if pids.is_empty()
         && let Some(first) = refused.pop()
     {
         for error in refused {
@@ -92,7 +96,20 @@ pub(super) async fn start(
         }
         return Err(first);
     }
-    Ok(Some(Machine { kernel, store, board, watch, refused }))
+    Ok(Some(Machine { kernel, store, board, watch, pids, refused }))
+}
+
+/// Refuses a process that has ended, before anything that going on would need is asked for.
+fn refuse_ended(found: &Receipt, same_store: &str) -> Result<(), Error> {
+    let ProcessState::Exited { exit } = &found.row.state else {
+        return Ok(());
+    };
+    let pid = found.pid;
+    Err(Error::new(
+        Code::KernelNotResumable,
+        format!("process {pid} has ended ({}); start a new one", exit.name()),
+    )
+    .help(format!("`aosk show {pid}{same_store}` shows what came of it")))
 }
 
 /// The limit that the agent gets: what was asked for, where that is above the limit of its own.

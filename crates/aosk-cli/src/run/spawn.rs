@@ -1,6 +1,6 @@
 //! New agents: read, checked, connected, spawned.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aosk_abi::{Code, Manifest};
@@ -13,14 +13,17 @@ use super::{Machine, kernel_error, own_store, start_kernel};
 use crate::args::Run;
 use crate::config::Settings;
 use crate::error::Error;
+use crate::manifest::{self, line_of};
 use crate::print::Screen;
 use crate::processes::Processes;
-use crate::{manifest, task};
+use crate::task;
 
 /// An agent that was asked for.
 pub(super) struct Wanted {
     manifest: Manifest,
     task: String,
+    /// Where the manifest stands, for what is found wrong with it later.
+    path: PathBuf,
 }
 
 /// Reads the manifests and the task.
@@ -38,7 +41,7 @@ pub(super) fn read(args: &Run) -> Result<Vec<Wanted>, Error> {
                 .at(path, None)
                 .help(format!("say what to do: aosk run {} \"…\"", path.display())));
         };
-        wanted.push(Wanted { manifest, task: task::check(task)? });
+        wanted.push(Wanted { manifest, task: task::check(task)?, path: path.clone() });
     }
     Ok(wanted)
 }
@@ -53,7 +56,9 @@ pub(super) async fn start(
     screen: &Arc<Screen>,
 ) -> Result<Option<Machine>, Error> {
     let mut spawns = Vec::with_capacity(wanted.len());
-    for Wanted { manifest, task } in wanted {
+    let mut paths = Vec::with_capacity(wanted.len());
+    for Wanted { manifest, task, path } in wanted {
+        paths.push(path);
         let model = match (&args.cassette, args.model.as_ref().or(manifest.model.as_ref())) {
             (Some(cassette), _) => endpoints.play(cassette)?.0,
             (None, Some(named)) => named.clone(),
@@ -90,15 +95,31 @@ pub(super) async fn start(
     ));
     let (board, watch) = Watch::begin(args.json, store.clone(), screen);
     let kernel = start_kernel(&store, connected.models, &board, settings.max_spend, secrets)?;
-    for spawn in &spawns {
-        kernel.check(&spawn.manifest, &spawn.model).map_err(kernel_error)?;
+    for (spawn, path) in spawns.iter().zip(&paths) {
+        kernel
+            .check(&spawn.manifest, &spawn.model)
+            .map_err(|error| at_manifest(kernel_error(error), path))?;
     }
+    let mut pids = Vec::with_capacity(spawns.len());
     for spawn in spawns {
         let (name, max_steps) = (spawn.manifest.name.clone(), spawn.manifest.max_steps);
         let pid = kernel.spawn(spawn).await.map_err(kernel_error)?;
         board.introduce(pid, &name, max_steps);
+        pids.push(pid);
     }
-    Ok(Some(Machine { kernel, store, board, watch, refused: Vec::new() }))
+    Ok(Some(Machine { kernel, store, board, watch, pids, refused: Vec::new() }))
+}
+
+/// The error with the line of the manifest that asks for what there is not. What can be checked
+/// without an endpoint was checked when the manifest was read; what is left is a window larger than
+/// the model's, which a server on this machine is the first to know.
+fn at_manifest(error: Error, path: &Path) -> Error {
+    if error.code != Code::Manifest {
+        return error;
+    }
+    let line =
+        std::fs::read_to_string(path).ok().and_then(|text| line_of(&text, &["context", "window"]));
+    error.at(path, line)
 }
 
 /// Names stand in lists and events as they are, so they cannot be redacted: one that holds a

@@ -126,12 +126,53 @@ fn a_manifest_that_asks_for_what_there_is_not_begins_nothing() {
     let endpoint = says("hello");
     let world = World::with(&endpoint);
     let good = world.agent("good", "");
-    let bad = world.agent("bad", "program = \"raect\"");
-    world.run(&["run", &good, "--with", &bad, "hi"]).failed(2, "AOSK-K002").says("react");
-    let bad = world.agent("bad", "[context]\npolicy = \"lru\"");
-    world.run(&["run", &good, "--with", &bad, "hi"]).failed(2, "AOSK-A005").says("importance");
+    let bad = world.agent("bad", "[context]\nwindow = 9999");
+    let ran = world.run(&["run", &good, "--with", &bad, "hi"]);
+    ran.failed(2, "AOSK-A005").says("4096").says("--> bad.toml:4\n");
     assert_eq!(world.processes().len(), 0);
     assert_eq!(endpoint.asked().len(), 0);
+}
+
+#[test]
+fn a_name_that_nothing_has_is_told_with_its_line_before_any_endpoint_is_needed() {
+    let world = World::new();
+    let good = world.agent("good", "");
+    for (more, code, line, said) in [
+        ("program = \"raect\"", "AOSK-K002", 3, "did you mean `react`?"),
+        ("program = \"React\"", "AOSK-K002", 3, "it can be: react"),
+        ("[context]\npolicy = \"lru\"", "AOSK-A005", 4, "truncate_oldest, importance"),
+        ("context.policy = \"importanse\"", "AOSK-A005", 3, "did you mean `importance`?"),
+        // What looks like the key in a text is not it.
+        ("task = \"\"\"\nprogram = 1\n\"\"\"\nprogram = \"x\"", "AOSK-K002", 6, "react"),
+    ] {
+        let bad = world.agent("bad", more);
+        let ran = world.run(&["run", &good, "--with", &bad, "hi"]);
+        ran.failed(2, code).says(said).says(&format!("--> bad.toml:{line}\n"));
+    }
+    assert!(!world.data().exists());
+}
+
+#[test]
+fn a_file_in_place_of_the_data_folder_is_said_to_be_one() {
+    let world = World::with(&says("hello"));
+    let agent = world.agent("a", "");
+    assert_eq!(world.run(&["run", &agent, "hi"]).code, Some(0));
+    let store = world.data().join("aosk.db");
+    let store = store.to_str().expect("UTF-8");
+    let commands: [&[&str]; 6] = [
+        &["ps"],
+        &["logs", "abcdef"],
+        &["show", "abcdef"],
+        &["run", &agent, "hi"],
+        &["run", "--resume"],
+        &["demo"],
+    ];
+    for command in commands {
+        let ran = world.run(&[command, &["--data-dir", store]].concat());
+        ran.failed(2, "AOSK-C003").says("not a data folder").says(store);
+        ran.says(&format!("--data-dir {}\n", world.data().display()));
+    }
+    world.run(&["ps", "--data-dir", &agent]).failed(2, "AOSK-C003").says("aosk.db");
 }
 
 #[test]
@@ -200,6 +241,10 @@ fn a_process_that_is_not_there_or_has_ended_is_not_resumed() {
     assert_eq!(world.run(&["run", &agent, "hi"]).code, Some(0));
     let pid = world.only_pid();
     world.run(&["run", "--resume", &pid]).failed(2, "AOSK-K004").says("ended");
+    // That it has ended is known without an endpoint, and no endpoint would help.
+    let mut world = world;
+    world.unset("OPENAI_BASE_URL");
+    world.run(&["run", "--resume", &pid[..8]]).failed(2, "AOSK-K004").says("aosk show");
     world.run(&["show", &pid[..3]]).failed(2, "AOSK-C005").says("at least 4");
     world.run(&["logs", "nobody"]).failed(2, "AOSK-C005");
 }

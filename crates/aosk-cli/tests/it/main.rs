@@ -6,10 +6,14 @@
 mod bad_input;
 mod cassettes;
 mod configuration;
+mod demo;
+mod diagnostics;
+mod doctor;
 mod endpoint;
 mod help;
 mod lifecycle;
 mod output;
+mod pages;
 mod real_model;
 mod secrets;
 mod tap;

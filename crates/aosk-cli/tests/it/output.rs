@@ -178,6 +178,10 @@ fn a_reader_that_goes_away_ends_a_command_quietly() {
         &["show", &pid],
         &["--help"],
         &["init", "fresh.toml"],
+        &["doctor", "--offline"],
+        &["version"],
+        &["completions", "zsh"],
+        &["man"],
     ] {
         let mut command = world.command(args);
         let mut child =

@@ -55,7 +55,7 @@ pub async fn unknown_processes_are_named_as_such(world: World) {
         refused(store.contents(tenant, pid, &[(Seq(0), Hash::ZERO)]).await, code);
         refused(store.checkpoint(tenant, pid, None).await, code);
         refused(store.claim(tenant, pid).await, code);
-        refused(store.post(tenant, pid, InboxItem::Signal(Signal::Stop)).await, code);
+        refused(store.post(tenant, pid, InboxItem::Signal { signal: Signal::Stop }).await, code);
         assert_eq!(store.process(tenant, pid).await.expect("answers"), None);
     }
     assert!(store.pending(&local).await.expect("answers").is_empty());

@@ -1,6 +1,6 @@
 //! The inbox.
 
-use aosk_abi::{Code, Hash, Signal, Tenant};
+use aosk_abi::{Code, Hash, MicroDollars, Pid, Priority, Signal, Tenant};
 use aosk_ports::{Append, InboxItem};
 
 use super::refused;
@@ -12,11 +12,13 @@ pub async fn items_wait_until_an_append_takes_them_over(mut world: World) {
     one.write(world.store().as_ref(), &[b"zero"]).await.expect("begins");
     two.write(world.store().as_ref(), &[b"zero"]).await.expect("begins");
     let items = [
-        (one.pid, InboxItem::Signal(Signal::Stop)),
+        (one.pid, InboxItem::Signal { signal: Signal::Stop }),
         (two.pid, InboxItem::Message { from: "user".to_owned(), text: "hé\0llo".to_owned() }),
-        (one.pid, InboxItem::Signal(Signal::Cont)),
+        (one.pid, InboxItem::Signal { signal: Signal::Cont }),
         (one.pid, InboxItem::Message { from: String::new(), text: "x".repeat(100_000) }),
-        (two.pid, InboxItem::Signal(Signal::Kill)),
+        (two.pid, InboxItem::Signal { signal: Signal::Kill }),
+        (two.pid, InboxItem::Priority { priority: Priority::new(99).expect("in range") }),
+        (one.pid, InboxItem::SpendLimit { limit: MicroDollars(u64::MAX) }),
     ];
     let mut posted = Vec::new();
     for (pid, item) in items {
@@ -38,10 +40,32 @@ pub async fn items_wait_until_an_append_takes_them_over(mut world: World) {
     let append = Append { consumed, ..one.append(&[b"taken over"]) };
     world.store().append(append.clone()).await.expect("continues");
     one.follow(&append);
-    let left = [posted[1].clone(), posted[2].clone(), posted[4].clone()];
+    let left = [1, 2, 4, 5, 6].map(|index: usize| posted[index].clone());
     assert_eq!(pending(&world).await, left);
     world.reopen();
     assert_eq!(pending(&world).await, left);
+}
+
+/// Only what was named, and only of the process that was named.
+pub async fn a_dismissed_item_is_gone(mut world: World) {
+    let (mut one, mut two) = (world.scribe(1).await, world.scribe(2).await);
+    let mut ids = Vec::new();
+    for scribe in [&mut one, &mut two] {
+        scribe.write(world.store().as_ref(), &[b"zero"]).await.expect("begins");
+        for signal in [Signal::Stop, Signal::Cont] {
+            let item = InboxItem::Signal { signal };
+            ids.push(world.store().post(&scribe.tenant, scribe.pid, item).await.expect("posted"));
+        }
+    }
+    world.store().dismiss(&one.tenant, one.pid, &[ids[0], ids[2]]).await.expect("dismissed");
+    world.store().dismiss(&one.tenant, one.pid, &[ids[0]]).await.expect("it is gone already");
+    world.reopen();
+    let left = world.store().pending(&one.tenant).await.expect("answers");
+    assert_eq!(left.iter().map(|(_, id, _)| *id).collect::<Vec<_>>(), ids[1..]);
+    let append = Append { consumed: vec![ids[0]], ..one.append(&[b"too late"]) };
+    refused(world.store().append(append).await, Code::StoreConflict);
+    let nobody = Pid::from_bytes([99; 16]);
+    refused(world.store().dismiss(&one.tenant, nobody, &[ids[1]]).await, Code::StoreUnknownProcess);
 }
 
 /// Not twice, not by another process, not by another tenant.
@@ -53,7 +77,7 @@ pub async fn an_item_is_taken_over_once(world: World) {
     for scribe in [&mut one, &mut two, &mut foreign] {
         scribe.write(store.as_ref(), &[b"zero"]).await.expect("begins");
     }
-    let item = InboxItem::Signal(Signal::Stop);
+    let item = InboxItem::Signal { signal: Signal::Stop };
     let id = store.post(&one.tenant, one.pid, item.clone()).await.expect("posted");
     assert!(store.pending(&other).await.expect("answers").is_empty());
     for thief in [&two, &foreign] {

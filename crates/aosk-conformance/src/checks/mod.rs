@@ -25,7 +25,10 @@ pub use fencing::{
     a_claim_fences_the_old_epoch, an_epoch_that_nobody_granted_is_refused,
     unknown_processes_are_named_as_such,
 };
-pub use inbox::{an_item_is_taken_over_once, items_wait_until_an_append_takes_them_over};
+pub use inbox::{
+    a_dismissed_item_is_gone, an_item_is_taken_over_once,
+    items_wait_until_an_append_takes_them_over,
+};
 pub use journal::{
     a_broken_chain_is_refused, a_gap_is_refused,
     a_repeated_append_is_acknowledged_and_changes_nothing, an_append_without_records_is_refused,

@@ -129,7 +129,7 @@ async fn play(mut world: World, operations: &[Operation]) {
             Operation::Post { of, text } => {
                 let (tenant, pid) = name(*of);
                 let item = match text.len() {
-                    0 => InboxItem::Signal(Signal::Cont),
+                    0 => InboxItem::Signal { signal: Signal::Cont },
                     _ => InboxItem::Message { from: "user".to_owned(), text: text.clone() },
                 };
                 let answer = world.store().post(tenant, pid, item.clone()).await;

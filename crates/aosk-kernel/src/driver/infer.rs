@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aosk_abi::{
     Blocked, BlockedOn, Code, Content, FailureKind, LlmFailed, LlmRequested, LlmReturned,
-    MicroDollars, Op, Pid, Planned, ProcessState, ReplyPart, What,
+    MicroDollars, Op, Pid, Planned, ReplyPart, What,
 };
 use aosk_ports::{CallError, Delta, Part, Progress, Rendered, Reply, Request};
 
@@ -20,6 +20,9 @@ use crate::observe::{Notice, Observer};
 /// at most 64; what is longer is a malformed call and its beginning is enough to say so.
 const NAME_SHOWN: usize = 128;
 
+/// How long a device may exceed the time that it set itself before the kernel gives its call up.
+const OVERTIME: Duration = Duration::from_secs(10);
+
 /// A planned call: what will be sent, and the plan that says so.
 pub(super) struct Call {
     pub(super) planned: Planned,
@@ -27,65 +30,29 @@ pub(super) struct Call {
     pub(super) rendered: Rendered,
 }
 
-/// What became of one attempt.
-enum Attempt {
-    /// It has an outcome in the journal: go on with the process.
-    Done,
-    /// It failed and is to be made again.
-    Again,
-    /// The process has to wait for something that the kernel cannot give.
-    Park(BlockedOn),
-}
-
 impl Driver {
-    /// Brings the model call `op` to its outcome. Returns what the process waits for where the
-    /// kernel has to let go of it.
-    pub(super) async fn infer(&mut self, op: Op) -> Result<Option<BlockedOn>, Error> {
-        loop {
-            if !self.wait_for_retry().await? {
-                return Ok(None);
-            }
-            let Some(slot) = self.turn().await? else {
-                return Ok(None);
-            };
-            match self.attempt(op, slot).await? {
-                Attempt::Done => return Ok(None),
-                Attempt::Again => {}
-                Attempt::Park(on) => return Ok(Some(on)),
-            }
-        }
-    }
-
-    /// Waits until the next attempt may be made; `false` where the process was killed meanwhile.
-    async fn wait_for_retry(&mut self) -> Result<bool, Error> {
-        let ProcessState::Blocked { on: BlockedOn::Timer { until }, since } = self.image.state
-        else {
-            return Ok(true);
-        };
-        self.commit().await?;
-        // A wall clock that jumped must not stretch the wait beyond what was decided.
-        let decided = until.millis_since(since);
-        let left = until.millis_since(self.shared.parts.clock.now()).min(decided);
-        let sleep = self.shared.parts.clock.sleep(Duration::from_millis(left));
-        match self.interruptible(sleep, Duration::ZERO).await? {
-            Ok(()) => Ok(true),
-            Err(Interruption::Stop) => Err(Error::Stopping),
-            Err(Interruption::Killed) => Ok(false),
+    /// Makes one attempt of the model call `op`. Whether another is to be made is what the image
+    /// says afterwards.
+    pub(super) async fn infer(&mut self, op: Op) -> Result<(), Error> {
+        match self.turn().await? {
+            Some(slot) => self.attempt(op, slot).await,
+            None => Ok(()),
         }
     }
 
     /// A slot of the device; `None` where the process was killed while it waited.
     async fn turn(&mut self) -> Result<Option<Slot>, Error> {
-        let device = self.model.device.info().name.clone();
-        let estimate = self.image.pages.tokens().0 + self.max_output().0;
-        let mut turn = self.shared.dispatcher.queue(self.pid(), &device, estimate)?;
+        let device = self.means.model.device.info().name.clone();
+        let estimate = self.process.image.pages.tokens().0 + self.max_output().0;
+        let mut turn =
+            self.process.shared.dispatcher.queue(self.process.pid(), &device, estimate)?;
         if let Poll::Ready(slot) = futures::poll!(&mut turn) {
             return slot.map(Some);
         }
         // What was made so far becomes durable while the process waits for its turn.
-        self.commit().await?;
+        self.process.commit().await?;
         let waiting = Notice::Waiting(BlockedOn::Slot { device });
-        self.shared.parts.observer.notice(self.pid(), &waiting);
+        self.process.shared.parts.observer.notice(self.process.pid(), &waiting);
         match self.interruptible(turn, Duration::ZERO).await? {
             Ok(slot) => slot.map(Some),
             Err(Interruption::Stop) => Err(Error::Stopping),
@@ -93,70 +60,89 @@ impl Driver {
         }
     }
 
-    async fn attempt(&mut self, op: Op, slot: Slot) -> Result<Attempt, Error> {
+    async fn attempt(&mut self, op: Op, slot: Slot) -> Result<(), Error> {
         let call = match self.planned_call(op).await? {
             Ok(call) => call,
             Err(impossible) => {
-                self.end_failed(impossible.code(), &impossible.to_string())?;
-                return Ok(Attempt::Done);
+                let restart = &self.means.manifest.restart;
+                return self.process.end_failed(
+                    impossible.code(),
+                    &impossible.to_string(),
+                    restart,
+                );
             }
         };
-        let prices = self.model.device.info().prices;
+        let prices = self.means.model.device.info().prices;
         let reserved =
             prices.ceiling(self.padded(call.planned.prompt_tokens), call.request.max_output);
         if let Some(on) = self.over_budget(reserved) {
-            self.emit(What::Blocked(Blocked { on: on.clone() }))?;
-            return Ok(Attempt::Park(on));
+            return self.process.emit(What::Blocked(Blocked { on }));
         }
-        let attempt = 1 + match self.image.pending.get(&op) {
+        let attempt = 1 + match self.process.image.pending.get(&op) {
             Some(Pending::Infer { attempts, .. }) => *attempts,
             _ => 0,
         };
-        let device = self.model.device.clone();
+        let device = self.means.model.device.clone();
         let name = device.info().name.clone();
-        self.emit(What::LlmRequested(LlmRequested { op, attempt, device: name, reserved }))?;
+        self.process.emit(What::LlmRequested(LlmRequested {
+            op,
+            attempt,
+            device: name,
+            reserved,
+        }))?;
         // The intent and its reservation are durable before the first byte leaves.
-        self.commit().await?;
+        self.process.commit().await?;
 
-        let clock = self.shared.parts.clock.clone();
+        let clock = self.process.shared.parts.clock.clone();
         let started = clock.monotonic();
-        let progress = Watching { observer: self.shared.parts.observer.clone(), pid: self.pid() };
-        let answer = device.call(&call.rendered, &call.request, &progress);
-        let answer = self.interruptible(answer, self.shared.options.grace).await?;
+        let progress = Watching {
+            observer: self.process.shared.parts.observer.clone(),
+            pid: self.process.pid(),
+        };
+        let limit = call.rendered.timeout + OVERTIME;
+        let answer = async {
+            tokio::select! {
+                biased;
+                answer = device.call(&call.rendered, &call.request, &progress) => answer,
+                () = clock.sleep(limit) => Err(stuck(&device.info().name, limit)),
+            }
+        };
+        let grace = self.process.shared.options.grace;
+        let answer = self.interruptible(answer, grace).await?;
         let took = clock.monotonic().saturating_sub(started);
         match answer {
             Ok(Ok(reply)) => {
                 let cost = reply.usage.map_or(reserved, |usage| prices.cost(&usage));
-                self.shared.budget.settle(reserved, cost);
+                self.process.shared.budget.settle(reserved, cost);
                 slot.settle(reply.usage.map(|usage| usage.input.0 + usage.output.0));
                 if let Some(usage) = reply.usage {
-                    self.model.tokenizer.observe(call.planned.prompt_tokens, usage.input);
+                    self.means.model.tokenizer.observe(call.planned.prompt_tokens, usage.input);
                 }
-                self.returned_reply(op, attempt, reply, cost, took)?;
-                Ok(Attempt::Done)
+                self.steps += 1;
+                self.returned_reply(op, attempt, reply, cost, took)
             }
             Ok(Err(error)) => {
                 let cost = self.cost_of(&error, reserved);
-                self.shared.budget.settle(reserved, cost);
+                self.process.shared.budget.settle(reserved, cost);
                 slot.settle(error.usage.map(|usage| usage.input.0 + usage.output.0));
                 self.failed_call(op, attempt, &error, cost, &call.planned)
             }
             // The intent stays without an outcome: the call is made again when the process is
             // resumed, and what it may have cost stays spent.
             Err(Interruption::Stop) => Err(Error::Stopping),
-            Err(Interruption::Killed) => Ok(Attempt::Done),
+            Err(Interruption::Killed) => Ok(()),
         }
     }
 
     /// Takes `reserved` out of the run's budget, or says what the process has to wait for.
     fn over_budget(&self, reserved: MicroDollars) -> Option<BlockedOn> {
-        let account = &self.image.account;
+        let account = &self.process.image.account;
         if let Some(limit) = account.limit
             && !account.allows(reserved)
         {
             return Some(BlockedOn::Quota { limit, spent: account.spent(), needed: reserved });
         }
-        let exhausted = self.shared.budget.reserve(reserved).err()?;
+        let exhausted = self.process.shared.budget.reserve(reserved).err()?;
         let (limit, spent) = (exhausted.limit, exhausted.spent);
         Some(BlockedOn::Quota { limit, spent, needed: reserved })
     }
@@ -167,7 +153,7 @@ impl Driver {
         match (error.usage, error.kind, error.code) {
             // What a refused prompt would have used tells its size, not its price.
             (_, FailureKind::ContextLength, _) => MicroDollars::ZERO,
-            (Some(usage), ..) => self.model.device.info().prices.cost(&usage),
+            (Some(usage), ..) => self.means.model.device.info().prices.cost(&usage),
             (None, FailureKind::Transient, code) if code != Code::LlmUnreachable => reserved,
             (None, ..) => MicroDollars::ZERO,
         }
@@ -190,8 +176,8 @@ impl Driver {
         // one is kept without its wire form.
         let raw = reply.raw.filter(|_| !reply.parts.iter().any(|part| self.holds_secret(part)));
         let raw = raw.map(|raw| {
-            let clean = self.shared.parts.secrets.bytes(&raw).into_owned();
-            let content = self.contents.seal_aside(clean);
+            let clean = self.process.shared.parts.secrets.bytes(&raw).into_owned();
+            let content = self.process.contents.seal_aside(clean);
             let reference = content.reference();
             contents.push(content);
             reference
@@ -207,11 +193,11 @@ impl Driver {
             raw,
             took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         };
-        self.emit_with(What::LlmReturned(returned), contents)
+        self.process.emit_with(What::LlmReturned(returned), contents)
     }
 
     fn holds_secret(&self, part: &Part) -> bool {
-        let secrets = &self.shared.parts.secrets;
+        let secrets = &self.process.shared.parts.secrets;
         match part {
             Part::Text(text) => secrets.finds(text.as_bytes()),
             Part::Opaque { bytes, .. } => secrets.finds(bytes),
@@ -230,12 +216,12 @@ impl Driver {
         contents: &mut Vec<Content>,
     ) -> Option<ReplyPart> {
         let mut seal = |bytes: Vec<u8>| {
-            let content = self.contents.seal(bytes);
+            let content = self.process.contents.seal(bytes);
             let reference = content.reference();
             contents.push(content);
             reference
         };
-        let secrets = &self.shared.parts.secrets;
+        let secrets = &self.process.shared.parts.secrets;
         match part {
             Part::Text(text) => Some(ReplyPart::Text {
                 content: seal(secrets.text(text).into_owned().into_bytes()),
@@ -261,17 +247,17 @@ impl Driver {
         error: &CallError,
         cost: MicroDollars,
         planned: &Planned,
-    ) -> Result<Attempt, Error> {
-        let retry = self.shared.options.retry;
-        let now = self.shared.parts.clock.now();
-        let overflows = match self.image.pending.get(&op) {
+    ) -> Result<(), Error> {
+        let retry = self.process.shared.options.retry;
+        let now = self.process.shared.parts.clock.now();
+        let overflows = match self.process.image.pending.get(&op) {
             Some(Pending::Infer { overflows, .. }) => *overflows,
             _ => 0,
         };
         let wait = match error.kind {
             FailureKind::Throttled | FailureKind::Transient if attempt < retry.attempts => {
                 let mut jitter = [0; 2];
-                self.shared.parts.random.fill(&mut jitter);
+                self.process.shared.parts.random.fill(&mut jitter);
                 let backoff = retry.wait(attempt + 1, u16::from_le_bytes(jitter));
                 Some(error.retry_after.unwrap_or(backoff))
             }
@@ -282,8 +268,8 @@ impl Driver {
             _ => None,
         };
         if let (FailureKind::Throttled, Some(wait)) = (error.kind, wait) {
-            let device = &self.model.device.info().name;
-            self.shared.dispatcher.pause(device, wait)?;
+            let device = &self.means.model.device.info().name;
+            self.process.shared.dispatcher.pause(device, wait)?;
         }
         let attempts = match error.kind {
             FailureKind::Throttled | FailureKind::Transient if wait.is_none() => {
@@ -291,8 +277,9 @@ impl Driver {
             }
             _ => String::new(),
         };
-        let message = format!("{}{attempts}", self.shared.parts.secrets.text(&error.message));
-        let message = self.contents.seal_aside(message.into_bytes());
+        let message =
+            format!("{}{attempts}", self.process.shared.parts.secrets.text(&error.message));
+        let message = self.process.contents.seal_aside(message.into_bytes());
         let failed = LlmFailed {
             op,
             attempt,
@@ -303,8 +290,22 @@ impl Driver {
                 .map(|wait| now.plus_millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))),
             cost,
         };
-        self.emit_with(What::LlmFailed(failed), [message])?;
-        Ok(if wait.is_some() { Attempt::Again } else { Attempt::Done })
+        self.process.emit_with(What::LlmFailed(failed), [message])
+    }
+}
+
+/// The failure of a call that never came back.
+fn stuck(device: &str, limit: Duration) -> CallError {
+    CallError {
+        kind: FailureKind::Transient,
+        code: Code::LlmTransient,
+        message: format!(
+            "{device} did not come back within {} s, which is longer than it allows itself; its \
+             driver is at fault",
+            limit.as_secs()
+        ),
+        retry_after: None,
+        usage: None,
     }
 }
 

@@ -1,42 +1,41 @@
 //! The step loop of one process.
 //!
-//! A driver owns the image of a running process. It looks at what the image says is next, does it,
-//! and writes down what happened; it decides nothing that the image could not be asked again after
-//! a crash. Every effect follows the same order: make the intent an event, wait until it is
-//! durable, act, make the outcome an event.
+//! A driver acts for a process while it is in memory. It looks at what the image says is next,
+//! does it, and writes down what happened; it decides nothing that the image could not be asked
+//! again after a crash. Every effect follows the same order: make the intent an event, wait until
+//! it is durable, act, make the outcome an event.
+//!
+//! A driver lets go of its process as soon as nothing is to be done for long: what waits costs no
+//! memory but its place in a table.
 
 mod infer;
 mod prompt;
 mod tools;
-mod write;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aosk_abi::{
-    BlockedOn, Cancelled, Code, Exit, Exited, Manifest, MessageReceived, Op, Pid, ProcessState,
-    Signal, SignalReceived, Told, ToolSpec, What,
+    BlockedOn, Code, Epoch, Exit, Manifest, Pid, ProcessState, Timestamp, Told, ToolSpec, What,
 };
 use aosk_context::Policy;
 use aosk_ports::{InboxId, InboxItem, Sandbox};
 use tokio::sync::mpsc;
 
-use crate::contents::Contents;
 use crate::error::Error;
-use crate::image::{Action, Image, Pending};
+use crate::image::Action;
 use crate::options::Model;
+use crate::process::{Process, Rest};
 use crate::shared::Shared;
 
 use prompt::MessageCache;
-pub(crate) use write::{Batch, seal};
 
-/// Why a driver let go of its process.
+/// Why a kernel let go of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The process ended.
     Exited(Exit),
-    /// It waits for something that this kernel cannot give it, such as a higher spend limit.
+    /// It waits for something that only somebody else can give, such as a higher spend limit.
     Parked(BlockedOn),
     /// It is suspended by a signal.
     Suspended,
@@ -51,23 +50,50 @@ pub enum Outcome {
     },
 }
 
-/// Items of the inbox on their way to a driver.
+impl Outcome {
+    /// Whether another kernel has taken the process over.
+    pub(crate) const fn is_lost(&self) -> bool {
+        matches!(self, Self::Broken { code: Code::StoreStaleEpoch, .. })
+    }
+
+    pub(crate) fn broken(error: &Error) -> Self {
+        Self::Broken { code: error.code(), message: error.to_string() }
+    }
+}
+
+/// Why a driver let go of its process.
+pub(crate) enum Ended {
+    /// The kernel is done with it for now.
+    Outcome(Outcome),
+    /// It waits that long for a moment that the journal names.
+    Asleep(Duration, Timestamp),
+    /// Others wait for its place in memory, and it had its share.
+    Yielded,
+}
+
+/// The items of the inbox that came for one process.
+pub(crate) type InboxSender = mpsc::UnboundedSender<(InboxId, InboxItem)>;
 pub(crate) type InboxReceiver = mpsc::UnboundedReceiver<(InboxId, InboxItem)>;
+
+/// What a manifest asks of the kernel, found.
+pub(crate) struct Means {
+    pub(crate) manifest: Manifest,
+    pub(crate) model: Model,
+    pub(crate) policy: &'static dyn Policy,
+    pub(crate) specs: Arc<[ToolSpec]>,
+    pub(crate) sandbox: Arc<dyn Sandbox>,
+}
 
 /// The step loop of one process.
 pub(crate) struct Driver {
-    shared: Arc<Shared>,
-    image: Image,
-    manifest: Manifest,
-    model: Model,
-    policy: &'static dyn Policy,
-    specs: Arc<[ToolSpec]>,
-    sandbox: Arc<dyn Sandbox>,
-    contents: Contents,
+    process: Process,
+    means: Means,
     messages: MessageCache,
-    batch: Batch,
     inbox: InboxReceiver,
-    taken: HashSet<InboxId>,
+    /// The moment that the process has waited for already.
+    waited: Option<Timestamp>,
+    /// Steps since it came into memory.
+    steps: u64,
 }
 
 /// What ended a wait.
@@ -78,109 +104,111 @@ enum Interruption {
     Killed,
 }
 
-/// What a driver is made of.
-pub(crate) struct Start {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) image: Image,
-    pub(crate) manifest: Manifest,
-    pub(crate) model: Model,
-    pub(crate) policy: &'static dyn Policy,
-    pub(crate) specs: Arc<[ToolSpec]>,
-    pub(crate) sandbox: Arc<dyn Sandbox>,
-    pub(crate) contents: Contents,
-    pub(crate) batch: Batch,
-    pub(crate) inbox: InboxReceiver,
+/// What a wait for a moment came to.
+enum Waited {
+    /// There is nothing (more) to wait for.
+    No,
+    /// It waited; much may have changed.
+    Yes,
+    /// The wait is long enough to leave memory for it.
+    TooLong(Duration, Timestamp),
 }
 
 impl Driver {
-    pub(crate) fn new(start: Start) -> Self {
-        let Start {
-            shared,
-            image,
-            manifest,
-            model,
-            policy,
-            specs,
-            sandbox,
-            contents,
-            batch,
-            inbox,
-        } = start;
-        Self {
-            shared,
-            image,
-            manifest,
-            model,
-            policy,
-            specs,
-            sandbox,
-            contents,
-            messages: MessageCache::default(),
-            batch,
-            inbox,
-            taken: HashSet::new(),
-        }
+    /// A driver of `process`; `waited` is a moment that it need not wait for any more.
+    pub(crate) fn new(
+        process: Process,
+        means: Means,
+        inbox: InboxReceiver,
+        waited: Option<Timestamp>,
+    ) -> Self {
+        Self { process, means, messages: MessageCache::default(), inbox, waited, steps: 0 }
     }
 
-    /// Runs the process until it ends, must wait for long, or the kernel stops.
-    pub(crate) async fn run(mut self) -> Outcome {
-        match self.steps().await {
-            Ok(outcome) => outcome,
-            Err(Error::Stopping) => match self.commit().await {
-                Ok(()) => Outcome::Stopped,
-                Err(error) => broken(&error),
-            },
-            Err(error) => broken(&error),
-        }
+    pub(crate) fn pid(&self) -> Pid {
+        self.process.pid()
     }
 
-    async fn steps(&mut self) -> Result<Outcome, Error> {
+    /// The epoch under which the process is owned.
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.process.image.epoch
+    }
+
+    /// Runs the process until there is nothing to do for long, or the kernel stops.
+    pub(crate) async fn run(mut self) -> Ended {
+        let image = &self.process.image;
+        let shared = self.process.shared.clone();
+        if let Err(error) = shared.dispatcher.admit(image.pid, &image.tenant, image.priority) {
+            return Ended::Outcome(Outcome::broken(&error));
+        }
+        let ended = match self.steps().await {
+            Ok(ended) => Ok(ended),
+            Err(Error::Stopping) => Ok(Ended::Outcome(Outcome::Stopped)),
+            Err(error) => Err(error),
+        };
+        let ended = match ended {
+            Ok(ended) => self.process.commit().await.map(|()| ended),
+            Err(error) => Err(error),
+        };
+        ended.unwrap_or_else(|error| Ended::Outcome(Outcome::broken(&error)))
+    }
+
+    /// Whoever returns `Ok` has nothing in flight; what it wrote is still to be committed.
+    async fn steps(&mut self) -> Result<Ended, Error> {
         loop {
             while let Ok((id, item)) = self.inbox.try_recv() {
-                self.take(id, item)?;
+                self.process.take(id, item)?;
             }
-            if let ProcessState::Exited { exit } = &self.image.state {
-                let exit = exit.clone();
-                self.commit().await?;
-                return Ok(Outcome::Exited(exit));
+            let rest = self.process.rest();
+            if let Some(Rest::Exited(exit)) = rest {
+                return Ok(Ended::Outcome(Outcome::Exited(exit)));
             }
-            let action = self.image.next_action();
+            let action = self.process.image.next_action();
             // An exit goes before any stop: it belongs to the event that led to it, whose append
             // brings the content that it names.
-            let exits = matches!(action, Action::Exit(..));
-            if !exits && !self.shared.stop.is_run() {
-                self.batch.request_checkpoint();
-                self.commit().await?;
-                return Ok(Outcome::Stopped);
-            }
-            if !exits && matches!(self.image.state, ProcessState::Suspended { .. }) {
-                self.batch.request_checkpoint();
-                self.commit().await?;
-                return Ok(Outcome::Suspended);
+            if !matches!(action, Action::Exit(..)) {
+                let ended = match rest {
+                    _ if !self.process.shared.stop.is_run() => Some(Outcome::Stopped),
+                    Some(Rest::Suspended) => Some(Outcome::Suspended),
+                    Some(Rest::Parked(on)) => Some(Outcome::Parked(on)),
+                    _ => None,
+                };
+                if let Some(outcome) = ended {
+                    self.process.request_checkpoint();
+                    return Ok(Ended::Outcome(outcome));
+                }
+                match self.wait_for_moment().await? {
+                    Waited::No => {}
+                    Waited::Yes => continue,
+                    Waited::TooLong(left, until) => {
+                        self.process.request_checkpoint();
+                        return Ok(Ended::Asleep(left, until));
+                    }
+                }
             }
             match action {
                 Action::Tell(op, text) => {
-                    let content = self.contents.seal(text.into_bytes());
+                    let content = self.process.contents.seal(text.into_bytes());
                     let told = Told { op, content: content.reference() };
-                    self.emit_with(What::Told(told), [content])?;
+                    self.process.emit_with(What::Told(told), [content])?;
                 }
                 Action::Exit(op, exit) => {
-                    self.emit(What::Exited(Exited { op: Some(op), exit }))?;
+                    self.process.end(Some(op), exit, &self.means.manifest.restart, [])?;
                 }
                 Action::Tools(ops) => self.run_tools(&ops).await?,
                 Action::Infer(op) => {
-                    if let Some(parked) = self.infer(op).await? {
-                        self.batch.request_checkpoint();
-                        self.commit().await?;
-                        return Ok(Outcome::Parked(parked));
+                    if self.has_had_its_share() {
+                        self.process.request_checkpoint();
+                        return Ok(Ended::Yielded);
                     }
+                    self.infer(op).await?;
                 }
                 Action::Stuck => {
                     return Err(Error::refused(
                         Code::KernelFold,
                         format!(
                             "process {}: its program asked for nothing and waits for nothing",
-                            self.pid()
+                            self.process.pid()
                         ),
                     ));
                 }
@@ -188,58 +216,38 @@ impl Driver {
         }
     }
 
-    fn pid(&self) -> Pid {
-        self.image.pid
+    /// Whether others should have the process's place in memory.
+    fn has_had_its_share(&self) -> bool {
+        self.steps >= self.process.shared.options.stay_steps && self.process.shared.others_wait()
     }
 
-    /// Writes an inbox item into the journal; the item leaves the inbox in the same transaction.
-    fn take(&mut self, id: InboxId, item: InboxItem) -> Result<(), Error> {
-        if self.image.state.is_final() || !self.taken.insert(id) {
-            return Ok(());
+    /// Waits for the moment that the image names: the next attempt of a call, or a restart.
+    async fn wait_for_moment(&mut self) -> Result<Waited, Error> {
+        let ProcessState::Blocked { on: BlockedOn::Timer { until }, since } =
+            self.process.image.state
+        else {
+            return Ok(Waited::No);
+        };
+        if self.waited == Some(until) {
+            return Ok(Waited::No);
         }
-        self.batch.consume(id);
-        match item {
-            InboxItem::Signal(signal) => {
-                self.emit(What::SignalReceived(SignalReceived { signal }))?;
-                if signal == Signal::Kill {
-                    self.end_killed()?;
-                }
-                Ok(())
+        let shared = self.process.shared.clone();
+        // A wall clock that jumped must not stretch the wait beyond what was decided.
+        let decided = until.millis_since(since);
+        let left = until.millis_since(shared.parts.clock.now()).min(decided);
+        let left = Duration::from_millis(left);
+        if left >= shared.options.rest_after {
+            return Ok(Waited::TooLong(left, until));
+        }
+        self.process.commit().await?;
+        match self.interruptible(shared.parts.clock.sleep(left), Duration::ZERO).await? {
+            Ok(()) => {
+                self.waited = Some(until);
+                Ok(Waited::Yes)
             }
-            InboxItem::Message { from, text } => {
-                let from = self.shared.parts.secrets.text(&from).replace('\0', "\u{fffd}");
-                let text = self.shared.parts.secrets.text(&text).into_owned();
-                let content = self.contents.seal(text.into_bytes());
-                let message = MessageReceived { from, content: content.reference() };
-                self.emit_with(What::MessageReceived(message), [content])
-            }
+            Err(Interruption::Stop) => Err(Error::Stopping),
+            Err(Interruption::Killed) => Ok(Waited::Yes),
         }
-    }
-
-    fn end_killed(&mut self) -> Result<(), Error> {
-        let in_flight: Vec<Op> = self
-            .image
-            .pending
-            .iter()
-            .filter(|(_, pending)| {
-                matches!(
-                    pending,
-                    Pending::Infer { attempts: 1.., .. } | Pending::Tool { attempts: 1.., .. }
-                )
-            })
-            .map(|(&op, _)| op)
-            .collect();
-        for op in in_flight {
-            self.emit(What::Cancelled(Cancelled { op }))?;
-        }
-        self.emit(What::Exited(Exited { op: None, exit: Exit::Killed }))
-    }
-
-    /// Ends the process because the kernel found that it cannot go on.
-    fn end_failed(&mut self, code: Code, message: &str) -> Result<(), Error> {
-        let message = self.contents.seal_aside(message.as_bytes());
-        let exit = Exit::Failed { code: code.as_str().to_owned(), message: message.reference() };
-        self.emit_with(What::Exited(Exited { op: None, exit }), [message])
     }
 
     /// Waits for `future`, unless the process is killed or the kernel stops first. `grace` is how
@@ -250,25 +258,21 @@ impl Driver {
         grace: Duration,
     ) -> Result<Result<T, Interruption>, Error> {
         let mut future = std::pin::pin!(future);
-        let mut stopped = std::pin::pin!(stopped(self.shared.clone(), grace));
+        let mut stopped = std::pin::pin!(stopped(self.process.shared.clone(), grace));
         loop {
             tokio::select! {
                 biased;
                 value = &mut future => return Ok(Ok(value)),
                 () = &mut stopped => return Ok(Err(Interruption::Stop)),
                 Some((id, item)) = self.inbox.recv() => {
-                    self.take(id, item)?;
-                    if self.image.state.is_final() {
+                    self.process.take(id, item)?;
+                    if self.process.image.state.is_final() {
                         return Ok(Err(Interruption::Killed));
                     }
                 }
             }
         }
     }
-}
-
-fn broken(error: &Error) -> Outcome {
-    Outcome::Broken { code: error.code(), message: error.to_string() }
 }
 
 /// Completes when the kernel stops at once, or `grace` after it began to stop gracefully.

@@ -40,19 +40,19 @@ impl Driver {
         op: Op,
     ) -> Result<Result<Call, aosk_context::Error>, Error> {
         self.load_contents().await?;
-        if let Some((at, planned)) = self.image.plan.clone()
+        if let Some((at, planned)) = self.process.image.plan.clone()
             && planned.op == op
         {
             let tail = planned.tail.then(|| self.tail(at, &planned));
-            let resident: Vec<Page> = self.image.pages.resident().copied().collect();
-            let max_output = self.image.conditions.as_ref().map(|under| under.max_output);
+            let resident: Vec<Page> = self.process.image.pages.resident().copied().collect();
+            let max_output = self.process.image.conditions.as_ref().map(|under| under.max_output);
             let max_output = max_output.unwrap_or_else(|| self.max_output());
             let request = self.request(&resident, &planned, max_output, tail);
-            let rendered = self.model.device.render(&request)?;
+            let rendered = self.means.model.device.render(&request)?;
             if rendered.prompt == planned.prompt {
                 return Ok(Ok(Call { planned, request, rendered }));
             }
-            tracing::info!(pid = %self.pid(), %op, "renders otherwise than planned; planning anew");
+            tracing::info!(pid = %self.process.pid(), %op, "renders otherwise than planned; planning anew");
         }
         self.plan(op)
     }
@@ -60,18 +60,19 @@ impl Driver {
     fn plan(&mut self, op: Op) -> Result<Result<Call, aosk_context::Error>, Error> {
         let arrivals = self.count_arrivals();
         let demand = self.demand();
-        let policy = self.policy;
-        let plan = match self.image.pages.plan(&arrivals, &demand, policy) {
+        let policy = self.means.policy;
+        let plan = match self.process.image.pages.plan(&arrivals, &demand, policy) {
             Ok(plan) => plan,
             Err(impossible) => return Ok(Err(impossible)),
         };
-        let resident: Vec<Page> = self.image.pages.preview(&plan).collect();
-        let tools = matches!(self.image.pending.get(&op), Some(Pending::Infer { tools: true, .. }));
+        let resident: Vec<Page> = self.process.image.pages.preview(&plan).collect();
+        let tools =
+            matches!(self.process.image.pending.get(&op), Some(Pending::Infer { tools: true, .. }));
         // A call that is planned a second time is still the same step.
-        let step = match &self.image.plan {
+        let step = match &self.process.image.plan {
             Some((_, planned)) if planned.op == op => planned.step,
-            _ if self.is_replan(op) => self.image.step,
-            _ => self.image.step.next(),
+            _ if self.is_replan(op) => self.process.image.step,
+            _ => self.process.image.step.next(),
         };
         let mut planned = Planned {
             op,
@@ -82,25 +83,25 @@ impl Driver {
             prompt_tokens: plan.prompt_tokens,
             prompt: Hash::ZERO,
             prompt_len: 0,
-            tail: self.manifest.context.tail,
+            tail: self.means.manifest.context.tail,
             admitted: plan.admitted,
             evicted: plan.evicted,
         };
-        let at = self.shared.parts.clock.now();
+        let at = self.process.shared.parts.clock.now();
         let tail = planned.tail.then(|| self.tail(at, &planned));
         let request = self.request(&resident, &planned, demand.max_output, tail);
-        let rendered = self.model.device.render(&request)?;
+        let rendered = self.means.model.device.render(&request)?;
         let under = Conditions {
             max_output: demand.max_output,
             policy: policy.name().to_owned(),
             render: rendered.render.clone(),
-            tokenizer: self.model.tokenizer.id(),
+            tokenizer: self.means.model.tokenizer.id(),
             window: demand.window,
         };
-        planned.under = under.changes_since(self.image.conditions.as_ref());
+        planned.under = under.changes_since(self.process.image.conditions.as_ref());
         planned.prompt = rendered.prompt;
         planned.prompt_len = rendered.prompt_len;
-        self.emit_at(at, What::Planned(planned.clone()))?;
+        self.process.emit_at(at, What::Planned(planned.clone()))?;
         if !planned.evicted.is_empty() {
             self.forget_the_evicted();
         }
@@ -109,15 +110,15 @@ impl Driver {
 
     /// Drops the texts of pages that left; memory follows the window, not the history.
     fn forget_the_evicted(&mut self) {
-        let transcript = &self.image.transcript;
-        let resident = self.image.pages.resident().map(|page| page.source);
+        let transcript = &self.process.image.transcript;
+        let resident = self.process.image.pages.resident().map(|page| page.source);
         let shapes = resident.filter_map(|source| transcript.get(source));
-        self.contents.keep(shapes.map(|shape| shape.content().hash));
+        self.process.contents.keep(shapes.map(|shape| shape.content().hash));
     }
 
     fn is_replan(&self, op: Op) -> bool {
         matches!(
-            self.image.pending.get(&op),
+            self.process.image.pending.get(&op),
             Some(Pending::Infer { attempts, .. }) if *attempts > 0
         )
     }
@@ -128,7 +129,7 @@ impl Driver {
         let counted = planned.prompt_tokens;
         let correction = match error.usage.map(|usage| usage.input) {
             Some(reported) if reported > counted && counted > Tokens::ZERO => {
-                self.model.tokenizer.observe(counted, reported);
+                self.means.model.tokenizer.observe(counted, reported);
                 let excess = u128::from(reported.0 - counted.0) * 1_000_000;
                 Ppm(u32::try_from(excess.div_ceil(u128::from(counted.0))).unwrap_or(u32::MAX))
             }
@@ -138,7 +139,11 @@ impl Driver {
     }
 
     pub(super) fn max_output(&self) -> Tokens {
-        self.manifest.sampling.max_output_tokens.unwrap_or(self.model.device.info().max_output)
+        self.means
+            .manifest
+            .sampling
+            .max_output_tokens
+            .unwrap_or(self.means.model.device.info().max_output)
     }
 
     /// A count of tokens with the tokenizer's possible error on top.
@@ -148,17 +153,17 @@ impl Driver {
     }
 
     fn margin(&self) -> Ppm {
-        let known = self.model.tokenizer.error();
+        let known = self.means.model.tokenizer.error();
         self.messages.correction.map_or(known, |learnt| learnt.max(known))
     }
 
     fn demand(&self) -> Demand {
         // Not above the model's own: that was refused when the process was spawned. A model whose
         // window shrank since is planned for as it is now.
-        let own = self.manifest.context.window.unwrap_or(Tokens(u64::MAX));
-        let window = own.min(self.model.device.info().window);
-        let tokenizer = &self.model.tokenizer;
-        let tail = if self.manifest.context.tail {
+        let own = self.means.manifest.context.window.unwrap_or(Tokens(u64::MAX));
+        let window = own.min(self.means.model.device.info().window);
+        let tokenizer = &self.means.model.tokenizer;
+        let tail = if self.means.manifest.context.tail {
             tokenizer.per_message() + Tokens(TAIL_TOKENS)
         } else {
             Tokens::ZERO
@@ -174,7 +179,7 @@ impl Driver {
     /// The arrivals with their sizes. Messages that came while the model or its tools were at
     /// work stand behind the results: a call must be followed by its results.
     fn count_arrivals(&self) -> Vec<aosk_context::Arrival> {
-        let mut arrivals = self.image.arrivals.clone();
+        let mut arrivals = self.process.image.arrivals.clone();
         arrivals.sort_by_key(|arrival| arrival.kind == PageKind::Message);
         for arrival in &mut arrivals {
             arrival.tokens = self.size(arrival.source);
@@ -183,17 +188,17 @@ impl Driver {
     }
 
     fn size(&self, source: Source) -> Tokens {
-        let tokenizer = &self.model.tokenizer;
-        let Some(shape) = self.image.transcript.get(source) else {
+        let tokenizer = &self.means.model.tokenizer;
+        let Some(shape) = self.process.image.transcript.get(source) else {
             return Tokens::ZERO;
         };
         let text = match shape {
             Shape::ToolResult { content, .. } => self.result_text(content.hash),
             // What is not text travels as base64, of which a token holds about a byte and a half.
-            Shape::Opaque { content, .. } if !self.contents.is_text(&content.hash) => {
+            Shape::Opaque { content, .. } if !self.process.contents.is_text(&content.hash) => {
                 return Tokens(content.len) + tokenizer.per_message();
             }
-            other => self.contents.text(&other.content().hash).unwrap_or_default(),
+            other => self.process.contents.text(&other.content().hash).unwrap_or_default(),
         };
         let names = match shape {
             Shape::ToolCall { id, name, .. } | Shape::ToolResult { id, name, .. } => {
@@ -209,21 +214,22 @@ impl Driver {
         if self.messages.loaded {
             return Ok(());
         }
-        let new = self.image.arrivals.iter().map(|arrival| arrival.source);
+        let new = self.process.image.arrivals.iter().map(|arrival| arrival.source);
         let wanted: Vec<_> = self
+            .process
             .image
             .pages
             .resident()
             .map(|page| page.source)
             .chain(new)
             .filter_map(|source| {
-                let shape = self.image.transcript.get(source)?;
+                let shape = self.process.image.transcript.get(source)?;
                 Some((source.seq, *shape.content()))
             })
             .collect();
-        let (tenant, pid) = (self.image.tenant.clone(), self.image.pid);
-        let store = self.shared.parts.store.clone();
-        self.contents.load(store.as_ref(), &tenant, pid, wanted.into_iter()).await?;
+        let (tenant, pid) = (self.process.image.tenant.clone(), self.process.image.pid);
+        let store = self.process.shared.parts.store.clone();
+        self.process.contents.load(store.as_ref(), &tenant, pid, wanted.into_iter()).await?;
         self.messages.loaded = true;
         Ok(())
     }
@@ -238,12 +244,12 @@ impl Driver {
         Request {
             messages: self.messages_of(pages, planned.generation),
             tail,
-            tools: self.specs.clone(),
+            tools: self.means.specs.clone(),
             may_call: planned.tools,
-            tool_calls: self.manifest.tool_calls,
+            tool_calls: self.means.manifest.tool_calls,
             max_output,
-            sampling: self.manifest.sampling.clone(),
-            cache_key: self.pid().to_string(),
+            sampling: self.means.manifest.sampling.clone(),
+            cache_key: self.process.pid().to_string(),
         }
     }
 
@@ -267,15 +273,15 @@ impl Driver {
         let mut role = Role::User;
         let mut parts = Vec::with_capacity(group.len());
         for page in group {
-            let shape = self.image.transcript.get(page.source)?;
-            let text = |hash: &Hash| self.contents.text(hash).unwrap_or_default();
+            let shape = self.process.image.transcript.get(page.source)?;
+            let text = |hash: &Hash| self.process.contents.text(hash).unwrap_or_default();
             let (speaker, part) = match shape {
                 Shape::Tools(_) => continue,
                 Shape::System(content) => (Role::System, Part::Text(text(&content.hash))),
                 Shape::User(content) => (Role::User, Part::Text(text(&content.hash))),
                 Shape::Reply(content) => (Role::Assistant, Part::Text(text(&content.hash))),
                 Shape::Opaque { format, content } => {
-                    let bytes = self.contents.bytes(&content.hash)?.clone();
+                    let bytes = self.process.contents.bytes(&content.hash)?.clone();
                     (Role::Assistant, Part::Opaque { format: format.as_str().into(), bytes })
                 }
                 Shape::ToolCall { id, name, arguments } => (
@@ -303,11 +309,11 @@ impl Driver {
 
     /// A tool's result as the model reads it.
     fn result_text(&self, hash: Hash) -> Arc<str> {
-        let Some(bytes) = self.contents.bytes(&hash) else {
+        let Some(bytes) = self.process.contents.bytes(&hash) else {
             return Arc::default();
         };
         match serde_json::from_slice::<ToolResult>(bytes) {
-            Ok(result) => result.to_text(self.shared.options.result_budget).into(),
+            Ok(result) => result.to_text(self.process.shared.options.result_budget).into(),
             // Redaction may have damaged the JSON; the model still sees what is there.
             Err(_) => String::from_utf8_lossy(bytes).into(),
         }
@@ -318,11 +324,12 @@ impl Driver {
     fn tail(&self, at: aosk_abi::Timestamp, planned: &Planned) -> String {
         let millis = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
         let now = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX);
+        let image = &self.process.image;
         format!(
             "[now {} | step {} of {}]",
             now.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            planned.step,
-            self.image.spawned.max_steps
+            planned.step.0.saturating_sub(image.began_at.0),
+            image.spawned.max_steps
         )
     }
 }

@@ -45,13 +45,13 @@ impl Driver {
             return Ok(());
         }
         // The intent is durable before the effect begins.
-        self.commit().await?;
+        self.process.commit().await?;
         self.run_at_once(ready).await
     }
 
     fn pending_calls(&self, ops: &[Op]) -> Vec<(Op, ToolCall, u32, Option<Effect>)> {
         ops.iter()
-            .filter_map(|op| match self.image.pending.get(op) {
+            .filter_map(|op| match self.process.image.pending.get(op) {
                 Some(Pending::Tool { call, attempts, effect, .. }) => {
                     Some((*op, call.clone(), *attempts, *effect))
                 }
@@ -66,34 +66,36 @@ impl Driver {
     ) -> Result<(), Error> {
         let wanted: Vec<_> = calls
             .iter()
-            .filter_map(|(op, call, ..)| match self.image.pending.get(op) {
+            .filter_map(|(op, call, ..)| match self.process.image.pending.get(op) {
                 Some(Pending::Tool { unit, .. }) => Some((*unit, call.arguments)),
                 _ => None,
             })
             .collect();
-        let (tenant, pid) = (self.image.tenant.clone(), self.image.pid);
-        let store = self.shared.parts.store.clone();
-        self.contents.load(store.as_ref(), &tenant, pid, wanted.into_iter()).await?;
+        let (tenant, pid) = (self.process.image.tenant.clone(), self.process.image.pid);
+        let store = self.process.shared.parts.store.clone();
+        self.process.contents.load(store.as_ref(), &tenant, pid, wanted.into_iter()).await?;
         Ok(())
     }
 
     /// The tool and its arguments, or what the model has to mend.
     fn check(&self, call: &ToolCall) -> Result<(Arc<dyn Tool>, Arguments), Box<ToolResult>> {
         let name = &call.name;
-        let offered = self.specs.iter().any(|spec| spec.name == *name);
-        let tool = self.shared.parts.tools.get(name).filter(|_| offered).ok_or_else(|| {
-            let names: Vec<_> = self.specs.iter().map(|spec| spec.name.as_str()).collect();
-            ToolResult::failed(
-                "unknown_tool",
-                format!("there is no tool named {name:?}"),
-                if names.is_empty() {
-                    "answer without calling a tool".to_owned()
-                } else {
-                    format!("call one of: {}", names.join(", "))
-                },
-            )
-        })?;
-        let text = self.contents.text(&call.arguments.hash).unwrap_or_default();
+        let offered = self.means.specs.iter().any(|spec| spec.name == *name);
+        let tool =
+            self.process.shared.parts.tools.get(name).filter(|_| offered).ok_or_else(|| {
+                let names: Vec<_> =
+                    self.means.specs.iter().map(|spec| spec.name.as_str()).collect();
+                ToolResult::failed(
+                    "unknown_tool",
+                    format!("there is no tool named {name:?}"),
+                    if names.is_empty() {
+                        "answer without calling a tool".to_owned()
+                    } else {
+                        format!("call one of: {}", names.join(", "))
+                    },
+                )
+            })?;
+        let text = self.process.contents.text(&call.arguments.hash).unwrap_or_default();
         // Endpoints send an empty string for a call without arguments.
         let text = if text.trim().is_empty() { "{}" } else { &*text };
         let arguments = serde_json::from_str(text).map_err(|error| {
@@ -114,7 +116,7 @@ impl Driver {
         tool: &dyn Tool,
         attempt: u32,
     ) -> Result<(), Error> {
-        self.emit(What::ToolRequested(ToolRequested {
+        self.process.emit(What::ToolRequested(ToolRequested {
             op,
             tool: call.name.clone(),
             effect: tool.spec().effect,
@@ -133,22 +135,22 @@ impl Driver {
             ),
             "find out whether it took effect before you call it again",
         );
-        let content = self.contents.seal(encode(&result));
+        let content = self.process.contents.seal(encode(&result));
         let interrupted = Interrupted { op, result: content.reference() };
-        self.emit_with(What::Interrupted(interrupted), [content])
+        self.process.emit_with(What::Interrupted(interrupted), [content])
     }
 
     fn returned(&mut self, op: Op, result: &ToolResult, took: Duration) -> Result<(), Error> {
         let bytes = encode(result);
-        let bytes = self.shared.parts.secrets.bytes(&bytes).into_owned();
-        let content = self.contents.seal(bytes);
+        let bytes = self.process.shared.parts.secrets.bytes(&bytes).into_owned();
+        let content = self.process.contents.seal(bytes);
         let returned = ToolReturned {
             op,
             success: result.success,
             result: content.reference(),
             took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         };
-        self.emit_with(What::ToolReturned(returned), [content])
+        self.process.emit_with(What::ToolReturned(returned), [content])
     }
 
     async fn run_at_once(&mut self, ready: Vec<Ready>) -> Result<(), Error> {
@@ -157,7 +159,7 @@ impl Driver {
         for Ready { op, tool, arguments } in ready {
             let future = tool.call(self.tool_context(op), arguments);
             let (clock, limit) =
-                (self.shared.parts.clock.clone(), self.shared.options.tool_timeout);
+                (self.process.shared.parts.clock.clone(), self.process.shared.options.tool_timeout);
             let started = clock.monotonic();
             let task = running.spawn(async move {
                 let result = tokio::select! {
@@ -170,7 +172,7 @@ impl Driver {
             ops.insert(task.id(), op);
         }
         loop {
-            let grace = self.shared.options.grace;
+            let grace = self.process.shared.options.grace;
             let next = self.interruptible(running.join_next_with_id(), grace).await?;
             let (id, result, took) = match next {
                 Ok(None) => return Ok(()),
@@ -182,18 +184,18 @@ impl Driver {
             };
             if let Some(op) = ops.remove(&id) {
                 self.returned(op, &result, took)?;
-                self.flush();
+                self.process.flush();
             }
         }
     }
 
     fn tool_context(&self, op: Op) -> ToolContext {
         ToolContext {
-            tenant: self.image.tenant.clone(),
-            pid: self.pid(),
-            idempotency_key: format!("{}-{op}", self.pid()),
-            now: self.image.updated,
-            sandbox: self.sandbox.clone(),
+            tenant: self.process.image.tenant.clone(),
+            pid: self.process.pid(),
+            idempotency_key: format!("{}-{op}", self.process.pid()),
+            now: self.process.image.updated,
+            sandbox: self.means.sandbox.clone(),
         }
     }
 }

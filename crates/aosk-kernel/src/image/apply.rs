@@ -3,7 +3,8 @@
 use aosk_abi::{
     Admission, BlockedOn, Code, DecodeError, Event, FailureKind, Hash, Input, Kind, LlmFailed,
     LlmRequested, LlmReturned, Op, PageKind, Pid, Planned, Ppm, ProcessState, Record, ReplyPart,
-    ReplySummary, Seq, Signal, Source, Spawned, Tenant, Tokens, ToolCall, ToolRequested, What,
+    ReplySummary, Seq, Signal, Source, Spawned, Step, Tenant, Tokens, ToolCall, ToolRequested,
+    What,
 };
 use aosk_context::{Arrival, PageTable};
 
@@ -92,7 +93,10 @@ impl Image {
             head: record.hash,
             epoch: record.epoch,
             state: ProcessState::Ready,
-            step: aosk_abi::Step(0),
+            step: Step(0),
+            began_at: Step(0),
+            restarts: 0,
+            priority: spawned.priority,
             account: Account { limit: spawned.spend_limit, ..Account::default() },
             pages: PageTable::default(),
             transcript: Transcript::default(),
@@ -134,7 +138,7 @@ impl Image {
         hash: Hash,
     ) -> Result<(), FoldError> {
         let kind = event.kind();
-        if self.state.is_final() || seq != self.next {
+        if !self.can_follow(&event.what) || seq != self.next {
             return Err(FoldError::State { seq, kind, state: self.state.name() });
         }
         let about = |op| FoldError::Operation { seq, kind, op };
@@ -166,6 +170,17 @@ impl Image {
             },
             What::MessageReceived(message) => {
                 self.arrive(Source { seq, part: 0 }, seq, Shape::User(message.content));
+                if self.state.is_final() {
+                    self.begin_again(Input::Continued, seq);
+                    self.state = ProcessState::Ready;
+                }
+            }
+            What::PriorityChanged(changed) => self.priority = changed.priority,
+            What::Restarted(restarted) => {
+                self.restarts = restarted.number;
+                self.begin_again(Input::Restarted { exit: restarted.exit.clone() }, seq);
+                let on = BlockedOn::Timer { until: restarted.until };
+                self.state = ProcessState::Blocked { on, since: event.at };
             }
             What::Told(told) => {
                 if !matches!(self.pending.remove(&told.op), Some(Pending::Tell { .. })) {
@@ -202,6 +217,24 @@ impl Image {
         self.head = hash;
         self.updated = event.at;
         Ok(())
+    }
+
+    /// Whether the event can be the next: only a message can follow the end.
+    fn can_follow(&self, what: &What) -> bool {
+        match &self.state {
+            ProcessState::Exited { exit } => {
+                exit.can_be_continued() && matches!(what, What::MessageReceived(_))
+            }
+            _ => true,
+        }
+    }
+
+    /// The program begins anew behind what was said so far.
+    fn begin_again(&mut self, input: Input, seq: Seq) {
+        self.pending.clear();
+        self.plan = None;
+        self.began_at = self.step;
+        self.hear(input, seq);
     }
 
     fn open_conversation(&mut self, seq: Seq) {

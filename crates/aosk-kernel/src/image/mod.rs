@@ -13,7 +13,8 @@ mod transcript;
 use std::collections::BTreeMap;
 
 use aosk_abi::{
-    Conditions, Epoch, Hash, Op, Pid, Planned, ProcessState, Seq, Spawned, Step, Tenant, Timestamp,
+    Conditions, Epoch, Hash, Op, Pid, Planned, Priority, ProcessState, Seq, Spawned, Step, Tenant,
+    Timestamp,
 };
 use aosk_context::{Arrival, PageTable};
 use aosk_ports::ProcessRow;
@@ -50,6 +51,12 @@ pub struct Image {
     pub state: ProcessState,
     /// Steps begun.
     pub step: Step,
+    /// Steps begun before the program last began: a limit of steps counts from here.
+    pub began_at: Step,
+    /// How often the program ended and began again by itself.
+    pub restarts: u64,
+    /// How important it is now.
+    pub priority: Priority,
     /// What it used and spent.
     pub account: Account,
     /// Its pages.

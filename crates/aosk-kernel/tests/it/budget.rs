@@ -41,10 +41,11 @@ async fn forty_processes_never_overspend_the_cap_of_the_run() {
     // Each call costs 0.11 and may cost up to about 0.4.
     kit.options.spend_limit = Some(MicroDollars(DOLLAR));
     let kernel = kit.kernel();
+    let mut pids = Vec::new();
     for index in 0..40 {
-        kernel.spawn(spawn(&format!("task {index}"))).await.unwrap();
+        pids.push(kernel.spawn(spawn(&format!("task {index}"))).await.unwrap());
     }
-    let outcomes = kernel.wait_all().await;
+    let outcomes = kernel.wait_each(&pids).await;
     let mut spent = MicroDollars::ZERO;
     for (pid, _) in &outcomes {
         spent += kit.image(*pid).await.account.spent();

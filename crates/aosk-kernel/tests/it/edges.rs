@@ -202,6 +202,18 @@ async fn a_task_larger_than_the_window_fails_with_the_numbers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_device_that_never_comes_back_is_given_up_and_asked_again() {
+    let kit = Kit::new(vec![Say::Hang, Say::Text("ok")]);
+    let began = tokio::time::Instant::now();
+    let (pid, outcome) = kit.run().await;
+    assert!(matches!(outcome, Outcome::Exited(Exit::Completed { .. })), "{outcome:?}");
+    // A minute is what the device allows itself.
+    let took = began.elapsed().as_secs();
+    assert!((70..73).contains(&took), "{took}");
+    assert!(kit.names(pid).await.contains(&"llm_failed"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_long_conversation_never_exceeds_the_window() {
     let call = || Say::Call("pure", "{\"say\": \"0123456789012345678901234567890123456789\"}");
     let kit = Kit::with(Puppet::new((0..60).map(|_| call()).collect()).windowed(700));

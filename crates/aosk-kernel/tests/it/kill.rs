@@ -243,20 +243,16 @@ async fn live(dir: &Path, steps: u64) {
         tokio::time::sleep(Duration::from_millis(2)).await;
     };
     let kernel = kernel(store, dir);
-    let mut known = Vec::new();
-    for (pid, resumed) in kernel.recover().await.expect("listed") {
-        resumed.expect("resumed");
-        known.push(pid);
-    }
+    let mut pids = kernel.recover().await.expect("listed");
     let reader = SqliteReader::open(&options.dir).expect("a reader");
     for agent in 0..AGENTS {
         let pid = Pid::from_alias(&alias(agent));
         let there = reader.process(&Tenant::local(), pid).await.expect("readable").is_some();
         if !there {
-            kernel.spawn(agent_of(agent, steps)).await.expect("spawned");
+            pids.push(kernel.spawn(agent_of(agent, steps)).await.expect("spawned"));
         }
     }
-    for (pid, outcome) in kernel.wait_all().await {
+    for (pid, outcome) in kernel.wait_each(&pids).await {
         assert!(matches!(outcome, Outcome::Exited(Exit::Completed { .. })), "{pid}: {outcome:?}");
     }
 }

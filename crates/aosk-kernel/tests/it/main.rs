@@ -14,5 +14,7 @@ mod fold;
 mod kill;
 mod many;
 mod recovery;
+mod rest;
+mod restart;
 mod signals;
 mod support;

@@ -12,10 +12,11 @@ use crate::support::{Kit, Puppet, spawn};
 async fn a_hundred_processes_share_the_slots_and_all_end() {
     let kit = Kit::with(Puppet::new(vec![]).slots(3));
     let kernel = kit.kernel();
+    let mut pids = Vec::new();
     for index in 0..100 {
-        kernel.spawn(spawn(&format!("task {index}"))).await.unwrap();
+        pids.push(kernel.spawn(spawn(&format!("task {index}"))).await.unwrap());
     }
-    let outcomes = kernel.wait_all().await;
+    let outcomes = kernel.wait_each(&pids).await;
     assert_eq!(outcomes.len(), 100);
     for (pid, outcome) in &outcomes {
         assert!(matches!(outcome, Outcome::Exited(Exit::Completed { .. })), "{outcome:?}");

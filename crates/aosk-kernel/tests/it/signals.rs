@@ -18,7 +18,7 @@ async fn begin(kit: &Kit) -> (MemoryStore, Kernel, Pid) {
 }
 
 async fn signal(store: &MemoryStore, pid: Pid, signal: Signal) {
-    store.post(&Tenant::local(), pid, InboxItem::Signal(signal)).await.unwrap();
+    store.post(&Tenant::local(), pid, InboxItem::Signal { signal }).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

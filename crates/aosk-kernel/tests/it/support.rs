@@ -293,12 +293,21 @@ impl Kit {
 
     pub fn kernel_on(&self, store: MemoryStore) -> Kernel {
         let model = Model { device: self.puppet.clone(), tokenizer: Arc::new(Quarters) };
+        self.kernel_of(store, HashMap::from([("puppet".to_owned(), model)]))
+    }
+
+    /// A kernel to which no endpoint is connected.
+    pub fn kernel_without_models(&self) -> Kernel {
+        self.kernel_of(self.store(), HashMap::new())
+    }
+
+    fn kernel_of(&self, store: MemoryStore, models: HashMap<String, Model>) -> Kernel {
         let tools = [&self.pure, &self.keyed, &self.unsafe_, &self.slow]
             .map(|tool| (tool.spec.name.clone(), tool.clone() as Arc<dyn Tool>));
         let life = self.lives.fetch_add(1, Ordering::SeqCst) as u64;
         let parts = Parts {
             store: Arc::new(store),
-            models: HashMap::from([("puppet".to_owned(), model)]),
+            models,
             tools: tools.into_iter().collect(),
             sandbox: Arc::new(|_| Ok(Arc::new(NoFiles))),
             clock: Arc::new(self.clock.clone()),

@@ -274,7 +274,12 @@ impl<'a> Case<'a> {
         let Some(What::Spawned(spawned)) = self.events.first().map(|event| &event.what) else {
             return self.accuse("does not begin with its spawn");
         };
-        let (steps, limit) = (self.receipt.row.steps, spawned.max_steps);
+        // A message after the end, or a restart, grants the steps anew.
+        let after_end =
+            self.events.windows(2).filter(|pair| matches!(pair[0].what, What::Exited(_)));
+        let restarts = self.events.iter().filter(|it| matches!(it.what, What::Restarted(_)));
+        let times = 1 + after_end.count() as u64 + restarts.count() as u64;
+        let (steps, limit) = (self.receipt.row.steps, spawned.max_steps * times);
         self.require(steps <= limit, || format!("made {steps} steps of {limit}"));
     }
 

@@ -98,15 +98,8 @@ fn cut(machine: &Machine) -> Ending {
 
 /// Recovers, and tends every agent until it has ended.
 async fn work(world: &World, machine: &Machine) {
-    match machine.kernel.recover().await {
-        Ok(recovered) => {
-            for (pid, outcome) in recovered {
-                if let Err(error) = outcome {
-                    tolerate(world, Some(pid), &error);
-                }
-            }
-        }
-        Err(error) => tolerate(world, None, &error),
+    if let Err(error) = machine.kernel.recover().await {
+        tolerate(world, None, &error);
     }
     join_all((0..world.scenario.agents).map(|agent| tend(world, machine, agent))).await;
 }
@@ -193,7 +186,7 @@ async fn stop(world: &World, machine: &Machine, how: Stop) -> Ending {
     tokio::select! {
         biased;
         why = machine.power.out() => return Ending::Cut(why),
-        _ = machine.kernel.wait_all() => {}
+        _ = machine.kernel.quiet() => {}
         () = sleep(PATIENCE) => return Ending::Stuck,
     }
     let took = began.elapsed();
@@ -231,9 +224,9 @@ impl Meddler<'_> {
             }
             let pid = World::pid(self.dice.index(self.world.scenario.agents));
             let item = match self.dice.below(20) {
-                0 => InboxItem::Signal(Signal::Kill),
-                1..=4 => InboxItem::Signal(Signal::Stop),
-                5..=8 => InboxItem::Signal(Signal::Cont),
+                0 => InboxItem::Signal { signal: Signal::Kill },
+                1..=4 => InboxItem::Signal { signal: Signal::Stop },
+                5..=8 => InboxItem::Signal { signal: Signal::Cont },
                 _ => InboxItem::Message {
                     from: "user\0".to_owned(),
                     text: format!("message {} \0 你好", self.dice.below(u64::MAX)),
@@ -245,7 +238,7 @@ impl Meddler<'_> {
                 (Ok(_), InboxItem::Message { text, .. }) => {
                     self.world.witness.lock().posted.entry(pid).or_default().push(text);
                 }
-                (Ok(_), InboxItem::Signal(_)) => {}
+                (Ok(_), _) => {}
                 (Err(error), _) if error.code == Code::StoreUnknownProcess => {}
                 (Err(error), _) => tolerate(self.world, Some(pid), &error.into()),
             }

@@ -183,6 +183,10 @@ fn summary(event: &Event) -> String {
         What::Blocked(blocked) => format!("{:?}", blocked.on),
         What::Recovered(recovered) => format!("from epoch {}", recovered.from),
         What::SpendRaised(raised) => raised.limit.to_string(),
+        What::PriorityChanged(changed) => changed.priority.get().to_string(),
+        What::Restarted(restarted) => {
+            format!("number {} after {}", restarted.number, restarted.exit.name())
+        }
         What::SignalReceived(received) => received.signal.name().to_owned(),
         What::Spawned(_) | What::Unblocked(_) | What::MessageReceived(_) => String::new(),
     };

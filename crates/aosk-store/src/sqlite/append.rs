@@ -116,7 +116,7 @@ impl Prepared {
             checkpoint.write(connection, &mut place)?;
         }
         process::write(connection, &place, is_new, &self.row, &self.state)?;
-        inbox::remove(connection, &place, &self.consumed)?;
+        inbox::remove(connection, place.tenant, place.pid, &self.consumed)?;
         Ok(Committed { last: self.last })
     }
 

@@ -1,14 +1,12 @@
 //! The inbox: what others leave for a process's owner.
 
-use aosk_abi::{Code, Pid, Signal, Tenant};
+use aosk_abi::{Code, Pid, Tenant};
 use aosk_ports::{InboxId, InboxItem};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::fault::Fault;
-use super::process::{self, Place};
+use super::process;
 use super::tenant;
-
-const SIGNALS: [Signal; 3] = [Signal::Kill, Signal::Stop, Signal::Cont];
 
 /// Leaves an item for a process.
 pub(super) fn post(
@@ -18,15 +16,12 @@ pub(super) fn post(
     item: &InboxItem,
 ) -> Result<InboxId, Fault> {
     let place = process::expect(connection, tenant, pid)?;
-    let (signal, sender, text) = match item {
-        InboxItem::Signal(signal) => (Some(signal.name()), None, None),
-        InboxItem::Message { from, text } => (None, Some(from), Some(text)),
-    };
+    let item = serde_json::to_string(item).map_err(|error| {
+        Fault::refused(Code::EventEncode, format!("the item for process {pid}: {error}"))
+    })?;
     connection
-        .prepare_cached(
-            "INSERT INTO inbox (tenant, pid, signal, sender, text) VALUES (?1, ?2, ?3, ?4, ?5)",
-        )?
-        .execute((place.tenant, pid.as_bytes(), signal, sender, text))?;
+        .prepare_cached("INSERT INTO inbox (tenant, pid, item) VALUES (?1, ?2, ?3)")?
+        .execute((place.tenant, pid.as_bytes(), item))?;
     Ok(InboxId(connection.last_insert_rowid()))
 }
 
@@ -38,23 +33,15 @@ pub(super) fn pending(
     let Some(tenant) = tenant::find(connection, tenant)? else {
         return Ok(Vec::new());
     };
-    let mut statement = connection.prepare_cached(
-        "SELECT id, pid, signal, sender, text FROM inbox WHERE tenant = ?1 ORDER BY id",
-    )?;
+    let mut statement = connection
+        .prepare_cached("SELECT id, pid, item FROM inbox WHERE tenant = ?1 ORDER BY id")?;
     let mut rows = statement.query([tenant.id])?;
     let mut items = Vec::new();
     while let Some(row) = rows.next()? {
         let id = row.get(0)?;
-        let item = match row.get::<_, Option<String>>(2)? {
-            None => InboxItem::Message { from: row.get(3)?, text: row.get(4)? },
-            Some(name) => SIGNALS
-                .into_iter()
-                .find(|signal| signal.name() == name)
-                .map(InboxItem::Signal)
-                .ok_or_else(|| {
-                    Fault::damaged(format_args!("inbox item {id}: no signal is called {name:?}"))
-                })?,
-        };
+        let item = serde_json::from_str(row.get_ref(2)?.as_str().unwrap_or_default()).map_err(
+            |error| Fault::damaged(format_args!("inbox item {id} cannot be read: {error}")),
+        )?;
         items.push((Pid::from_bytes(row.get(1)?), InboxId(id), item));
     }
     Ok(items)
@@ -86,16 +73,17 @@ pub(super) fn check(
     Ok(())
 }
 
-/// Removes items that the journal has taken over.
+/// Removes items of a process.
 pub(super) fn remove(
     connection: &Connection,
-    place: &Place,
-    consumed: &[InboxId],
+    tenant: i64,
+    pid: Pid,
+    items: &[InboxId],
 ) -> Result<(), Fault> {
-    for item in consumed {
+    for item in items {
         connection
             .prepare_cached("DELETE FROM inbox WHERE id = ?1 AND tenant = ?2 AND pid = ?3")?
-            .execute((item.0, place.tenant, place.pid.as_bytes()))?;
+            .execute((item.0, tenant, pid.as_bytes()))?;
     }
     Ok(())
 }

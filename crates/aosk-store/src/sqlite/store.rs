@@ -77,6 +77,19 @@ impl JournalWriter for SqliteStore {
         Ticket::new(heard(answer))
     }
 
+    fn dismiss(
+        &self,
+        tenant: &Tenant,
+        pid: Pid,
+        items: &[InboxId],
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        let (tenant, items) = (tenant.clone(), items.to_vec());
+        heard(self.writer.enqueue(None, 0, move |connection| {
+            let place = process::expect(connection, &tenant, pid)?;
+            inbox::remove(connection, place.tenant, pid, &items)
+        }))
+    }
+
     fn claim(&self, tenant: &Tenant, pid: Pid) -> BoxFuture<'_, Result<Epoch, StoreError>> {
         let tenant = tenant.clone();
         heard(

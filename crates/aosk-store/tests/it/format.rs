@@ -46,7 +46,7 @@ fn write(dir: &Path) {
 
 fn items() -> [InboxItem; 2] {
     let message = InboxItem::Message { from: "user".to_owned(), text: "hello".to_owned() };
-    [InboxItem::Signal(Signal::Stop), message]
+    [InboxItem::Signal { signal: Signal::Stop }, message]
 }
 
 /// Run once for each version of the schema, before its release; never again after it.

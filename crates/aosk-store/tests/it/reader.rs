@@ -26,7 +26,7 @@ fn a_reader_reads_and_posts_while_the_owner_writes() {
         posted.push((pid(n % 3), id, item));
         ack = Ack::parse(&other.line("ack ")).expect("an ack");
     }
-    let unknown = reader.post(&local, pid(99), InboxItem::Signal(Signal::Kill));
+    let unknown = reader.post(&local, pid(99), InboxItem::Signal { signal: Signal::Kill });
     refused(block_on(unknown), Code::StoreUnknownProcess);
     assert_eq!(block_on(reader.pending(&local)).expect("answers"), posted);
     other.kill();
@@ -56,7 +56,7 @@ fn a_reader_changes_no_byte_of_what_a_killed_owner_left() {
 
     // Who posts adds to the log, and leaves the file itself to the next owner.
     let reader = SqliteReader::open(dir.path()).expect("a reader");
-    let item = InboxItem::Signal(Signal::Stop);
+    let item = InboxItem::Signal { signal: Signal::Stop };
     block_on(reader.post(&local, pid(0), item)).expect("posted");
     drop(reader);
     let after = hashes();

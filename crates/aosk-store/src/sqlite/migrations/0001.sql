@@ -77,14 +77,11 @@ CREATE TABLE checkpoints (
     bytes   BLOB NOT NULL
 ) STRICT;
 
--- What waits for a process's owner: a signal, or a message with its sender. Numbers are never
+-- What waits for a process's owner, as JSON: a signal, a message, a new limit. Numbers are never
 -- used twice, so that an item taken over once cannot be taken for a later one.
 CREATE TABLE inbox (
     id     INTEGER PRIMARY KEY AUTOINCREMENT,
     tenant INTEGER NOT NULL,
     pid    BLOB NOT NULL,
-    signal TEXT,
-    sender TEXT,
-    text   TEXT,
-    CHECK ((signal IS NULL) <> (text IS NULL) AND (text IS NULL) = (sender IS NULL))
+    item   TEXT NOT NULL
 ) STRICT;

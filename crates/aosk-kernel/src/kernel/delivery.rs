@@ -1,0 +1,160 @@
+//! Delivery: what came into the inbox, and sleepers whose moment has come.
+//!
+//! An item is shown to its process again and again until the append that takes it over is durable;
+//! the process knows which it took. A process that is not in memory is brought in for it. The
+//! inbox is looked at when somebody says that something was posted and, because nobody has to,
+//! now and then.
+
+use std::collections::HashMap;
+
+use aosk_abi::{Pid, ProcessState};
+use aosk_ports::{InboxId, InboxItem, Posted, StoreError};
+
+use super::Kernel;
+use super::table::{Entry, Stay};
+use crate::process::can_take;
+
+impl Kernel {
+    /// Delivers until the kernel stops.
+    pub(super) async fn deliver(self) {
+        let mut tried = Tried::default();
+        loop {
+            self.wake_sleepers();
+            let before = self.table().changes();
+            match self.pending().await {
+                Ok(items) => {
+                    tried.keep(&items);
+                    for posted in items {
+                        self.hand_over(posted, before, &mut tried).await;
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "cannot read the inbox"),
+            }
+            let clock = &self.shared.parts.clock;
+            let poll = self.shared.options.inbox_poll;
+            let alarm = self.table().next_alarm();
+            let left = alarm.map(|due| due.saturating_sub(clock.monotonic()));
+            tokio::select! {
+                biased;
+                () = self.shared.stop.wait(false) => return,
+                () = self.nudge.notified() => {}
+                () = clock.sleep(left.map_or(poll, |left| left.min(poll))) => {}
+            }
+        }
+    }
+
+    fn wake_sleepers(&self) {
+        let now = self.shared.parts.clock.monotonic();
+        loop {
+            let (pid, stay) = {
+                let table = self.table();
+                let Some(pid) = table.due(now) else {
+                    return;
+                };
+                let Some(Entry::Asleep { epoch, until, .. }) = table.get(pid) else {
+                    return;
+                };
+                (pid, Stay { epoch: *epoch, waited: Some(*until) })
+            };
+            self.line_up(pid, stay);
+        }
+    }
+
+    /// Hands an item over that waited when the table had seen `before` changes.
+    async fn hand_over(&self, (pid, id, item): Posted, before: u64, tried: &mut Tried) {
+        if self.table().is_newer(pid, before) {
+            // What entered it may have taken the item already; if not, it is shown again.
+            return;
+        }
+        let stay = match self.table().get(pid) {
+            Some(Entry::Driven { inbox, .. }) => {
+                // A driver that is on its way out leaves the item where it is.
+                drop(inbox.send((id, item)));
+                return;
+            }
+            Some(Entry::Lined { .. }) => return,
+            Some(Entry::Asleep { epoch, .. } | Entry::Resting { epoch }) => {
+                Stay { epoch: *epoch, waited: None }
+            }
+            // Under the epoch that it had: if another kernel has taken the process over meanwhile,
+            // the store refuses what this one writes. To claim it would cut the other off.
+            Some(Entry::Broken { epoch: Some(epoch), outcome }) if !outcome.is_lost() => {
+                if !tried.is_new(pid, id) {
+                    return;
+                }
+                Stay { epoch: Some(*epoch), waited: None }
+            }
+            Some(Entry::Broken { .. }) => return,
+            None if self.shared.options.adopts && tried.is_new(pid, id) => Stay::TAKE_OVER,
+            None => return,
+        };
+        if stay == Stay::TAKE_OVER
+            && (!self.still_waits(id).await || self.dismisses(pid, id, &item).await)
+        {
+            return;
+        }
+        self.line_up(pid, stay);
+    }
+
+    /// What waits in the inbox.
+    pub(super) async fn pending(&self) -> Result<Vec<Posted>, StoreError> {
+        self.shared.parts.store.pending(&self.shared.options.tenant).await
+    }
+
+    /// Whether the item is in the inbox now. Nobody can take it meanwhile: its process is not here.
+    async fn still_waits(&self, id: InboxId) -> bool {
+        match self.pending().await {
+            Ok(items) => items.iter().any(|(_, waiting, _)| *waiting == id),
+            Err(error) => {
+                tracing::warn!(%error, "cannot read the inbox");
+                false
+            }
+        }
+    }
+
+    /// Removes an item that its process will never take, and says whether it did.
+    async fn dismisses(&self, pid: Pid, id: InboxId, item: &InboxItem) -> bool {
+        let (store, tenant) = (&self.shared.parts.store, &self.shared.options.tenant);
+        let state = match store.process(tenant, pid).await {
+            Ok(Some(receipt)) => receipt.row.state,
+            Ok(None) => return false,
+            Err(error) => {
+                tracing::warn!(%error, %pid, "cannot look up who an inbox item is for");
+                return true;
+            }
+        };
+        let ProcessState::Exited { exit } = &state else {
+            return false;
+        };
+        if can_take(&state, item) {
+            return false;
+        }
+        tracing::warn!(%pid, ?item, exit = exit.name(), "dismissed: the process has ended");
+        if let Err(error) = store.dismiss(tenant, pid, &[id]).await {
+            tracing::warn!(%error, %pid, "cannot remove an inbox item");
+        }
+        true
+    }
+}
+
+/// The newest item for which a process was brought in that could not be driven before.
+#[derive(Default)]
+struct Tried(HashMap<Pid, InboxId>);
+
+impl Tried {
+    fn is_new(&mut self, pid: Pid, id: InboxId) -> bool {
+        let newest = self.0.entry(pid).or_insert(InboxId(i64::MIN));
+        if id > *newest {
+            *newest = id;
+            return true;
+        }
+        false
+    }
+
+    /// Forgets those for whom nothing waits any more.
+    fn keep(&mut self, items: &[Posted]) {
+        if !self.0.is_empty() {
+            self.0.retain(|pid, _| items.iter().any(|(whose, ..)| whose == pid));
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The kernel: a table of processes and the door through which they come in.
+
+mod delivery;
+mod spawn;
+mod stay;
+mod table;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aosk_abi::{Manifest, MicroDollars, Pid};
+use aosk_ports::ProcessFilter;
+use tokio::sync::{Notify, mpsc};
+
+use crate::budget::Budget;
+use crate::contents::Contents;
+use crate::dispatch::Dispatcher;
+use crate::driver::{Driver, Ended, Outcome};
+use crate::error::Error;
+use crate::options::{Options, Parts};
+use crate::shared::{Shared, Stop, StopSign};
+
+pub use spawn::Spawn;
+
+use stay::resting;
+use table::{Entry, Stay, Table};
+
+/// A running kernel. Cheap to clone; all clones are one kernel.
+#[derive(Clone)]
+pub struct Kernel {
+    shared: Arc<Shared>,
+    table: Arc<Mutex<Table>>,
+    /// Woken when something may have come into the inbox, or an alarm was set.
+    nudge: Arc<Notify>,
+    /// Woken when a process leaves memory.
+    settled: Arc<Notify>,
+}
+
+impl Kernel {
+    /// Starts a kernel. It must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where a device has no slots.
+    pub fn start(parts: Parts, options: Options) -> Result<Self, Error> {
+        let infos: Vec<_> = parts.models.values().map(|model| model.device.info()).collect();
+        let mut slots: Vec<(&str, usize)> =
+            infos.iter().map(|info| (info.name.as_str(), info.slots)).collect();
+        slots.sort_unstable();
+        slots.dedup_by(|a, b| a.0 == b.0);
+        let dispatcher = Dispatcher::new(parts.clock.clone(), slots.into_iter())?;
+        let budget = Budget::new(options.spend_limit);
+        let table = Arc::new(Mutex::new(Table::new(options.resident)));
+        let (stop, lined) = (StopSign::new(), std::sync::atomic::AtomicUsize::new(0));
+        let shared = Arc::new(Shared { parts, options, dispatcher, budget, stop, lined });
+        let kernel = Self { shared, table, nudge: Arc::default(), settled: Arc::default() };
+        tokio::spawn(kernel.clone().deliver());
+        Ok(kernel)
+    }
+
+    /// Whether the manifest could be spawned with that model, without spawning it. A run of many
+    /// agents asks this for each before it begins with the first.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] as [`Kernel::spawn`] does.
+    pub fn check(&self, manifest: &Manifest, model: &str) -> Result<(), Error> {
+        self.find(manifest, model, None).map(drop)
+    }
+
+    /// Begins a process. When this returns, the process is durable and runs, or stands in line
+    /// where [`Options::resident`] others do.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where the request names a program, model, tool or workspace that there
+    /// is not, or an empty task; [`Error::Store`] where it cannot be written down.
+    pub async fn spawn(&self, request: Spawn) -> Result<Pid, Error> {
+        self.refuse_if_stopping()?;
+        let means = self.find(&request.manifest, &request.model, None)?;
+        if request.task.trim().is_empty() {
+            return Err(Error::refused(
+                aosk_abi::Code::KernelTask,
+                "the task is empty: say what the agent shall do",
+            ));
+        }
+        let parts = &self.shared.parts;
+        let contents = Contents::new(parts.store.content_key(&self.shared.options.tenant).await?);
+        let pid = match &request.alias {
+            Some(alias) => Pid::from_alias(alias),
+            None => self.new_pid(),
+        };
+        let mut process = self.begin(pid, request, &means.specs, contents)?;
+        let (sender, inbox) = mpsc::unbounded_channel();
+        self.enter(pid, sender)?;
+        if let Err(error) = process.commit().await {
+            self.forget(pid);
+            return Err(error);
+        }
+        if self.table().is_overfull() {
+            self.settle(pid, Some(process.image.epoch), Ended::Yielded);
+        } else {
+            tokio::spawn(self.clone().accompany(Driver::new(process, means, inbox, None)));
+        }
+        Ok(pid)
+    }
+
+    /// Takes an unfinished process over and goes on with it where it stands, whether or not there
+    /// is a place in memory. `raise` is a new spend limit. A suspended process is continued; one
+    /// that waits for a higher spend limit tries again.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where it has ended or runs already, or needs a model or tool that there
+    /// is not; [`Error::Store`] or [`Error::Fold`] where its journal cannot be read.
+    pub async fn resume(&self, pid: Pid, raise: Option<MicroDollars>) -> Result<(), Error> {
+        self.refuse_if_stopping()?;
+        let epoch = match self.table().get(pid) {
+            Some(Entry::Driven { .. } | Entry::Lined { .. }) => return Err(stay::running(pid)),
+            Some(Entry::Asleep { epoch, .. } | Entry::Resting { epoch }) => *epoch,
+            Some(Entry::Broken { .. }) | None => None,
+        };
+        let mut process = self.load(pid, epoch).await?;
+        stay::go_on(&mut process, raise)?;
+        let means = self.means(&mut process).await?;
+        let (sender, inbox) = mpsc::unbounded_channel();
+        self.enter(pid, sender)?;
+        tokio::spawn(self.clone().accompany(Driver::new(process, means, inbox, None)));
+        Ok(())
+    }
+
+    /// Takes over every unfinished process of the tenant that has something to do, as places in
+    /// memory become free, and answers which. Those that wait for something from outside are left
+    /// alone until it comes. What keeps one from going on is its [`Outcome`].
+    ///
+    /// # Errors
+    /// [`Error::Store`] where the processes cannot be listed.
+    pub async fn recover(&self) -> Result<Vec<Pid>, Error> {
+        let store = &self.shared.parts.store;
+        let tenant = &self.shared.options.tenant;
+        let unfinished = store.processes(tenant, ProcessFilter::Unfinished).await?;
+        let mut recovered = Vec::new();
+        for receipt in unfinished {
+            if resting(&receipt.row.state).is_none() && self.table().get(receipt.pid).is_none() {
+                self.line_up(receipt.pid, Stay::TAKE_OVER);
+                recovered.push(receipt.pid);
+            }
+        }
+        Ok(recovered)
+    }
+
+    /// Waits until the kernel lets go of the process and says why; `None` for one that is not
+    /// there, or that no kernel has taken up since it was cut off.
+    pub async fn wait(&self, pid: Pid) -> Option<Outcome> {
+        let waiting = match self.table().get(pid) {
+            Some(
+                Entry::Driven { herald, .. }
+                | Entry::Lined { herald, .. }
+                | Entry::Asleep { herald, .. },
+            ) => Some(herald.subscribe()),
+            Some(Entry::Broken { outcome, .. }) => return Some(outcome.as_ref().clone()),
+            Some(Entry::Resting { .. }) | None => None,
+        };
+        if let Some(mut outcome) = waiting {
+            return outcome.wait_for(Option::is_some).await.ok()?.clone();
+        }
+        let Shared { parts, options, .. } = self.shared.as_ref();
+        match parts.store.process(&options.tenant, pid).await {
+            Ok(receipt) => {
+                let stopped = (!self.shared.stop.is_run()).then_some(Outcome::Stopped);
+                resting(&receipt?.row.state).or(stopped)
+            }
+            Err(error) => Some(Outcome::broken(&error.into())),
+        }
+    }
+
+    /// Waits for each of these processes as [`Kernel::wait`] does, in the same order.
+    pub async fn wait_each(&self, pids: &[Pid]) -> Vec<(Pid, Outcome)> {
+        let mut outcomes = Vec::with_capacity(pids.len());
+        for &pid in pids {
+            outcomes.extend(self.wait(pid).await.map(|outcome| (pid, outcome)));
+        }
+        outcomes
+    }
+
+    /// Waits until no process runs, stands in line or waits for a moment.
+    pub async fn quiet(&self) {
+        loop {
+            let mut settled = std::pin::pin!(self.settled.notified());
+            settled.as_mut().enable();
+            if self.table().is_quiet() {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    /// How many processes are in memory.
+    #[must_use]
+    pub fn residents(&self) -> usize {
+        self.table().residents()
+    }
+
+    /// Looks at the inbox now: something was posted.
+    pub fn nudge(&self) {
+        self.nudge.notify_one();
+    }
+
+    /// Asks the kernel to stop; [`Kernel::quiet`] waits until it has. A harder stop replaces a
+    /// softer one, never the other way round.
+    pub fn stop(&self, stop: Stop) {
+        self.shared.stop.show(stop, self.shared.parts.clock.monotonic());
+        if stop != Stop::Run {
+            // Those that are not in memory stop by never coming back into it.
+            let waiting = self.table().dismiss_waiting();
+            for (pid, herald) in waiting {
+                self.shared.dispatcher.remove(pid);
+                herald.send_replace(Some(Outcome::Stopped));
+            }
+            self.settled.notify_waiters();
+        }
+    }
+
+    fn refuse_if_stopping(&self) -> Result<(), Error> {
+        if self.shared.stop.is_run() { Ok(()) } else { Err(Error::Stopping) }
+    }
+
+    fn new_pid(&self) -> Pid {
+        let mut random = [0; 10];
+        self.shared.parts.random.fill(&mut random);
+        Pid::from_parts(self.shared.parts.clock.now().as_millis(), random)
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the number that drivers look at.
+    fn count_line(&self, table: &Table) {
+        self.shared.lined.store(table.waiting(), std::sync::atomic::Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,137 @@
+//! Spawning: what a manifest asks for, found, and the first event of a process.
+
+use aosk_abi::{
+    Code, Epoch, Event, Hash, Manifest, Pid, Record, Seq, Spawned, Tenant, ToolSpec, What,
+};
+use aosk_context::{POLICIES, policy_by_name};
+
+use super::Kernel;
+use crate::contents::Contents;
+use crate::driver::Means;
+use crate::error::Error;
+use crate::image::Image;
+use crate::process::Process;
+use crate::program::Running;
+
+/// What a new process is made of.
+#[derive(Debug, Clone)]
+pub struct Spawn {
+    /// What it is. A relative `workspace` is relative to the current folder of the kernel.
+    pub manifest: Manifest,
+    /// The model that it asks; a name of [`Parts::models`](crate::Parts::models).
+    pub model: String,
+    /// The task; not empty.
+    pub task: String,
+    /// An external name; the pid is made from it.
+    pub alias: Option<String>,
+    /// Who spawns it.
+    pub parent: Option<Pid>,
+}
+
+impl Kernel {
+    /// What the manifest asks for. `specs` are the recorded schemas of a process that was spawned
+    /// before; a new one takes the tools' own.
+    pub(super) fn find(
+        &self,
+        manifest: &Manifest,
+        model: &str,
+        specs: Option<Vec<ToolSpec>>,
+    ) -> Result<Means, Error> {
+        let parts = &self.shared.parts;
+        if !Running::NAMES.contains(&manifest.program.as_str()) {
+            return Err(Error::refused(
+                Code::KernelUnknownProgram,
+                format!(
+                    "there is no program {:?}; `program` can be: {}",
+                    manifest.program,
+                    Running::NAMES.join(", ")
+                ),
+            ));
+        }
+        let policy = policy_by_name(&manifest.context.policy).ok_or_else(|| {
+            let names: Vec<_> = POLICIES.iter().map(|policy| policy.name()).collect();
+            Error::refused(
+                Code::Manifest,
+                format!(
+                    "there is no context policy {:?}; `policy` can be: {}",
+                    manifest.context.policy,
+                    names.join(", ")
+                ),
+            )
+        })?;
+        let model = parts.models.get(model).cloned().ok_or_else(|| {
+            Error::refused(
+                Code::LlmUnknownModel,
+                format!("the model {model:?} is not connected to this kernel"),
+            )
+        })?;
+        let info = model.device.info();
+        if let Some(window) = manifest.context.window
+            && window > info.window
+        {
+            return Err(Error::refused(
+                Code::Manifest,
+                format!(
+                    "`window` is {window} tokens, and {} has {}: give at most that, or leave it out",
+                    info.name, info.window
+                ),
+            ));
+        }
+        let own = manifest.tools.iter().map(|name| {
+            parts.tools.get(name).map(|tool| tool.spec().clone()).ok_or_else(|| {
+                let names: Vec<_> = parts.tools.keys().map(String::as_str).collect();
+                Error::refused(
+                    Code::KernelUnknownTool,
+                    format!("there is no tool {name:?}; `tools` can name: {}", names.join(", ")),
+                )
+            })
+        });
+        let own = own.collect::<Result<Vec<_>, _>>()?;
+        let sandbox = (parts.sandbox)(manifest.workspace.as_deref())
+            .map_err(|error| Error::refused(Code::ToolWorkspace, error.to_string()))?;
+        let (manifest, specs) = (manifest.clone(), specs.unwrap_or(own).into());
+        Ok(Means { manifest, model, policy, specs, sandbox })
+    }
+
+    /// A process with its first event, which is still to be written.
+    pub(super) fn begin(
+        &self,
+        pid: Pid,
+        request: Spawn,
+        specs: &[ToolSpec],
+        mut contents: Contents,
+    ) -> Result<Process, Error> {
+        let Spawn { manifest, model, task, alias, parent } = request;
+        let secrets = &self.shared.parts.secrets;
+        let json = |value: serde_json::Result<String>| {
+            value.map_err(|error| Error::refused(Code::Manifest, error.to_string()))
+        };
+        let tools =
+            if specs.is_empty() { String::new() } else { json(serde_json::to_string(specs))? };
+        let manifest_text = json(serde_json::to_string(&manifest))?;
+        let sealed = [&manifest_text, &manifest.system, &tools, &task]
+            .map(|text| contents.seal(secrets.text(text).into_owned().into_bytes()));
+        let [manifest_ref, system, tools, task] = sealed.each_ref().map(|c| c.reference());
+        let spawned = Spawned {
+            name: manifest.name.clone(),
+            alias,
+            parent,
+            program: manifest.program.clone(),
+            model,
+            priority: manifest.priority,
+            max_steps: manifest.max_steps,
+            max_tool_steps: manifest.react.max_tool_steps,
+            spend_limit: manifest.spend_limit(),
+            manifest: manifest_ref,
+            system,
+            tools,
+            task,
+        };
+        let tenant: &Tenant = &self.shared.options.tenant;
+        let event = Event::new(self.shared.parts.clock.now(), What::Spawned(spawned));
+        let record = Record::seal(tenant, pid, Seq(0), Epoch(1), Hash::ZERO, &event)?;
+        let image =
+            Image::begin(tenant, pid, &record).map_err(|source| Error::Fold { pid, source })?;
+        Ok(Process::begun(self.shared.clone(), image, contents, (record, sealed)))
+    }
+}

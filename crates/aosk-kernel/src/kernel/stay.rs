@@ -1,0 +1,257 @@
+//! Stays in memory: how a process comes in, is driven, and leaves again.
+
+use aosk_abi::{
+    BlockedOn, Code, Epoch, Hash, Manifest, MicroDollars, Pid, ProcessState, Recovered, Seq,
+    Signal, SignalReceived, SpendRaised, ToolSpec, Unblocked, What,
+};
+use aosk_ports::StoreError;
+use tokio::sync::{mpsc, watch};
+
+use super::Kernel;
+use super::table::{Entry, Herald, Stay};
+use crate::contents::Contents;
+use crate::driver::{Driver, Ended, InboxReceiver, InboxSender, Means, Outcome};
+use crate::error::Error;
+use crate::load::load;
+use crate::process::{Process, Rest};
+use crate::shared::Shared;
+
+impl Kernel {
+    /// Enters a process into the table as one that is in memory, place or no place.
+    pub(super) fn enter(&self, pid: Pid, inbox: InboxSender) -> Result<(), Error> {
+        let mut table = self.table();
+        let herald = match table.get(pid) {
+            Some(Entry::Driven { .. } | Entry::Lined { .. }) => return Err(running(pid)),
+            known => herald_of(known),
+        };
+        table.set(pid, Entry::Driven { inbox, herald });
+        Ok(())
+    }
+
+    /// Puts a process into the line for a place in memory, or right into one that is free.
+    pub(super) fn line_up(&self, pid: Pid, stay: Stay) {
+        {
+            let mut table = self.table();
+            let herald = match table.get(pid) {
+                Some(Entry::Driven { .. } | Entry::Lined { .. }) => return,
+                known => herald_of(known),
+            };
+            table.set(pid, Entry::Lined { stay, herald });
+        }
+        self.fill_places();
+    }
+
+    /// Brings processes of the line into the places that are free.
+    fn fill_places(&self) {
+        if !self.shared.stop.is_run() {
+            return;
+        }
+        let mut table = self.table();
+        while let Some((pid, stay, herald)) = table.next_in_line() {
+            let (sender, inbox) = mpsc::unbounded_channel();
+            table.set(pid, Entry::Driven { inbox: sender, herald });
+            tokio::spawn(self.clone().come_in(pid, stay, inbox));
+        }
+        self.count_line(&table);
+    }
+
+    /// Reads a process back and drives it. What waits for it is taken first: that may end it, and
+    /// needs no model.
+    async fn come_in(self, pid: Pid, stay: Stay, mut inbox: InboxReceiver) {
+        let read = async {
+            let mut process = self.load(pid, stay.epoch).await?;
+            // What was seen before the process was this kernel's alone may be in its journal by
+            // now.
+            self.table().touch(pid);
+            while inbox.try_recv().is_ok() {}
+            for (whose, id, item) in self.pending().await? {
+                if whose == pid {
+                    process.take(id, item)?;
+                }
+            }
+            let epoch = process.image.epoch;
+            if let Some(rest) = process.rest() {
+                process.commit().await?;
+                return Ok((epoch, Err(rest.into())));
+            }
+            let means = self.means(&mut process).await?;
+            Ok((epoch, Ok((process, means))))
+        };
+        match read.await {
+            Ok((_, Ok((process, means)))) => {
+                self.accompany(Driver::new(process, means, inbox, stay.waited)).await;
+            }
+            Ok((epoch, Err(outcome))) => {
+                self.settle(pid, Some(epoch), Ended::Outcome(outcome));
+            }
+            Err(error) => {
+                self.settle(pid, stay.epoch, Ended::Outcome(Outcome::broken(&error)));
+            }
+        }
+    }
+
+    /// Runs a driver in a task of its own. A panic in it is contained: it ends this process's stay,
+    /// and the journal still says where to go on.
+    pub(super) async fn accompany(self, driver: Driver) {
+        let (pid, epoch) = (driver.pid(), driver.epoch());
+        let ended = tokio::spawn(driver.run()).await.unwrap_or_else(|error| {
+            Ended::Outcome(Outcome::Broken {
+                code: Code::KernelPanic,
+                message: format!(
+                    "the step loop of process {pid} failed inside itself ({error}); its journal \
+                     is intact: resume it, and report this"
+                ),
+            })
+        });
+        self.settle(pid, Some(epoch), ended);
+    }
+
+    /// Enters what became of a stay, and gives the place to the next.
+    pub(super) fn settle(&self, pid: Pid, epoch: Option<Epoch>, ended: Ended) {
+        let mut table = self.table();
+        let Some(Entry::Driven { herald, .. }) = table.remove(pid) else {
+            return;
+        };
+        let ended = match ended {
+            Ended::Asleep(..) | Ended::Yielded if !self.shared.stop.is_run() => {
+                Ended::Outcome(Outcome::Stopped)
+            }
+            ended => ended,
+        };
+        match ended {
+            Ended::Asleep(left, until) => {
+                let due = self.shared.parts.clock.monotonic().saturating_add(left);
+                table.set(pid, Entry::Asleep { epoch, until, due, herald });
+                self.nudge.notify_one();
+            }
+            Ended::Yielded => {
+                let stay = Stay { epoch, waited: None };
+                table.set(pid, Entry::Lined { stay, herald });
+            }
+            Ended::Outcome(outcome) => {
+                match &outcome {
+                    Outcome::Parked(_) | Outcome::Suspended => {
+                        table.set(pid, Entry::Resting { epoch });
+                    }
+                    Outcome::Broken { .. } => {
+                        let outcome = Box::new(outcome.clone());
+                        table.set(pid, Entry::Broken { epoch, outcome });
+                    }
+                    Outcome::Exited(_) | Outcome::Stopped => {}
+                }
+                self.shared.dispatcher.remove(pid);
+                herald.send_replace(Some(outcome));
+            }
+        }
+        drop(table);
+        self.fill_places();
+        self.settled.notify_waiters();
+    }
+
+    /// Forgets a process that never began.
+    pub(super) fn forget(&self, pid: Pid) {
+        self.table().remove(pid);
+        self.settled.notify_waiters();
+    }
+
+    /// A process as its journal has it, owned under `epoch`; without one it is taken over.
+    pub(super) async fn load(&self, pid: Pid, epoch: Option<Epoch>) -> Result<Process, Error> {
+        let Shared { parts, options, .. } = self.shared.as_ref();
+        let tenant = &options.tenant;
+        // Fenced before it is read: what the last owner still appends would be missing here.
+        let claimed = match epoch {
+            Some(_) => None,
+            None => Some(parts.store.claim(tenant, pid).await?),
+        };
+        let mut image = load(parts.store.as_ref(), tenant, pid, None).await?;
+        let contents = Contents::new(parts.store.content_key(tenant).await?);
+        let from = image.epoch;
+        if let Some(epoch) = claimed.or(epoch) {
+            image.epoch = epoch;
+        }
+        let ended = image.state.is_final();
+        let mut process = Process::new(self.shared.clone(), image, contents);
+        if claimed.is_some() && !ended {
+            let instance = options.instance.clone();
+            process.emit(What::Recovered(Recovered { from, instance }))?;
+        }
+        Ok(process)
+    }
+
+    /// What the process's recorded manifest asks for.
+    pub(super) async fn means(&self, process: &mut Process) -> Result<Means, Error> {
+        let Shared { parts, options, .. } = self.shared.as_ref();
+        let (pid, spawned) = (process.pid(), &process.image.spawned);
+        let settings = [(Seq(0), spawned.manifest), (Seq(0), spawned.tools)];
+        process
+            .contents
+            .load(parts.store.as_ref(), &options.tenant, pid, settings.into_iter())
+            .await?;
+        let manifest: Manifest = read(process, &spawned.manifest.hash, "manifest")?;
+        let specs: Vec<ToolSpec> = match spawned.tools.len {
+            0 => Vec::new(),
+            _ => read(process, &spawned.tools.hash, "tools")?,
+        };
+        self.find(&manifest, &spawned.model, Some(specs))
+    }
+}
+
+/// Those who wait for the process go on waiting; of one that nobody can wait for, a new herald.
+fn herald_of(entry: Option<&Entry>) -> Herald {
+    match entry {
+        Some(Entry::Asleep { herald, .. }) => herald.clone(),
+        _ => watch::channel(None).0,
+    }
+}
+
+/// Brings a process to go on that rests, as its owner asks.
+pub(super) fn go_on(process: &mut Process, raise: Option<MicroDollars>) -> Result<(), Error> {
+    if let Some(limit) = raise {
+        process.emit(What::SpendRaised(SpendRaised { limit }))?;
+    }
+    match &process.image.state {
+        ProcessState::Exited { exit } => Err(Error::refused(
+            Code::KernelNotResumable,
+            format!("process {} has ended ({}); start a new one", process.pid(), exit.name()),
+        )),
+        ProcessState::Suspended { .. } => {
+            process.emit(What::SignalReceived(SignalReceived { signal: Signal::Cont }))
+        }
+        ProcessState::Blocked { on: BlockedOn::Quota { .. }, .. } => {
+            process.emit(What::Unblocked(Unblocked {}))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a process rests for in that state, as those who wait for it hear it.
+pub(super) fn resting(state: &ProcessState) -> Option<Outcome> {
+    Rest::of(state).map(Into::into)
+}
+
+impl From<Rest> for Outcome {
+    fn from(rest: Rest) -> Self {
+        match rest {
+            Rest::Exited(exit) => Self::Exited(exit),
+            Rest::Suspended => Self::Suspended,
+            Rest::Parked(on) => Self::Parked(on),
+        }
+    }
+}
+
+pub(super) fn running(pid: Pid) -> Error {
+    Error::refused(Code::KernelNotResumable, format!("process {pid} is running already"))
+}
+
+fn read<T: serde::de::DeserializeOwned>(
+    process: &Process,
+    hash: &Hash,
+    what: &str,
+) -> Result<T, Error> {
+    let bytes = process.contents.bytes(hash).map(AsRef::as_ref).unwrap_or_default();
+    serde_json::from_slice(bytes).map_err(|error| {
+        let pid = process.pid();
+        let message = format!("the recorded {what} of process {pid} cannot be read: {error}");
+        Error::Store(StoreError::new(Code::StoreCorrupt, message))
+    })
+}

@@ -1,0 +1,337 @@
+//! A process in memory: its image, its texts and what of its journal is still to be written. The
+//! only place where an image meets its journal.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use aosk_abi::{
+    BlockedOn, Cancelled, Code, Content, Event, Exit, Exited, Hash, MessageReceived, Op, Pid,
+    PriorityChanged, ProcessState, Record, RestartSpec, Restarted, Signal, SignalReceived,
+    SpendRaised, Timestamp, What,
+};
+use aosk_ports::{Append, InboxId, InboxItem, Ticket};
+
+use crate::contents::Contents;
+use crate::error::Error;
+use crate::image::{Image, Pending};
+use crate::observe::Notice;
+use crate::shared::Shared;
+
+/// Events that were made and not yet sent to the store, with their contents.
+pub(crate) struct Batch {
+    prev: Hash,
+    records: Vec<Record>,
+    contents: Vec<Content>,
+    consumed: Vec<InboxId>,
+    in_flight: Vec<Ticket>,
+    last_checkpoint: u64,
+    checkpoint_now: bool,
+}
+
+impl Batch {
+    /// A batch that continues after `prev`; the last checkpoint was taken before event number
+    /// `last_checkpoint`.
+    pub(crate) fn new(prev: Hash, last_checkpoint: u64) -> Self {
+        Self {
+            prev,
+            records: Vec::new(),
+            contents: Vec::new(),
+            consumed: Vec::new(),
+            in_flight: Vec::new(),
+            last_checkpoint,
+            checkpoint_now: false,
+        }
+    }
+
+    /// Adds a record that the image already holds.
+    fn push(&mut self, record: Record, contents: impl IntoIterator<Item = Content>) {
+        self.records.push(record);
+        self.contents.extend(contents);
+    }
+
+    fn consume(&mut self, id: InboxId) {
+        self.consumed.push(id);
+    }
+
+    /// The next write carries a checkpoint if anything happened since the last one.
+    fn request_checkpoint(&mut self) {
+        self.checkpoint_now = true;
+    }
+
+    /// Whether a checkpoint is due: when asked for, or when the events since the last are many in
+    /// themselves and a quarter of the history. The second rule bounds the bytes of all
+    /// checkpoints by a constant share of the journal, because each is proportional to it.
+    fn checkpoint_due(&self, next: u64, fewest: u64) -> bool {
+        let since = next.saturating_sub(self.last_checkpoint);
+        since > 0 && (self.checkpoint_now && since >= 8 || since >= fewest.max(next / 4))
+    }
+}
+
+/// A process in memory.
+pub(crate) struct Process {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) image: Image,
+    pub(crate) contents: Contents,
+    batch: Batch,
+    /// Items of the inbox that were written down; they are shown again until that is durable.
+    taken: HashSet<InboxId>,
+}
+
+impl Process {
+    /// A process whose journal ends where the image does.
+    pub(crate) fn new(shared: Arc<Shared>, image: Image, contents: Contents) -> Self {
+        let batch = Batch::new(image.head, image.next.0);
+        Self { shared, image, contents, batch, taken: HashSet::new() }
+    }
+
+    /// A process whose first record is still to be written.
+    pub(crate) fn begun(
+        shared: Arc<Shared>,
+        image: Image,
+        contents: Contents,
+        (first, beside): (Record, impl IntoIterator<Item = Content>),
+    ) -> Self {
+        let mut batch = Batch::new(Hash::ZERO, 0);
+        batch.push(first, beside);
+        Self { shared, image, contents, batch, taken: HashSet::new() }
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        self.image.pid
+    }
+
+    /// Makes an event.
+    pub(crate) fn emit(&mut self, what: What) -> Result<(), Error> {
+        self.emit_with(what, [])
+    }
+
+    /// Makes an event together with contents that it names.
+    pub(crate) fn emit_with(
+        &mut self,
+        what: What,
+        contents: impl IntoIterator<Item = Content>,
+    ) -> Result<(), Error> {
+        self.write(Event::new(self.shared.parts.clock.now(), what), contents)
+    }
+
+    /// Makes an event whose time other data already depend on.
+    pub(crate) fn emit_at(&mut self, at: Timestamp, what: What) -> Result<(), Error> {
+        self.write(Event::new(at, what), [])
+    }
+
+    fn write(
+        &mut self,
+        event: Event,
+        contents: impl IntoIterator<Item = Content>,
+    ) -> Result<(), Error> {
+        let image = &mut self.image;
+        let record = seal(image, &event)?;
+        image
+            .apply_event(&event, record.seq, record.hash)
+            .map_err(|source| Error::Fold { pid: image.pid, source })?;
+        let notice = Notice::Happened { seq: record.seq, event: &event };
+        self.shared.parts.observer.notice(image.pid, &notice);
+        self.batch.push(record, contents);
+        Ok(())
+    }
+
+    /// Sends what was made to the store without waiting for it.
+    pub(crate) fn flush(&mut self) {
+        let batch = &mut self.batch;
+        let Some(last) = batch.records.last() else {
+            return;
+        };
+        let (next, head) = (self.image.next.0, last.hash);
+        let checkpoint = batch
+            .checkpoint_due(next, self.shared.options.checkpoint_events)
+            .then(|| self.image.to_checkpoint())
+            .flatten();
+        if checkpoint.is_some() {
+            batch.last_checkpoint = next;
+        }
+        batch.checkpoint_now = false;
+        let append = Append {
+            tenant: self.image.tenant.clone(),
+            pid: self.image.pid,
+            epoch: self.image.epoch,
+            prev: std::mem::replace(&mut batch.prev, head),
+            records: std::mem::take(&mut batch.records),
+            contents: std::mem::take(&mut batch.contents),
+            row: self.image.row(),
+            checkpoint,
+            consumed: std::mem::take(&mut batch.consumed),
+        };
+        batch.in_flight.push(self.shared.parts.store.append(append));
+    }
+
+    /// Waits until everything that was made is durable.
+    pub(crate) async fn commit(&mut self) -> Result<(), Error> {
+        self.flush();
+        let mut last = None;
+        for ticket in std::mem::take(&mut self.batch.in_flight) {
+            last = Some(ticket.await?.last);
+        }
+        if let Some(last) = last {
+            let row = self.image.row();
+            self.shared
+                .parts
+                .observer
+                .notice(self.image.pid, &Notice::Committed { last, row: &row });
+        }
+        Ok(())
+    }
+
+    /// The next append carries a checkpoint if enough happened since the last one.
+    pub(crate) fn request_checkpoint(&mut self) {
+        self.batch.request_checkpoint();
+    }
+
+    /// Writes an inbox item into the journal; the item leaves the inbox in the same transaction.
+    /// What a process that has ended cannot take stays where it is.
+    pub(crate) fn take(&mut self, id: InboxId, item: InboxItem) -> Result<(), Error> {
+        if !can_take(&self.image.state, &item) || !self.taken.insert(id) {
+            return Ok(());
+        }
+        self.batch.consume(id);
+        match item {
+            InboxItem::Signal { signal } => {
+                self.emit(What::SignalReceived(SignalReceived { signal }))?;
+                if signal == Signal::Kill { self.end_killed() } else { Ok(()) }
+            }
+            InboxItem::Message { from, text } => {
+                let from = self.shared.parts.secrets.text(&from).replace('\0', "\u{fffd}");
+                let text = self.shared.parts.secrets.text(&text).into_owned();
+                let content = self.contents.seal(text.into_bytes());
+                let message = MessageReceived { from, content: content.reference() };
+                self.emit_with(What::MessageReceived(message), [content])
+            }
+            InboxItem::Priority { priority } => {
+                self.emit(What::PriorityChanged(PriorityChanged { priority }))?;
+                self.shared.dispatcher.renice(self.pid(), priority);
+                Ok(())
+            }
+            InboxItem::SpendLimit { limit } => self.emit(What::SpendRaised(SpendRaised { limit })),
+        }
+    }
+
+    fn end_killed(&mut self) -> Result<(), Error> {
+        let in_flight: Vec<Op> = self
+            .image
+            .pending
+            .iter()
+            .filter(|(_, pending)| {
+                matches!(
+                    pending,
+                    Pending::Infer { attempts: 1.., .. } | Pending::Tool { attempts: 1.., .. }
+                )
+            })
+            .map(|(&op, _)| op)
+            .collect();
+        for op in in_flight {
+            self.emit(What::Cancelled(Cancelled { op }))?;
+        }
+        self.emit(What::Exited(Exited { op: None, exit: Exit::Killed }))
+    }
+
+    /// Ends the program, or lets it begin again where the manifest asks for it.
+    pub(crate) fn end(
+        &mut self,
+        op: Option<Op>,
+        exit: Exit,
+        restart: &RestartSpec,
+        beside: impl IntoIterator<Item = Content>,
+    ) -> Result<(), Error> {
+        let at = self.shared.parts.clock.now();
+        let restarts = self.image.restarts;
+        let what = match restart.wait_ms(&exit, restarts) {
+            Some(wait) => What::Restarted(Restarted {
+                exit,
+                number: restarts + 1,
+                op,
+                until: at.plus_millis(wait),
+            }),
+            None => What::Exited(Exited { op, exit }),
+        };
+        self.write(Event::new(at, what), beside)
+    }
+
+    /// Ends the program because the kernel found that it cannot go on.
+    pub(crate) fn end_failed(
+        &mut self,
+        code: Code,
+        message: &str,
+        restart: &RestartSpec,
+    ) -> Result<(), Error> {
+        let message = self.contents.seal_aside(message.as_bytes());
+        let exit = Exit::Failed { code: code.as_str().to_owned(), message: message.reference() };
+        self.end(None, exit, restart, [message])
+    }
+
+    /// Why nothing is to be done for the process until something comes from outside.
+    pub(crate) fn rest(&self) -> Option<Rest> {
+        Rest::of(&self.image.state)
+    }
+}
+
+/// Why nothing is to be done for a process until something comes from outside.
+pub(crate) enum Rest {
+    /// It has ended.
+    Exited(Exit),
+    /// A signal suspended it.
+    Suspended,
+    /// It waits for what only somebody else can give.
+    Parked(BlockedOn),
+}
+
+impl Rest {
+    /// What a process in that state rests for, if it does.
+    pub(crate) fn of(state: &ProcessState) -> Option<Self> {
+        match state {
+            ProcessState::Exited { exit } => Some(Self::Exited(exit.clone())),
+            ProcessState::Suspended { .. } => Some(Self::Suspended),
+            ProcessState::Blocked { on: on @ BlockedOn::Quota { .. }, .. } => {
+                Some(Self::Parked(on.clone()))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether a process in that state takes the item; what it does not take it never will.
+pub(crate) fn can_take(state: &ProcessState, item: &InboxItem) -> bool {
+    match state {
+        ProcessState::Exited { exit } => {
+            matches!(item, InboxItem::Message { .. }) && exit.can_be_continued()
+        }
+        _ => true,
+    }
+}
+
+/// The record of `event` as the next of the image's journal.
+fn seal(image: &Image, event: &Event) -> Result<Record, Error> {
+    let record =
+        Record::seal(&image.tenant, image.pid, image.next, image.epoch, image.head, event)?;
+    Ok(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checkpoints_come_at_a_growing_distance() {
+        let batch = |last| Batch::new(Hash::ZERO, last);
+        assert!(!batch(0).checkpoint_due(255, 256));
+        assert!(batch(0).checkpoint_due(256, 256));
+        assert!(!batch(8_000).checkpoint_due(8_000 + 2_000, 256));
+        assert!(batch(8_000).checkpoint_due(8_000 + 2_667, 256));
+    }
+
+    #[test]
+    fn a_requested_checkpoint_waits_for_enough_to_save() {
+        let mut batch = Batch::new(Hash::ZERO, 10);
+        batch.request_checkpoint();
+        assert!(!batch.checkpoint_due(17, 256));
+        assert!(batch.checkpoint_due(18, 256));
+    }
+}

@@ -1,0 +1,268 @@
+//! Processes that are not in memory: what brings them in, and who may come.
+
+use std::time::Duration;
+
+use aosk_abi::{
+    BlockedOn, Code, Exit, FailureKind, MicroDollars, Pid, Priority, ProcessState, Signal, Tenant,
+    What,
+};
+use aosk_kernel::{Kernel, Outcome};
+use aosk_ports::{Inbox, InboxItem};
+
+use crate::support::{Kit, Puppet, Say, failure, spawn};
+
+async fn post(kit: &Kit, pid: Pid, item: InboxItem) {
+    kit.store().post(&Tenant::local(), pid, item).await.unwrap();
+}
+
+fn message(text: &str) -> InboxItem {
+    InboxItem::Message { from: "user".into(), text: text.into() }
+}
+
+/// A process that is suspended before its second step.
+async fn suspended(kit: &Kit) -> (Kernel, Pid) {
+    let kernel = kit.kernel();
+    let pid = kernel.spawn(spawn("go")).await.unwrap();
+    post(kit, pid, InboxItem::Signal { signal: Signal::Stop }).await;
+    kernel.nudge();
+    assert_eq!(kernel.wait(pid).await, Some(Outcome::Suspended));
+    (kernel, pid)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_for_a_resting_process_brings_it_in() {
+    let kit = Kit::new(vec![Say::Call("pure", "{}"), Say::Text("ok")]);
+    let (kernel, pid) = suspended(&kit).await;
+
+    post(&kit, pid, message("one thing more")).await;
+    kernel.nudge();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(kit.names(pid).await.ends_with(&["message_received"]), "written down, and no more");
+    assert_eq!(kernel.wait(pid).await, Some(Outcome::Suspended));
+
+    post(&kit, pid, InboxItem::Signal { signal: Signal::Cont }).await;
+    // Nobody says that something came: the kernel looks by itself.
+    tokio::time::sleep(kit.options.inbox_poll * 2).await;
+    let outcome = kernel.wait(pid).await.unwrap();
+    assert!(matches!(outcome, Outcome::Exited(Exit::Completed { .. })), "{outcome:?}");
+    let names = kit.names(pid).await;
+    assert!(!names.contains(&"recovered"), "the same kernel, the same epoch: {names:?}");
+    assert!(kit.store().pending(&Tenant::local()).await.unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resting_process_is_killed_without_a_model() {
+    let mut kit = Kit::new(vec![Say::Call("pure", "{}")]);
+    let (kernel, pid) = suspended(&kit).await;
+    kernel.stop(aosk_kernel::Stop::Now);
+    kit.options.adopts = true;
+    let bare = kit.kernel_without_models();
+    post(&kit, pid, InboxItem::Signal { signal: Signal::Kill }).await;
+    bare.nudge();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(bare.wait(pid).await, Some(Outcome::Exited(Exit::Killed)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kernel_that_adopts_nothing_leaves_others_alone() {
+    let mut kit = Kit::new(vec![Say::Call("pure", "{}"), Say::Text("ok")]);
+    let (kernel, pid) = suspended(&kit).await;
+    kernel.stop(aosk_kernel::Stop::Now);
+    let foreground = kit.kernel();
+    post(&kit, pid, InboxItem::Signal { signal: Signal::Cont }).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(foreground.wait(pid).await, Some(Outcome::Suspended));
+    foreground.stop(aosk_kernel::Stop::Now);
+    kit.options.adopts = true;
+    let daemon = kit.kernel();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let outcome = daemon.wait(pid).await.unwrap();
+    assert!(matches!(outcome, Outcome::Exited(Exit::Completed { .. })), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kernel_that_lost_a_process_does_not_take_it_back_for_what_comes_for_it() {
+    let mut kit = Kit::new((0..9).map(|_| Say::Hang).collect());
+    kit.options.adopts = true;
+    let old = kit.kernel();
+    let pid = old.spawn(spawn("go")).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let new = kit.kernel();
+    new.resume(pid, None).await.unwrap();
+    // The old one's call fails, and it cannot write that down.
+    let lost = old.wait(pid).await.unwrap();
+    assert!(matches!(lost, Outcome::Broken { code: Code::StoreStaleEpoch, .. }), "{lost:?}");
+    let epoch = kit.image(pid).await.epoch;
+    for _ in 0..5 {
+        post(&kit, pid, message("hello")).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(kit.image(pid).await.epoch, epoch);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_continues_a_conversation_that_ended() {
+    let mut kit = Kit::new(vec![Say::Text("four"), Say::Call("pure", "{}"), Say::Text("five")]);
+    kit.options.adopts = true;
+    let kernel = kit.kernel();
+    let pid = kernel.spawn(spawn("2 + 2?")).await.unwrap();
+    kernel.wait(pid).await.unwrap();
+    post(&kit, pid, message("and one more?")).await;
+    kernel.nudge();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    kernel.quiet().await;
+    let image = kit.image(pid).await;
+    let ProcessState::Exited { exit: Exit::Completed { answer: Some(answer) } } = image.state
+    else {
+        panic!("{:?}", image.state);
+    };
+    assert_eq!(kit.text(pid, answer).await, "five");
+    let asked = kit.puppet.prompts.lock().unwrap().clone();
+    assert_eq!(asked.len(), 3);
+    for pair in asked.windows(2) {
+        assert!(pair[1].prompt_bytes.starts_with(&pair[0].prompt_bytes), "what was said stands");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_for_a_killed_process_is_dismissed() {
+    let mut kit = Kit::new(vec![Say::Hang]);
+    kit.options.adopts = true;
+    let kernel = kit.kernel();
+    let pid = kernel.spawn(spawn("go")).await.unwrap();
+    post(&kit, pid, InboxItem::Signal { signal: Signal::Kill }).await;
+    assert_eq!(kernel.wait(pid).await, Some(Outcome::Exited(Exit::Killed)));
+    let end = kit.image(pid).await.next;
+    for item in [message("are you there?"), InboxItem::Signal { signal: Signal::Cont }] {
+        post(&kit, pid, item).await;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(kit.store().pending(&Tenant::local()).await.unwrap().is_empty());
+    assert_eq!(kit.image(pid).await.next, end, "nothing was added to the journal");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_raised_limit_and_another_priority_come_by_the_inbox() {
+    let kit = Kit::with(Puppet::new(vec![Say::Text("ok")]).priced());
+    let kernel = kit.kernel();
+    let mut request = spawn("go");
+    request.manifest.quota.spend_usd = Some(0.0);
+    let pid = kernel.spawn(request).await.unwrap();
+    let parked = kernel.wait(pid).await.unwrap();
+    assert!(matches!(parked, Outcome::Parked(BlockedOn::Quota { .. })), "{parked:?}");
+    let before = kit.image(pid).await.next;
+
+    let priority = Priority::new(3).unwrap();
+    post(&kit, pid, InboxItem::Priority { priority }).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let image = kit.image(pid).await;
+    assert_eq!((image.priority, image.next), (priority, before.next()), "one event, still parked");
+
+    let limit = MicroDollars(100_000_000);
+    post(&kit, pid, InboxItem::SpendLimit { limit }).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let outcome = kernel.wait(pid).await.unwrap();
+    assert!(matches!(outcome, Outcome::Exited(Exit::Completed { .. })), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_waits_leaves_memory_and_goes_on_in_time() {
+    let minute = Duration::from_secs(60);
+    let slow = failure(FailureKind::Throttled, Code::LlmThrottled, Some(minute));
+    let kit = Kit::new(vec![slow, Say::Text("ok")]);
+    let kernel = kit.kernel();
+    let began = tokio::time::Instant::now();
+    let pid = kernel.spawn(spawn("go")).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(kernel.residents(), 0, "it waits outside");
+    let outcome = kernel.wait(pid).await.unwrap();
+    assert!(matches!(outcome, Outcome::Exited(Exit::Completed { .. })), "{outcome:?}");
+    let took = began.elapsed();
+    assert!(took >= minute && took < minute + Duration::from_secs(1), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_wakes_a_sleeper_and_a_kill_ends_it() {
+    let hour = Duration::from_secs(3600);
+    let slow = || failure(FailureKind::Throttled, Code::LlmThrottled, Some(hour));
+    let kit = Kit::new(vec![slow(), Say::Text("ok")]);
+    let kernel = kit.kernel();
+    let pid = kernel.spawn(spawn("go")).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    post(&kit, pid, message("hello")).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(kit.names(pid).await.ends_with(&["message_received"]), "heard, and asleep again");
+    assert_eq!(kernel.residents(), 0);
+    post(&kit, pid, InboxItem::Signal { signal: Signal::Kill }).await;
+    assert_eq!(kernel.wait(pid).await, Some(Outcome::Exited(Exit::Killed)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_lets_go_of_sleepers_at_once() {
+    let hour = Duration::from_secs(3600);
+    let slow = failure(FailureKind::Throttled, Code::LlmThrottled, Some(hour));
+    let kit = Kit::new(vec![slow]);
+    let kernel = kit.kernel();
+    let pid = kernel.spawn(spawn("go")).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let waiter = tokio::spawn({
+        let kernel = kernel.clone();
+        async move { kernel.wait(pid).await }
+    });
+    tokio::task::yield_now().await;
+    kernel.stop(aosk_kernel::Stop::Graceful);
+    assert_eq!(waiter.await.unwrap(), Some(Outcome::Stopped));
+    kernel.quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_processes_than_places_all_end_and_share_the_places() {
+    let calls = (0..400).map(|_| Say::Call("pure", "{}")).collect();
+    let mut kit = Kit::with(Puppet::new(calls).slots(50));
+    kit.options.resident = 5;
+    kit.options.stay_steps = 2;
+    let kernel = kit.kernel();
+    let mut pids = Vec::new();
+    for index in 0..40 {
+        let mut request = spawn(&format!("task {index}"));
+        request.manifest.max_steps = 10;
+        pids.push(kernel.spawn(request).await.unwrap());
+    }
+    let (mut most, mut unfinished) = (0, pids.len());
+    let mut steps = Vec::new();
+    while unfinished > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        most = most.max(kernel.residents());
+        let mut all = Vec::new();
+        for &pid in &pids {
+            all.push(kit.image(pid).await);
+        }
+        unfinished = all.iter().filter(|image| !image.state.is_final()).count();
+        steps.push(all.iter().map(|image| image.step.0).collect::<Vec<_>>());
+    }
+    assert!(most <= 5, "{most} in memory at once");
+    let halfway = &steps[steps.len() / 2];
+    let (least, top) = (halfway.iter().min().unwrap(), halfway.iter().max().unwrap());
+    assert!(top - least <= 4, "who had two steps leaves for others: {halfway:?}");
+    for (pid, outcome) in kernel.wait_each(&pids).await {
+        assert!(matches!(outcome, Outcome::Exited(Exit::StepLimit { .. })), "{pid}: {outcome:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn recovery_takes_up_what_has_something_to_do_and_leaves_the_rest() {
+    let kit = Kit::new(vec![Say::Call("pure", "{}"), Say::Hang, Say::Text("ok")]);
+    let (kernel, resting) = suspended(&kit).await;
+    let busy = kernel.spawn(spawn("go")).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    kernel.stop(aosk_kernel::Stop::Now);
+    kernel.quiet().await;
+
+    let again = kit.kernel();
+    assert_eq!(again.recover().await.unwrap(), [busy]);
+    let outcome = again.wait(busy).await.unwrap();
+    assert!(matches!(outcome, Outcome::Exited(Exit::Completed { .. })), "{outcome:?}");
+    assert_eq!(again.wait(resting).await, Some(Outcome::Suspended));
+    let events = kit.events(resting).await;
+    assert!(!events.iter().any(|what| matches!(what, What::Recovered(_))), "not touched");
+}
