@@ -1,10 +1,15 @@
 //! Benchmarks. Each prints one JSON object a line on stdout and its explanations on stderr.
 
+mod blocked;
+mod brake;
 mod floor;
 mod history;
+mod idle;
+mod memory;
 mod noop;
 mod payload;
 mod report;
+mod start;
 mod steps;
 
 use clap::{Parser, Subcommand};
@@ -26,12 +31,21 @@ enum Bench {
     Steps(steps::Args),
     /// Bytes per step at the beginning and at the end of a long history.
     History(history::Args),
+    /// What a blocked process costs in memory and wake-ups, and how fast it wakes.
+    Idle(idle::Args),
+    /// How long it takes to recover very many blocked processes, and how much memory.
+    Memory(memory::Args),
+    /// From the start of the program to its first durable event.
+    Start(start::Args),
 }
 
 fn main() -> std::process::ExitCode {
     let done = match Cli::parse().bench {
         Bench::Steps(args) => steps::run(&args),
         Bench::History(args) => history::run(&args),
+        Bench::Idle(args) => idle::run(&args),
+        Bench::Memory(args) => memory::run(&args),
+        Bench::Start(args) => start::run(&args),
     };
     match done {
         Ok(()) => std::process::ExitCode::SUCCESS,

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aosk_abi::{Exit, Manifest, Pid, Tenant};
-use aosk_kernel::{Kernel, Model, Options, OsRandom, Outcome, Parts, Redactor, Spawn, SystemClock};
+use aosk_kernel::{
+    Kernel, Model, Observer, Options, OsRandom, Outcome, Parts, Redactor, Spawn, SystemClock,
+};
+use aosk_ports::Device;
 use aosk_sandbox::NoFiles;
 use aosk_store::SqliteStore;
 use clap::ValueEnum;
@@ -146,21 +149,35 @@ fn row(
     }
 }
 
-/// A kernel on a fresh embedded store in `dir`.
-pub fn open(dir: &Path, device: Arc<Noop>) -> Result<Kernel, Failure> {
+/// A kernel on the embedded store in `dir`, with that device as its only model.
+pub fn open(dir: &Path, device: Arc<dyn Device>) -> Result<Kernel, Failure> {
+    open_watched(dir, device, Arc::new(()), |_| {})
+}
+
+/// A kernel as [`open`] makes it, watched, with its options set by `set`.
+pub fn open_watched(
+    dir: &Path,
+    device: Arc<dyn Device>,
+    observer: Arc<dyn Observer>,
+    set: impl FnOnce(&mut Options),
+) -> Result<Kernel, Failure> {
     let options = aosk_store::Options { dir: dir.to_path_buf(), command: "aosk-bench".to_owned() };
+    let name = device.info().name.clone();
     let model = Model { device, tokenizer: Arc::new(Quarters) };
     let parts = Parts {
         store: Arc::new(SqliteStore::open(&options)?),
-        models: HashMap::from([("noop".to_owned(), model)]),
+        models: HashMap::from([(name, model)]),
+        connect: None,
         tools: BTreeMap::new(),
         sandbox: Arc::new(|_| Ok(Arc::new(NoFiles))),
         clock: Arc::new(SystemClock::new()),
         random: Arc::new(OsRandom),
-        observer: Arc::new(()),
+        observer,
         secrets: Redactor::default(),
     };
-    Ok(Kernel::start(parts, Options::new(Tenant::local(), "bench"))?)
+    let mut options = Options::new(Tenant::local(), "bench");
+    set(&mut options);
+    Ok(Kernel::start(parts, options)?)
 }
 
 /// Begins an agent that makes that many steps.

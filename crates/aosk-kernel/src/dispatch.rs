@@ -20,13 +20,13 @@ use crate::error::Error;
 /// Hands out the devices' slots.
 pub(crate) struct Dispatcher {
     clock: Arc<dyn Clock>,
-    devices: HashMap<String, DeviceId>,
     queue: Mutex<Queue>,
     itself: Weak<Self>,
 }
 
 struct Queue {
     scheduler: Scheduler<Pid>,
+    devices: HashMap<String, DeviceId>,
     waiting: HashMap<Pid, (Units, oneshot::Sender<Slot>)>,
     alarm: Option<Duration>,
 }
@@ -51,17 +51,27 @@ impl Dispatcher {
         clock: Arc<dyn Clock>,
         devices: impl Iterator<Item = (&'a str, usize)>,
     ) -> Result<Arc<Self>, Error> {
-        let mut scheduler = Scheduler::new();
-        let devices = devices
-            .map(|(name, slots)| Ok((name.to_owned(), scheduler.add_device(slots).map_err(bug)?)))
-            .collect::<Result<_, Error>>()?;
-        let queue = Queue { scheduler, waiting: HashMap::new(), alarm: None };
-        Ok(Arc::new_cyclic(|itself| Self {
+        let (scheduler, waiting) = (Scheduler::new(), HashMap::new());
+        let queue = Queue { scheduler, devices: HashMap::new(), waiting, alarm: None };
+        let dispatcher = Arc::new_cyclic(|itself| Self {
             clock,
-            devices,
             queue: Mutex::new(queue),
             itself: itself.clone(),
-        }))
+        });
+        for (name, slots) in devices {
+            dispatcher.add(name, slots)?;
+        }
+        Ok(dispatcher)
+    }
+
+    /// Adds a device that takes `slots` calls at once. One of that name that is there stays.
+    pub(crate) fn add(&self, name: &str, slots: usize) -> Result<(), Error> {
+        let mut queue = self.lock();
+        if !queue.devices.contains_key(name) {
+            let device = queue.scheduler.add_device(slots).map_err(bug)?;
+            queue.devices.insert(name.to_owned(), device);
+        }
+        Ok(())
     }
 
     /// Makes a process known, if it is not.
@@ -92,11 +102,11 @@ impl Dispatcher {
         device: &str,
         estimate: u64,
     ) -> Result<Turn, Error> {
-        let device = self.device(device)?;
         let (grant, granted) = oneshot::channel();
         let estimate = Units(estimate);
         {
             let mut queue = self.lock();
+            let device = queue.device(device)?;
             queue.scheduler.wake(&pid, device, estimate).map_err(bug)?;
             queue.waiting.insert(pid, (estimate, grant));
         }
@@ -107,14 +117,9 @@ impl Dispatcher {
     /// Lets nobody begin a call on the device for that long.
     pub(crate) fn pause(&self, device: &str, wait: Duration) -> Result<(), Error> {
         let until = self.clock.monotonic().saturating_add(wait);
-        let device = self.device(device)?;
-        self.lock().scheduler.pause(device, until).map_err(bug)
-    }
-
-    fn device(&self, name: &str) -> Result<DeviceId, Error> {
-        self.devices.get(name).copied().ok_or_else(|| {
-            Error::refused(Code::LlmUnknownModel, format!("no device is named {name:?}"))
-        })
+        let mut queue = self.lock();
+        let device = queue.device(device)?;
+        queue.scheduler.pause(device, until).map_err(bug)
     }
 
     /// Hands out every slot that is free, and sets an alarm for the next device that opens.
@@ -149,6 +154,14 @@ impl Dispatcher {
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn device(&self, name: &str) -> Result<DeviceId, Error> {
+        self.devices.get(name).copied().ok_or_else(|| {
+            Error::refused(Code::LlmUnknownModel, format!("no device is named {name:?}"))
+        })
     }
 }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use aosk_abi::{MicroDollars, Tenant};
 use aosk_ports::{Clock, Device, Random, Sandbox, SandboxError, Store, Tokenizer, Tool};
+use futures::future::BoxFuture;
 
+use crate::error::Error;
 use crate::observe::Observer;
 use crate::redact::Redactor;
 
@@ -19,6 +21,8 @@ pub struct Options {
     pub instance: String,
     /// What all processes of this kernel may spend together; `None`: no cap of the run's own.
     pub spend_limit: Option<MicroDollars>,
+    /// What a process may spend that has no limit of its own; `None`: whatever the others leave.
+    pub process_limit: Option<MicroDollars>,
     /// How calls are retried.
     pub retry: Retry,
     /// How long a graceful stop waits for calls and tools in flight before it gives them up. They
@@ -54,6 +58,7 @@ impl Options {
             tenant,
             instance: instance.into(),
             spend_limit: None,
+            process_limit: None,
             retry: Retry::default(),
             grace: Duration::from_secs(4),
             tool_timeout: Duration::from_secs(120),
@@ -109,6 +114,15 @@ pub struct Model {
 /// Opens the sandbox of a process from the workspace of its manifest.
 pub type OpenSandbox = dyn Fn(Option<&str>) -> Result<Arc<dyn Sandbox>, SandboxError> + Send + Sync;
 
+/// Connects models at their first use.
+pub trait Connect: Send + Sync {
+    /// The model of that name.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where there is none, or where its endpoint cannot be used.
+    fn connect<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Model, Error>>;
+}
+
 /// What a kernel is built from.
 #[derive(Clone)]
 pub struct Parts {
@@ -116,6 +130,9 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// The models, by the name that manifests use.
     pub models: HashMap<String, Model>,
+    /// What connects models that are not among those, for kernels that do not know beforehand
+    /// which they will need.
+    pub connect: Option<Arc<dyn Connect>>,
     /// The tools, by name.
     pub tools: BTreeMap<String, Arc<dyn Tool>>,
     /// How a process gets at files.

@@ -1,14 +1,17 @@
 //! What all drivers of a kernel share.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use aosk_abi::Code;
 use tokio::sync::Notify;
 
 use crate::budget::Budget;
 use crate::dispatch::Dispatcher;
-use crate::options::{Options, Parts};
+use crate::error::Error;
+use crate::options::{Model, Options, Parts};
 
 /// How a kernel is asked to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +28,8 @@ pub enum Stop {
 pub(crate) struct Shared {
     pub(crate) parts: Parts,
     pub(crate) options: Options,
+    /// The models that are connected.
+    pub(crate) models: Mutex<HashMap<String, Model>>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) budget: Budget,
     pub(crate) stop: StopSign,
@@ -33,6 +38,29 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// The model of that name, connected at its first use.
+    pub(crate) async fn model(&self, name: &str) -> Result<Model, Error> {
+        if let Some(model) = self.connected(name) {
+            return Ok(model);
+        }
+        let Some(connect) = &self.parts.connect else {
+            return Err(Error::refused(
+                Code::LlmUnknownModel,
+                format!("the model {name:?} is not connected to this kernel"),
+            ));
+        };
+        let model = connect.connect(name).await?;
+        let info = model.device.info();
+        self.dispatcher.add(&info.name, info.slots)?;
+        let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever came first counts: what one connection learns about tokens serves all.
+        Ok(models.entry(name.to_owned()).or_insert(model).clone())
+    }
+
+    fn connected(&self, name: &str) -> Option<Model> {
+        self.models.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
     /// Whether processes wait for a place in memory.
     pub(crate) fn others_wait(&self) -> bool {
         self.lined.load(Ordering::Relaxed) > 0

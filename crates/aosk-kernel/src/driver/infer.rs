@@ -136,13 +136,11 @@ impl Driver {
 
     /// Takes `reserved` out of the run's budget, or says what the process has to wait for.
     fn over_budget(&self, reserved: MicroDollars) -> Option<BlockedOn> {
-        let account = &self.process.image.account;
-        if let Some(limit) = account.limit
-            && !account.allows(reserved)
-        {
+        let (account, shared) = (&self.process.image.account, &self.process.shared);
+        if let Some(limit) = account.exceeds(reserved, shared.options.process_limit) {
             return Some(BlockedOn::Quota { limit, spent: account.spent(), needed: reserved });
         }
-        let exhausted = self.process.shared.budget.reserve(reserved).err()?;
+        let exhausted = shared.budget.reserve(reserved).err()?;
         let (limit, spent) = (exhausted.limit, exhausted.spent);
         Some(BlockedOn::Quota { limit, spent, needed: reserved })
     }

@@ -232,10 +232,7 @@ impl Driver {
             return Ok(Waited::No);
         }
         let shared = self.process.shared.clone();
-        // A wall clock that jumped must not stretch the wait beyond what was decided.
-        let decided = until.millis_since(since);
-        let left = until.millis_since(shared.parts.clock.now()).min(decided);
-        let left = Duration::from_millis(left);
+        let left = left_of(until, since, shared.parts.clock.now());
         if left >= shared.options.rest_after {
             return Ok(Waited::TooLong(left, until));
         }
@@ -273,6 +270,12 @@ impl Driver {
             }
         }
     }
+}
+
+/// How long a wait until then, decided at `since`, still lasts. A wall clock that jumped does not
+/// stretch it beyond what was decided.
+pub(crate) fn left_of(until: Timestamp, since: Timestamp, now: Timestamp) -> Duration {
+    Duration::from_millis(until.millis_since(now).min(until.millis_since(since)))
 }
 
 /// Completes when the kernel stops at once, or `grace` after it began to stop gracefully.

@@ -31,10 +31,15 @@ impl Account {
         self.settled + self.unreconciled + self.reserved.values().copied().sum()
     }
 
-    /// Whether a call of that ceiling fits under the limit.
+    /// The limit that does not cover a call of that ceiling. `otherwise` is the limit of a process
+    /// that has none of its own.
     #[must_use]
-    pub fn allows(&self, needed: MicroDollars) -> bool {
-        self.limit.is_none_or(|limit| self.spent() + needed <= limit)
+    pub fn exceeds(
+        &self,
+        needed: MicroDollars,
+        otherwise: Option<MicroDollars>,
+    ) -> Option<MicroDollars> {
+        self.limit.or(otherwise).filter(|&limit| self.spent() + needed > limit)
     }
 
     pub(super) fn reserve(&mut self, op: Op, ceiling: MicroDollars) {
@@ -57,9 +62,15 @@ mod tests {
     fn a_limit_below_at_and_above() {
         let mut account = Account { limit: Some(MicroDollars(100)), ..Account::default() };
         account.settle(Op(0), MicroDollars(60));
-        assert!(account.allows(MicroDollars(39)));
-        assert!(account.allows(MicroDollars(40)));
-        assert!(!account.allows(MicroDollars(41)));
+        let (limit, other) = (Some(MicroDollars(100)), Some(MicroDollars(90)));
+        for (needed, exceeded) in [(39, None), (40, None), (41, limit)] {
+            assert_eq!(account.exceeds(MicroDollars(needed), other), exceeded);
+        }
+        account.limit = None;
+        for (needed, exceeded) in [(29, None), (30, None), (31, other)] {
+            assert_eq!(account.exceeds(MicroDollars(needed), other), exceeded);
+        }
+        assert_eq!(account.exceeds(MicroDollars(1_000_000), None), None);
     }
 
     #[test]

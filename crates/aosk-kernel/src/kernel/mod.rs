@@ -50,7 +50,8 @@ impl Kernel {
         let budget = Budget::new(options.spend_limit);
         let table = Arc::new(Mutex::new(Table::new(options.resident)));
         let (stop, lined) = (StopSign::new(), std::sync::atomic::AtomicUsize::new(0));
-        let shared = Arc::new(Shared { parts, options, dispatcher, budget, stop, lined });
+        let models = Mutex::new(parts.models.clone());
+        let shared = Arc::new(Shared { parts, options, models, dispatcher, budget, stop, lined });
         let kernel = Self { shared, table, nudge: Arc::default(), settled: Arc::default() };
         tokio::spawn(kernel.clone().deliver());
         Ok(kernel)
@@ -61,8 +62,8 @@ impl Kernel {
     ///
     /// # Errors
     /// [`Error::Refused`] as [`Kernel::spawn`] does.
-    pub fn check(&self, manifest: &Manifest, model: &str) -> Result<(), Error> {
-        self.find(manifest, model, None).map(drop)
+    pub async fn check(&self, manifest: &Manifest, model: &str) -> Result<(), Error> {
+        self.find(manifest, model, None).await.map(drop)
     }
 
     /// Begins a process. When this returns, the process is durable and runs, or stands in line
@@ -73,7 +74,7 @@ impl Kernel {
     /// is not, or an empty task; [`Error::Store`] where it cannot be written down.
     pub async fn spawn(&self, request: Spawn) -> Result<Pid, Error> {
         self.refuse_if_stopping()?;
-        let means = self.find(&request.manifest, &request.model, None)?;
+        let means = self.find(&request.manifest, &request.model, None).await?;
         if request.task.trim().is_empty() {
             return Err(Error::refused(
                 aosk_abi::Code::KernelTask,
@@ -136,26 +137,37 @@ impl Kernel {
         let unfinished = store.processes(tenant, ProcessFilter::Unfinished).await?;
         let mut recovered = Vec::new();
         for receipt in unfinished {
-            if resting(&receipt.row.state).is_none() && self.table().get(receipt.pid).is_none() {
-                self.line_up(receipt.pid, Stay::TAKE_OVER);
-                recovered.push(receipt.pid);
+            let state = &receipt.row.state;
+            if resting(state).is_some() || self.table().get(receipt.pid).is_some() {
+                continue;
             }
+            if !self.lay_to_sleep(receipt.pid, state) {
+                self.line_up(receipt.pid, Stay::TAKE_OVER);
+            }
+            recovered.push(receipt.pid);
         }
         Ok(recovered)
+    }
+
+    /// Takes up what waits for a process in the inbox, whether or not this kernel
+    /// [adopts](Options::adopts) others. It goes on only where it can: a process that a signal ends
+    /// or suspends needs no model for that.
+    pub fn attend(&self, pid: Pid) {
+        let epoch = match self.table().get(pid) {
+            Some(Entry::Driven { .. } | Entry::Lined { .. }) => return,
+            Some(Entry::Asleep { epoch, .. } | Entry::Resting { epoch }) => *epoch,
+            Some(Entry::Broken { .. }) | None => None,
+        };
+        self.line_up(pid, Stay { epoch, waited: None });
     }
 
     /// Waits until the kernel lets go of the process and says why; `None` for one that is not
     /// there, or that no kernel has taken up since it was cut off.
     pub async fn wait(&self, pid: Pid) -> Option<Outcome> {
-        let waiting = match self.table().get(pid) {
-            Some(
-                Entry::Driven { herald, .. }
-                | Entry::Lined { herald, .. }
-                | Entry::Asleep { herald, .. },
-            ) => Some(herald.subscribe()),
-            Some(Entry::Broken { outcome, .. }) => return Some(outcome.as_ref().clone()),
-            Some(Entry::Resting { .. }) | None => None,
-        };
+        if let Some(Entry::Broken { outcome, .. }) = self.table().get(pid) {
+            return Some(outcome.as_ref().clone());
+        }
+        let waiting = self.table().subscribe(pid);
         if let Some(mut outcome) = waiting {
             return outcome.wait_for(Option::is_some).await.ok()?.clone();
         }
@@ -190,6 +202,12 @@ impl Kernel {
         }
     }
 
+    /// Whether no process runs, stands in line or waits for a moment.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.table().is_quiet()
+    }
+
     /// How many processes are in memory.
     #[must_use]
     pub fn residents(&self) -> usize {
@@ -210,7 +228,9 @@ impl Kernel {
             let waiting = self.table().dismiss_waiting();
             for (pid, herald) in waiting {
                 self.shared.dispatcher.remove(pid);
-                herald.send_replace(Some(Outcome::Stopped));
+                if let Some(herald) = herald {
+                    herald.send_replace(Some(Outcome::Stopped));
+                }
             }
             self.settled.notify_waiters();
         }

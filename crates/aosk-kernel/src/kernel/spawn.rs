@@ -18,7 +18,8 @@ use crate::program::Running;
 pub struct Spawn {
     /// What it is. A relative `workspace` is relative to the current folder of the kernel.
     pub manifest: Manifest,
-    /// The model that it asks; a name of [`Parts::models`](crate::Parts::models).
+    /// The model that it asks; a name of [`Parts::models`](crate::Parts::models), or one that
+    /// [`Parts::connect`](crate::Parts::connect) knows.
     pub model: String,
     /// The task; not empty.
     pub task: String,
@@ -31,7 +32,7 @@ pub struct Spawn {
 impl Kernel {
     /// What the manifest asks for. `specs` are the recorded schemas of a process that was spawned
     /// before; a new one takes the tools' own.
-    pub(super) fn find(
+    pub(super) async fn find(
         &self,
         manifest: &Manifest,
         model: &str,
@@ -59,12 +60,7 @@ impl Kernel {
                 ),
             )
         })?;
-        let model = parts.models.get(model).cloned().ok_or_else(|| {
-            Error::refused(
-                Code::LlmUnknownModel,
-                format!("the model {model:?} is not connected to this kernel"),
-            )
-        })?;
+        let model = self.shared.model(model).await?;
         let info = model.device.info();
         if let Some(window) = manifest.context.window
             && window > info.window

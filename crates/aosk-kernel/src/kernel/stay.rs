@@ -1,5 +1,7 @@
 //! Stays in memory: how a process comes in, is driven, and leaves again.
 
+use std::time::Duration;
+
 use aosk_abi::{
     BlockedOn, Code, Epoch, Hash, Manifest, MicroDollars, Pid, ProcessState, Recovered, Seq,
     Signal, SignalReceived, SpendRaised, ToolSpec, Unblocked, What,
@@ -10,11 +12,15 @@ use tokio::sync::{mpsc, watch};
 use super::Kernel;
 use super::table::{Entry, Herald, Stay};
 use crate::contents::Contents;
-use crate::driver::{Driver, Ended, InboxReceiver, InboxSender, Means, Outcome};
+use crate::driver::{Driver, Ended, InboxReceiver, InboxSender, Means, Outcome, left_of};
 use crate::error::Error;
 use crate::load::load;
 use crate::process::{Process, Rest};
 use crate::shared::Shared;
+
+/// How long a sleeper keeps its account with the scheduler. After that the queue has advanced past
+/// what it owed or had coming.
+const ACCOUNT_KEPT: Duration = Duration::from_secs(60);
 
 impl Kernel {
     /// Enters a process into the table as one that is in memory, place or no place.
@@ -74,6 +80,8 @@ impl Kernel {
                 process.commit().await?;
                 return Ok((epoch, Err(rest.into())));
             }
+            // What it heard is written down even where it cannot be driven.
+            process.commit().await?;
             let means = self.means(&mut process).await?;
             Ok((epoch, Ok((process, means))))
         };
@@ -121,6 +129,12 @@ impl Kernel {
         match ended {
             Ended::Asleep(left, until) => {
                 let due = self.shared.parts.clock.monotonic().saturating_add(left);
+                // What nobody waits for and what no longer counts is not kept: of ten thousand
+                // sleepers it would be most of the memory.
+                let herald = (herald.receiver_count() > 0).then_some(herald);
+                if left >= ACCOUNT_KEPT {
+                    self.shared.dispatcher.remove(pid);
+                }
                 table.set(pid, Entry::Asleep { epoch, until, due, herald });
                 self.nudge.notify_one();
             }
@@ -146,6 +160,23 @@ impl Kernel {
         drop(table);
         self.fill_places();
         self.settled.notify_waiters();
+    }
+
+    /// Enters a process that waits for a moment which is not near, without reading it back; whether
+    /// it is one.
+    pub(super) fn lay_to_sleep(&self, pid: Pid, state: &ProcessState) -> bool {
+        let ProcessState::Blocked { on: BlockedOn::Timer { until }, since } = state else {
+            return false;
+        };
+        let clock = &self.shared.parts.clock;
+        let left = left_of(*until, *since, clock.now());
+        if left < self.shared.options.rest_after {
+            return false;
+        }
+        let due = clock.monotonic().saturating_add(left);
+        self.table().set(pid, Entry::Asleep { epoch: None, until: *until, due, herald: None });
+        self.nudge.notify_one();
+        true
     }
 
     /// Forgets a process that never began.
@@ -192,14 +223,14 @@ impl Kernel {
             0 => Vec::new(),
             _ => read(process, &spawned.tools.hash, "tools")?,
         };
-        self.find(&manifest, &spawned.model, Some(specs))
+        self.find(&manifest, &spawned.model, Some(specs)).await
     }
 }
 
 /// Those who wait for the process go on waiting; of one that nobody can wait for, a new herald.
 fn herald_of(entry: Option<&Entry>) -> Herald {
     match entry {
-        Some(Entry::Asleep { herald, .. }) => herald.clone(),
+        Some(Entry::Asleep { herald: Some(herald), .. }) => herald.clone(),
         _ => watch::channel(None).0,
     }
 }

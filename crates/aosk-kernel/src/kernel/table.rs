@@ -23,7 +23,7 @@ pub(super) enum Entry {
     /// It waits for a place in memory.
     Lined { stay: Stay, herald: Herald },
     /// It waits for a moment.
-    Asleep { epoch: Option<Epoch>, until: Timestamp, due: Duration, herald: Herald },
+    Asleep { epoch: Option<Epoch>, until: Timestamp, due: Duration, herald: Option<Herald> },
     /// It waits for something from outside.
     Resting { epoch: Option<Epoch> },
     /// The kernel could not go on with it.
@@ -78,6 +78,19 @@ impl Table {
         self.changes += 1;
         if let Some((made, _)) = self.entries.get_mut(&pid) {
             *made = self.changes;
+        }
+    }
+
+    /// What tells when the kernel lets go of a process that runs, stands in line or sleeps.
+    pub(super) fn subscribe(&mut self, pid: Pid) -> Option<watch::Receiver<Option<Outcome>>> {
+        match self.entries.get_mut(&pid) {
+            Some((_, Entry::Driven { herald, .. } | Entry::Lined { herald, .. })) => {
+                Some(herald.subscribe())
+            }
+            Some((_, Entry::Asleep { herald, .. })) => {
+                Some(herald.get_or_insert_with(|| watch::channel(None).0).subscribe())
+            }
+            Some((_, Entry::Resting { .. } | Entry::Broken { .. })) | None => None,
         }
     }
 
@@ -165,7 +178,7 @@ impl Table {
     }
 
     /// Everyone who waits in line or sleeps, taken out.
-    pub(super) fn dismiss_waiting(&mut self) -> Vec<(Pid, Herald)> {
+    pub(super) fn dismiss_waiting(&mut self) -> Vec<(Pid, Option<Herald>)> {
         let waits = |entry: &Entry| matches!(entry, Entry::Lined { .. } | Entry::Asleep { .. });
         let pids: Vec<Pid> = self
             .entries
@@ -174,9 +187,8 @@ impl Table {
             .map(|(pid, _)| *pid)
             .collect();
         let taken = pids.into_iter().filter_map(|pid| match self.entries.remove(&pid) {
-            Some((_, Entry::Lined { herald, .. } | Entry::Asleep { herald, .. })) => {
-                Some((pid, herald))
-            }
+            Some((_, Entry::Lined { herald, .. })) => Some((pid, Some(herald))),
+            Some((_, Entry::Asleep { herald, .. })) => Some((pid, herald)),
             _ => None,
         });
         let taken = taken.collect();
@@ -227,10 +239,9 @@ mod tests {
     fn alarms_ring_in_order_and_not_for_who_is_gone() {
         let mut table = Table::new(1);
         for (n, due) in [(1, 30), (2, 10), (3, 20)] {
-            let (herald, _) = watch::channel(None);
             let due = Duration::from_secs(due);
             let until = Timestamp::from_millis(0);
-            table.set(pid(n), Entry::Asleep { epoch: Some(Epoch(1)), until, due, herald });
+            table.set(pid(n), Entry::Asleep { epoch: Some(Epoch(1)), until, due, herald: None });
         }
         assert_eq!(table.next_alarm(), Some(Duration::from_secs(10)));
         assert_eq!(table.due(Duration::from_secs(9)), None);

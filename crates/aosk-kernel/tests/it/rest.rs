@@ -250,6 +250,67 @@ async fn more_processes_than_places_all_end_and_share_the_places() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sleeper_is_recovered_without_being_read_and_wakes_in_time() {
+    // Within the first stretch of the simulated wall clock, which jumps later.
+    let wait = Duration::from_secs(40);
+    let slow = failure(FailureKind::Throttled, Code::LlmThrottled, Some(wait));
+    let kit = Kit::new(vec![slow, Say::Text("ok")]);
+    let began = tokio::time::Instant::now();
+    let kernel = kit.kernel();
+    let pid = kernel.spawn(spawn("go")).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    kernel.stop(aosk_kernel::Stop::Now);
+    let next = kit.image(pid).await.next;
+
+    let again = kit.kernel();
+    assert_eq!(again.recover().await.unwrap(), [pid]);
+    assert!(!again.is_quiet(), "it waits for its moment");
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!((again.residents(), kit.image(pid).await.next), (0, next), "not even read");
+    let outcome = again.wait(pid).await.unwrap();
+    assert!(matches!(outcome, Outcome::Exited(Exit::Completed { .. })), "{outcome:?}");
+    let took = began.elapsed();
+    assert!(took >= wait && took < wait + Duration::from_secs(2), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn models_are_connected_at_their_first_use_and_once() {
+    let kit = Kit::new(vec![]);
+    let (kernel, connected) = kit.kernel_that_connects();
+    let mut pids = Vec::new();
+    for _ in 0..3 {
+        pids.push(kernel.spawn(spawn("go")).await.unwrap());
+    }
+    for (pid, outcome) in kernel.wait_each(&pids).await {
+        assert!(matches!(outcome, Outcome::Exited(Exit::Completed { .. })), "{pid}: {outcome:?}");
+    }
+    assert_eq!(connected.load(std::sync::atomic::Ordering::SeqCst), 1);
+    let mut other = spawn("go");
+    other.model = "nobody".into();
+    let error = kernel.spawn(other).await.expect_err("no such model");
+    assert_eq!(error.code(), Code::LlmUnknownModel);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_attends_to_one_process_leaves_the_others_alone() {
+    let kit = Kit::new(vec![Say::Call("pure", "{}"), Say::Call("pure", "{}")]);
+    let (kernel, one) = suspended(&kit).await;
+    let other = kernel.spawn(spawn("go")).await.unwrap();
+    post(&kit, other, InboxItem::Signal { signal: Signal::Stop }).await;
+    kernel.nudge();
+    assert_eq!(kernel.wait(other).await, Some(Outcome::Suspended));
+    kernel.stop(aosk_kernel::Stop::Now);
+    for pid in [one, other] {
+        post(&kit, pid, InboxItem::Signal { signal: Signal::Kill }).await;
+    }
+    let bare = kit.kernel_without_models();
+    bare.attend(one);
+    assert_eq!(bare.wait(one).await, Some(Outcome::Exited(Exit::Killed)));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(bare.wait(other).await, Some(Outcome::Suspended));
+}
+
+#[tokio::test(start_paused = true)]
 async fn recovery_takes_up_what_has_something_to_do_and_leaves_the_rest() {
     let kit = Kit::new(vec![Say::Call("pure", "{}"), Say::Hang, Say::Text("ok")]);
     let (kernel, resting) = suspended(&kit).await;

@@ -10,7 +10,8 @@ use aosk_abi::{
     Tenant, Tokens, ToolResult, ToolSpec, Usage, What,
 };
 use aosk_kernel::{
-    Image, Kernel, Model, Notice, Observer, Options, Outcome, Parts, Redactor, Spawn, load,
+    Connect, Error, Image, Kernel, Model, Notice, Observer, Options, Outcome, Parts, Redactor,
+    Spawn, load,
 };
 use aosk_ports::{
     CallError, Device, DeviceInfo, Journal, Part, Prices, Progress, RenderError, Rendered, Reply,
@@ -227,6 +228,25 @@ impl Tool for Counter {
     }
 }
 
+/// Connects the puppet, by its name and no other.
+struct Connector {
+    model: Model,
+    times: Arc<AtomicUsize>,
+}
+
+impl Connect for Connector {
+    fn connect<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<Model, Error>> {
+        Box::pin(async move {
+            if model != "puppet" {
+                let message = format!("there is no model {model:?}");
+                return Err(Error::Refused { code: Code::LlmUnknownModel, message });
+            }
+            self.times.fetch_add(1, Ordering::SeqCst);
+            Ok(self.model.clone())
+        })
+    }
+}
+
 /// Keeps what a kernel told.
 #[derive(Default)]
 pub struct Watcher {
@@ -301,13 +321,31 @@ impl Kit {
         self.kernel_of(self.store(), HashMap::new())
     }
 
+    /// A kernel that connects the puppet when it is asked for, and how often it was.
+    pub fn kernel_that_connects(&self) -> (Kernel, Arc<AtomicUsize>) {
+        let model = Model { device: self.puppet.clone(), tokenizer: Arc::new(Quarters) };
+        let connector = Arc::new(Connector { model, times: Arc::default() });
+        let times = connector.times.clone();
+        (self.kernel_with(self.store(), HashMap::new(), Some(connector)), times)
+    }
+
     fn kernel_of(&self, store: MemoryStore, models: HashMap<String, Model>) -> Kernel {
+        self.kernel_with(store, models, None)
+    }
+
+    fn kernel_with(
+        &self,
+        store: MemoryStore,
+        models: HashMap<String, Model>,
+        connect: Option<Arc<dyn Connect>>,
+    ) -> Kernel {
         let tools = [&self.pure, &self.keyed, &self.unsafe_, &self.slow]
             .map(|tool| (tool.spec.name.clone(), tool.clone() as Arc<dyn Tool>));
         let life = self.lives.fetch_add(1, Ordering::SeqCst) as u64;
         let parts = Parts {
             store: Arc::new(store),
             models,
+            connect,
             tools: tools.into_iter().collect(),
             sandbox: Arc::new(|_| Ok(Arc::new(NoFiles))),
             clock: Arc::new(self.clock.clone()),

@@ -96,6 +96,7 @@ impl World {
         let parts = Parts {
             store: Arc::new(store.clone()),
             models: HashMap::from([(SimModel::NAME.to_owned(), model)]),
+            connect: None,
             tools: tools
                 .into_iter()
                 .map(|tool| (tool.spec().name.clone(), tool as Arc<dyn Tool>))
