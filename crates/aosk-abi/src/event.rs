@@ -403,6 +403,9 @@ pub struct LlmFailed {
     pub failure: FailureKind,
     /// What went wrong, secrets redacted.
     pub message: ContentRef,
+    /// The model that is asked from now on; absent: the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
     /// The operation.
     pub op: Op,
     /// When it is tried again; absent: never.

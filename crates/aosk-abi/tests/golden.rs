@@ -83,6 +83,7 @@ fn every_kind() -> Vec<What> {
             failure: FailureKind::Throttled,
             code: "AOSK-L006".into(),
             message: text("slow down"),
+            next: None,
             retry_at: Some(Timestamp::from_millis(1_700_000_002_500)),
             cost: MicroDollars(0),
         }),

@@ -76,7 +76,8 @@ impl Options {
 /// How calls are retried: exponential back-off with full jitter, unless the endpoint says when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
-    /// Attempts of one call in all, at least 1.
+    /// Attempts of one call at one model, at least 1; where another model may be asked instead,
+    /// [`EARLY`](Self::EARLY) at most.
     pub attempts: u32,
     /// The longest first wait; it doubles each time.
     pub base: Duration,
@@ -92,6 +93,10 @@ impl Default for Retry {
 }
 
 impl Retry {
+    /// Attempts before another model is asked: one failure may be chance, and who has an
+    /// alternative need not wait out a minute of them.
+    pub const EARLY: u32 = 2;
+
     /// The wait before attempt `next` (2 is the first retry), with `random` from 0 to 65,535 as
     /// the jitter.
     #[must_use]
@@ -130,6 +135,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// The models, by the name that manifests use.
     pub models: HashMap<String, Model>,
+    /// Models that may be asked instead of one that fails for good, in order.
+    pub alternatives: HashMap<String, Vec<String>>,
     /// What connects models that are not among those, for kernels that do not know beforehand
     /// which they will need.
     pub connect: Option<Arc<dyn Connect>>,

@@ -94,6 +94,7 @@ pub struct ModelSpec {
 pub struct Models {
     providers: BTreeMap<String, ProviderEntry>,
     models: BTreeMap<String, ModelEntry>,
+    aliases: BTreeMap<String, Vec<String>>,
 }
 
 impl Models {
@@ -101,7 +102,8 @@ impl Models {
     #[must_use]
     #[expect(clippy::expect_used, reason = "the text is part of this program and a test reads it")]
     pub fn embedded() -> Self {
-        let mut models = Self { providers: BTreeMap::new(), models: BTreeMap::new() };
+        let mut models =
+            Self { providers: BTreeMap::new(), models: BTreeMap::new(), aliases: BTreeMap::new() };
         models
             .extend_toml(include_str!("models.toml"), "models.toml")
             .expect("the built-in table of models is valid");
@@ -150,20 +152,65 @@ impl Models {
                 message: format!("models.{name:?}: {message}"),
             })?;
         }
+        for (name, list) in table.aliases {
+            let line = line_of(text, list.span().start);
+            let list = list.into_inner();
+            merged.check_alias(&name, &list).map_err(|message| Error::Table {
+                path: path.to_owned(),
+                line: Some(line),
+                message: format!("aliases.{name:?}: {message}"),
+            })?;
+            merged.aliases.insert(name, list);
+        }
         *self = merged;
         Ok(())
     }
 
-    /// The names of the models, sorted.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.models.keys().map(String::as_str)
+    fn check_alias(&self, name: &str, list: &[String]) -> Result<(), String> {
+        if self.models.contains_key(name) {
+            return Err("a model has this name: give the alias another".to_owned());
+        }
+        if list.is_empty() {
+            return Err("it names no model: give at least one".to_owned());
+        }
+        for (index, model) in list.iter().enumerate() {
+            if list[..index].contains(model) {
+                return Err(format!("it names {model:?} twice"));
+            }
+            if !self.models.contains_key(model) {
+                let near = nearest(model, self.models.keys().map(String::as_str));
+                return Err(match near {
+                    Some(near) => format!("no model {model:?}; did you mean {near:?}?"),
+                    None => format!("no model {model:?}: add [models.{model:?}]"),
+                });
+            }
+        }
+        Ok(())
     }
 
-    /// The model of that name.
+    /// The models that may be asked, in order, where the one of that name fails for good: the rest
+    /// of an alias's list, nothing for a model.
+    #[must_use]
+    pub fn alternatives(&self, name: &str) -> &[String] {
+        self.aliases.get(name).and_then(|list| list.get(1..)).unwrap_or_default()
+    }
+
+    /// The aliases, each with its models, sorted.
+    pub fn aliases(&self) -> impl Iterator<Item = (&str, &[String])> {
+        self.aliases.iter().map(|(name, list)| (name.as_str(), list.as_slice()))
+    }
+
+    /// The names of the models, sorted, and then those of the aliases.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.models.keys().chain(self.aliases.keys()).map(String::as_str)
+    }
+
+    /// The model of that name; of an alias, the first that it names.
     ///
     /// # Errors
     /// [`Error::UnknownModel`] with the nearest name.
     pub fn resolve(&self, name: &str) -> Result<ModelSpec, Error> {
+        let name = self.aliases.get(name).and_then(|list| list.first()).map_or(name, |it| it);
         let unknown = |hint| Error::UnknownModel { name: name.to_owned(), hint };
         let Some(entry) = self.models.get(name) else {
             let known = self.names().collect::<Vec<_>>().join(", ");

@@ -20,6 +20,8 @@ pub(crate) struct Table {
     pub providers: BTreeMap<String, Spanned<ProviderEntry>>,
     #[serde(default)]
     pub models: BTreeMap<String, Spanned<ModelEntry>>,
+    #[serde(default)]
+    pub aliases: BTreeMap<String, Spanned<Vec<String>>>,
 }
 
 /// The wire format that a provider speaks.

@@ -15,6 +15,7 @@ use crate::dispatch::Slot;
 use crate::error::Error;
 use crate::image::Pending;
 use crate::observe::{Notice, Observer};
+use crate::options::Retry;
 
 /// The longest tool name that is journaled as the model wrote it, in characters. Real names have
 /// at most 64; what is longer is a malformed call and its beginning is enough to say so.
@@ -34,6 +35,11 @@ impl Driver {
     /// Makes one attempt of the model call `op`. Whether another is to be made is what the image
     /// says afterwards.
     pub(super) async fn infer(&mut self, op: Op) -> Result<(), Error> {
+        if self.means.asked != self.process.image.model {
+            let name = self.process.image.model.clone();
+            self.means.model = self.process.shared.model(&name).await?;
+            self.means.asked = name;
+        }
         match self.turn().await? {
             Some(slot) => self.attempt(op, slot).await,
             None => Ok(()),
@@ -132,6 +138,15 @@ impl Driver {
             Err(Interruption::Stop) => Err(Error::Stopping),
             Err(Interruption::Killed) => Ok(()),
         }
+    }
+
+    /// The model to ask after this one failed for good: the next on the list of the one that the
+    /// process was spawned with.
+    fn alternative(&self, error: &CallError) -> Option<String> {
+        let image = &self.process.image;
+        let list = self.process.shared.parts.alternatives.get(&image.spawned.model)?;
+        let at = list.iter().position(|name| *name == image.model).map_or(0, |at| at + 1);
+        list.get(at).filter(|_| is_of_the_model(error)).cloned()
     }
 
     /// Takes `reserved` out of the run's budget, or says what the process has to wait for.
@@ -248,15 +263,19 @@ impl Driver {
     ) -> Result<(), Error> {
         let retry = self.process.shared.options.retry;
         let now = self.process.shared.parts.clock.now();
-        let overflows = match self.process.image.pending.get(&op) {
-            Some(Pending::Infer { overflows, .. }) => *overflows,
-            _ => 0,
+        let (overflows, elsewhere) = match self.process.image.pending.get(&op) {
+            Some(Pending::Infer { overflows, elsewhere, .. }) => (*overflows, *elsewhere),
+            _ => (0, 0),
         };
+        let next = self.alternative(error);
+        let attempts =
+            if next.is_some() { retry.attempts.min(Retry::EARLY) } else { retry.attempts };
+        let made = attempt.saturating_sub(elsewhere);
         let wait = match error.kind {
-            FailureKind::Throttled | FailureKind::Transient if attempt < retry.attempts => {
+            FailureKind::Throttled | FailureKind::Transient if made < attempts => {
                 let mut jitter = [0; 2];
                 self.process.shared.parts.random.fill(&mut jitter);
-                let backoff = retry.wait(attempt + 1, u16::from_le_bytes(jitter));
+                let backoff = retry.wait(made + 1, u16::from_le_bytes(jitter));
                 Some(error.retry_after.unwrap_or(backoff))
             }
             FailureKind::ContextLength if overflows == 0 => {
@@ -269,9 +288,12 @@ impl Driver {
             let device = &self.means.model.device.info().name;
             self.process.shared.dispatcher.pause(device, wait)?;
         }
+        // Another model is asked at once.
+        let next = next.filter(|_| wait.is_none());
+        let wait = wait.or(next.is_some().then_some(Duration::ZERO));
         let attempts = match error.kind {
-            FailureKind::Throttled | FailureKind::Transient if wait.is_none() => {
-                format!(" (given up after {attempt} attempts)")
+            FailureKind::Throttled | FailureKind::Transient if wait.is_none() || next.is_some() => {
+                format!(" (given up after {made} attempts)")
             }
             _ => String::new(),
         };
@@ -284,12 +306,20 @@ impl Driver {
             failure: error.kind,
             code: error.code.as_str().to_owned(),
             message: message.reference(),
+            next,
             retry_at: wait
                 .map(|wait| now.plus_millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))),
             cost,
         };
         self.process.emit_with(What::LlmFailed(failed), [message])
     }
+}
+
+/// Whether the failure says something of the model or its provider, and not of the request: then
+/// another one may do.
+const fn is_of_the_model(error: &CallError) -> bool {
+    !matches!(error.kind, FailureKind::ContextLength)
+        && !matches!(error.code, Code::LlmBadRequest | Code::LlmContextLength)
 }
 
 /// The failure of a call that never came back.

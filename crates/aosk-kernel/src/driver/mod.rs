@@ -78,6 +78,8 @@ pub(crate) type InboxReceiver = mpsc::UnboundedReceiver<(InboxId, InboxItem)>;
 /// What a manifest asks of the kernel, found.
 pub(crate) struct Means {
     pub(crate) manifest: Manifest,
+    /// The name under which the model was asked for.
+    pub(crate) asked: String,
     pub(crate) model: Model,
     pub(crate) policy: &'static dyn Policy,
     pub(crate) specs: Arc<[ToolSpec]>,

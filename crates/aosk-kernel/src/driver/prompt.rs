@@ -47,9 +47,10 @@ impl Driver {
             let resident: Vec<Page> = self.process.image.pages.resident().copied().collect();
             let max_output = self.process.image.conditions.as_ref().map(|under| under.max_output);
             let max_output = max_output.unwrap_or_else(|| self.max_output());
+            let window = self.process.image.conditions.as_ref().map(|under| under.window);
             let request = self.request(&resident, &planned, max_output, tail);
             let rendered = self.means.model.device.render(&request)?;
-            if rendered.prompt == planned.prompt {
+            if rendered.prompt == planned.prompt && window == Some(self.demand().window) {
                 return Ok(Ok(Call { planned, request, rendered }));
             }
             tracing::info!(pid = %self.process.pid(), %op, "renders otherwise than planned; planning anew");

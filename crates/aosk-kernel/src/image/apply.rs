@@ -96,6 +96,7 @@ impl Image {
             step: Step(0),
             began_at: Step(0),
             restarts: 0,
+            model: spawned.model.clone(),
             priority: spawned.priority,
             account: Account { limit: spawned.spend_limit, ..Account::default() },
             pages: PageTable::default(),
@@ -234,6 +235,7 @@ impl Image {
         self.pending.clear();
         self.plan = None;
         self.began_at = self.step;
+        self.model.clone_from(&self.spawned.model);
         self.hear(input, seq);
     }
 
@@ -319,9 +321,15 @@ impl Image {
     }
 
     fn failed(&mut self, failed: &LlmFailed, event: &Event, seq: Seq) -> Option<()> {
-        let Some(Pending::Infer { overflows, .. }) = self.pending.get_mut(&failed.op) else {
+        let Some(Pending::Infer { attempts, elsewhere, overflows, .. }) =
+            self.pending.get_mut(&failed.op)
+        else {
             return None;
         };
+        if let Some(next) = &failed.next {
+            *elsewhere = *attempts;
+            self.model.clone_from(next);
+        }
         self.account.settle(failed.op, failed.cost);
         self.state = match (failed.retry_at, failed.failure) {
             (Some(_), FailureKind::ContextLength) => {

@@ -55,6 +55,8 @@ pub struct Image {
     pub began_at: Step,
     /// How often the program ended and began again by itself.
     pub restarts: u64,
+    /// The model that it asks now: the one it was spawned with, or an alternative to it.
+    pub model: String,
     /// How important it is now.
     pub priority: Priority,
     /// What it used and spent.
@@ -82,7 +84,7 @@ impl Image {
     pub fn row(&self) -> ProcessRow {
         ProcessRow {
             name: self.spawned.name.clone(),
-            model: self.spawned.model.clone(),
+            model: self.model.clone(),
             state: self.state.clone(),
             steps: self.step.0,
             usage: self.account.usage,

@@ -15,6 +15,8 @@ pub enum Pending {
         tools: bool,
         /// Attempts requested so far.
         attempts: u32,
+        /// How many of them were made at models that were given up.
+        elsewhere: u32,
         /// How often the endpoint said that the prompt was too long.
         overflows: u32,
     },
@@ -44,7 +46,9 @@ pub enum Pending {
 impl Pending {
     pub(super) fn new(syscall: Syscall, unit: Seq) -> Self {
         match syscall {
-            Syscall::Infer { tools } => Self::Infer { tools, attempts: 0, overflows: 0 },
+            Syscall::Infer { tools } => {
+                Self::Infer { tools, attempts: 0, elsewhere: 0, overflows: 0 }
+            }
             Syscall::CallTool(call) => Self::Tool { call, unit, attempts: 0, effect: None },
             Syscall::Tell { text } => Self::Tell { text },
             Syscall::Exit(exit) => Self::Exit { exit },

@@ -60,6 +60,7 @@ impl Kernel {
                 ),
             )
         })?;
+        let asked = model.to_owned();
         let model = self.shared.model(model).await?;
         let info = model.device.info();
         if let Some(window) = manifest.context.window
@@ -86,7 +87,7 @@ impl Kernel {
         let sandbox = (parts.sandbox)(manifest.workspace.as_deref())
             .map_err(|error| Error::refused(Code::ToolWorkspace, error.to_string()))?;
         let (manifest, specs) = (manifest.clone(), specs.unwrap_or(own).into());
-        Ok(Means { manifest, model, policy, specs, sandbox })
+        Ok(Means { manifest, asked, model, policy, specs, sandbox })
     }
 
     /// A process with its first event, which is still to be written.

@@ -223,7 +223,7 @@ impl Kernel {
             0 => Vec::new(),
             _ => read(process, &spawned.tools.hash, "tools")?,
         };
-        self.find(&manifest, &spawned.model, Some(specs)).await
+        self.find(&manifest, &process.image.model, Some(specs)).await
     }
 }
 

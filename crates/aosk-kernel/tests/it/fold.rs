@@ -152,6 +152,7 @@ impl Author {
                 _ => (FailureKind::Transient, Some(Timestamp::from_millis(9))),
             };
             self.write(What::LlmFailed(LlmFailed {
+                next: None,
                 op,
                 attempt,
                 failure,

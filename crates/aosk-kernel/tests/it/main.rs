@@ -10,6 +10,7 @@
 mod budget;
 mod conversation;
 mod edges;
+mod fallback;
 mod fold;
 mod kill;
 mod many;

@@ -79,6 +79,11 @@ impl Puppet {
         self
     }
 
+    pub fn named(mut self, name: &str) -> Self {
+        self.info.name = name.to_owned();
+        self
+    }
+
     pub fn windowed(mut self, window: u64) -> Self {
         self.info.window = Tokens(window);
         self
@@ -321,22 +326,36 @@ impl Kit {
         self.kernel_of(self.store(), HashMap::new())
     }
 
+    /// A kernel with further models, which may be asked in this order instead of the puppet.
+    pub fn kernel_with_spares(&self, spares: &[&Arc<Puppet>]) -> Kernel {
+        let all = spares.iter().copied().chain([&self.puppet]);
+        let models = all.map(|puppet| {
+            let model = Model { device: puppet.clone(), tokenizer: Arc::new(Quarters) };
+            (puppet.info.name.clone(), model)
+        });
+        let names = spares.iter().map(|puppet| puppet.info.name.clone()).collect();
+        let alternatives = HashMap::from([("puppet".to_owned(), names)]);
+        self.kernel_with(self.store(), models.collect(), alternatives, None)
+    }
+
     /// A kernel that connects the puppet when it is asked for, and how often it was.
     pub fn kernel_that_connects(&self) -> (Kernel, Arc<AtomicUsize>) {
         let model = Model { device: self.puppet.clone(), tokenizer: Arc::new(Quarters) };
         let connector = Arc::new(Connector { model, times: Arc::default() });
         let times = connector.times.clone();
-        (self.kernel_with(self.store(), HashMap::new(), Some(connector)), times)
+        let none = HashMap::new();
+        (self.kernel_with(self.store(), HashMap::new(), none, Some(connector)), times)
     }
 
     fn kernel_of(&self, store: MemoryStore, models: HashMap<String, Model>) -> Kernel {
-        self.kernel_with(store, models, None)
+        self.kernel_with(store, models, HashMap::new(), None)
     }
 
     fn kernel_with(
         &self,
         store: MemoryStore,
         models: HashMap<String, Model>,
+        alternatives: HashMap<String, Vec<String>>,
         connect: Option<Arc<dyn Connect>>,
     ) -> Kernel {
         let tools = [&self.pure, &self.keyed, &self.unsafe_, &self.slow]
@@ -345,6 +364,7 @@ impl Kit {
         let parts = Parts {
             store: Arc::new(store),
             models,
+            alternatives,
             connect,
             tools: tools.into_iter().collect(),
             sandbox: Arc::new(|_| Ok(Arc::new(NoFiles))),

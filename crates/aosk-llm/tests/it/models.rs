@@ -229,3 +229,26 @@ fn addresses_that_would_leak_or_cannot_work_are_refused() {
         refused(base);
     }
 }
+
+#[test]
+fn an_alias_is_its_first_model_and_lists_the_others() {
+    let models = extended("[aliases]\nfast = [\"gpt-5-mini\", \"claude-haiku-4-5\", \"kimi-k3\"]")
+        .expect("valid");
+    let (spec, _) = select(&models, "fast", &[KEY]).expect("the first");
+    assert_eq!(spec.name, "gpt-5-mini");
+    assert_eq!(models.alternatives("fast"), ["claude-haiku-4-5", "kimi-k3"]);
+    assert!(models.alternatives("gpt-5-mini").is_empty());
+    assert!(models.names().any(|name| name == "fast"));
+
+    let near = message("[aliases]\nfast = [\"gpt-5-mimi\"]");
+    assert!(near.contains("my.toml:2") && near.contains("did you mean \"gpt-5-mini\"?"), "{near}");
+    for (text, said) in [
+        ("[aliases]\nfast = []", "names no model"),
+        ("[aliases]\nfast = [\"kimi-k3\", \"kimi-k3\"]", "twice"),
+        ("[aliases]\nkimi-k3 = [\"gpt-5-mini\"]", "a model has this name"),
+        ("[aliases]\na = [\"kimi-k3\"]\nb = [\"a\"]", "no model \"a\""),
+    ] {
+        let message = message(text);
+        assert!(message.contains(said), "{message}");
+    }
+}

@@ -9,6 +9,8 @@ use aosk_kernel::{Error, Kernel, Model, Options, Parts, Redactor, Spawn};
 use aosk_ports::{Sandbox, Tool};
 use aosk_sandbox::NoFiles;
 
+use super::auditor::Auditor;
+use super::devices::{Counter, Handle, Wire};
 use super::scenario::Scenario;
 use super::witness::{Eye, Witness};
 use crate::clock::SimClock;
@@ -20,7 +22,6 @@ use crate::model::SimModel;
 use crate::power::Power;
 use crate::random::SeededRandom;
 use crate::store::MemoryStore;
-use crate::tokens::SimTokenizer;
 use crate::tools::SimTool;
 
 /// What outlives a machine.
@@ -32,6 +33,7 @@ pub(super) struct World {
     pub(super) model: Arc<SimModel>,
     pub(super) ledger: Ledger,
     pub(super) witness: Witness,
+    pub(super) auditor: Auditor,
 }
 
 /// A machine on which a kernel runs.
@@ -41,21 +43,31 @@ pub(super) struct Machine {
     pub(super) kernel: Kernel,
     pub(super) eye: Eye,
     pub(super) dice: Dice,
+    /// How many processes may be in memory at once.
+    pub(super) resident: usize,
 }
 
 impl World {
     pub(super) fn new(seed: u64, scenario: Scenario) -> Self {
         let faults = scenario.faults.model.clone();
-        let model = SimModel::new(seed, scenario.window, scenario.slots, faults);
+        let model = Arc::new(SimModel::new(seed, scenario.window, scenario.slots, faults));
+        let (ledger, witness) = (Ledger::new(), Witness::default());
+        let auditor = Auditor::new(&witness, &model, &ledger);
         Self {
             seed,
+            disk: Disk::watched(seed, Box::new(auditor.clone()), scenario.flaw),
             scenario,
             tenant: Tenant::local(),
-            disk: Disk::new(seed),
-            model: Arc::new(model),
-            ledger: Ledger::new(),
-            witness: Witness::default(),
+            model,
+            ledger,
+            witness,
+            auditor,
         }
+    }
+
+    /// The agents that there are.
+    pub(super) fn agents(&self) -> impl Iterator<Item = usize> + Clone {
+        (0..self.scenario.agents).filter(|agent| !self.scenario.absent.contains(agent))
     }
 
     /// The pid of an agent. It comes from an external name, so that the world can tell a process
@@ -66,8 +78,12 @@ impl World {
 
     /// Switches a machine on, in a runtime of its own whose time is paused. `faults` is what may
     /// go wrong with it; `before` the virtual time of the lives before.
-    pub(super) fn boot(&self, before: Duration, faults: &FaultPlan) -> Result<Machine, Error> {
-        let power = Power::on();
+    pub(super) fn boot(
+        &self,
+        before: Duration,
+        faults: &FaultPlan,
+        power: Power,
+    ) -> Result<Machine, Error> {
         let store = MemoryStore::open(&self.disk, faults.disk.clone(), power.clone());
         self.start(before, faults, power, store)
     }
@@ -89,20 +105,24 @@ impl World {
         power: Power,
         store: MemoryStore,
     ) -> Result<Machine, Error> {
-        let eye = self.witness.watch();
+        let flaw = self.scenario.flaw;
+        let eye = self.witness.watch(&self.auditor, &power, flaw);
         let mut dice = Dice::keyed(self.seed, "machine", &eye.machine.to_le_bytes());
         let tools = SimTool::all(self.seed, &self.ledger, &power, &faults.tools);
-        let model = Model { device: self.model.clone(), tokenizer: Arc::new(SimTokenizer) };
+        let handles = tools.into_iter().map(|tool| {
+            let handle = Handle::new(tool, &power, &self.auditor, flaw);
+            (handle.spec().name.clone(), Arc::new(handle) as Arc<dyn Tool>)
+        });
+        let device = Arc::new(Wire::new(&self.model, &power, &self.auditor, flaw));
+        let model = Model { device, tokenizer: Arc::new(Counter(flaw)) };
         let parts = Parts {
             store: Arc::new(store.clone()),
             models: HashMap::from([(SimModel::NAME.to_owned(), model)]),
+            alternatives: HashMap::new(),
             connect: None,
-            tools: tools
-                .into_iter()
-                .map(|tool| (tool.spec().name.clone(), tool as Arc<dyn Tool>))
-                .collect(),
+            tools: handles.collect(),
             sandbox: Arc::new(|_| Ok(Arc::new(NoFiles) as Arc<dyn Sandbox>)),
-            clock: Arc::new(SimClock::boot(self.seed, before)),
+            clock: Arc::new(SimClock::boot(self.seed, before).powered(power.clone())),
             random: Arc::new(SeededRandom::new(dice.below(u64::MAX))),
             observer: Arc::new(eye.clone()),
             secrets: Redactor::default(),
@@ -110,8 +130,14 @@ impl World {
         let mut options = Options::new(self.tenant.clone(), format!("machine-{}", eye.machine));
         // Checkpoints often enough that short journals have some.
         options.checkpoint_events = 8 + dice.below(24);
+        // Places so few that processes wait for one, and stays so short that they leave it again.
+        let resident = 1 + dice.index(8);
+        options.resident = resident;
+        options.stay_steps = 1 + dice.below(4);
+        options.rest_after = dice.time(&(Duration::ZERO..=Duration::from_secs(4)));
+        options.adopts = dice.below(2) == 1;
         let kernel = Kernel::start(parts, options)?;
-        Ok(Machine { power, store, kernel, eye, dice })
+        Ok(Machine { power, store, kernel, eye, dice, resident })
     }
 
     /// What an agent is spawned as; the same each time.
@@ -126,9 +152,14 @@ impl World {
             0 => format!("[quota]\nspend_usd = {}\n", 0.001 * (1 + dice.below(20)) as f64),
             _ => String::new(),
         };
+        let restart = match dice.below(6) {
+            0 => "[restart]\nwhen = \"always\"\nmax = 1\n",
+            1 => "[restart]\nwhen = \"on_failure\"\nmax = 2\nwait_s = 3\n",
+            _ => "",
+        };
         let manifest = Manifest::from_toml(&format!(
             "name = \"agent {agent}\"\nsystem = \"{}\"\nmax_steps = {}\npriority = {}\n\
-             tools = [\"look_up\", \"put_line\", \"send_line\"]\n{tool_steps}{quota}\
+             tools = [\"look_up\", \"put_line\", \"send_line\"]\n{tool_steps}{quota}{restart}\
              [context]\ntail = {}\n",
             "You are simulated. ".repeat(dice.index(5)),
             1 + dice.below(self.scenario.max_steps),
