@@ -169,6 +169,7 @@ impl Tokenizer for Quarters {
     }
 
     fn count(&self, text: &str) -> Tokens {
+        assert!(!text.contains("boom"), "a part of the kernel that fails inside itself");
         Tokens(text.len().div_ceil(4) as u64)
     }
 
