@@ -167,6 +167,7 @@ pub fn open_watched(
     let parts = Parts {
         store: Arc::new(SqliteStore::open(&options)?),
         models: HashMap::from([(name, model)]),
+        recorder: None,
         alternatives: HashMap::new(),
         connect: None,
         tools: BTreeMap::new(),

@@ -124,6 +124,10 @@ codes! {
     CliNoEndpoint = "AOSK-C004",
     /// A process id is ambiguous or unknown.
     CliPid = "AOSK-C005",
+    /// The daemon cannot be started or reached.
+    CliDaemon = "AOSK-C006",
+    /// What is asked of a process does not fit its state.
+    CliState = "AOSK-C007",
 }
 
 impl fmt::Display for Code {

@@ -162,6 +162,8 @@ kinds! {
     10 v 1 PriorityChanged "priority_changed";
     /// The program ended and begins again.
     11 v 1 Restarted "restarted";
+    /// The kernel failed inside itself while it executed the process.
+    12 v 1 Crashed "crashed";
     /// The context was planned.
     16 v 1 Planned "planned";
     /// A model call is about to be made.
@@ -314,6 +316,14 @@ pub struct Restarted {
     pub op: Option<Op>,
     /// When it begins.
     pub until: Timestamp,
+}
+
+/// The kernel failed inside itself while it executed the process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Crashed {
+    /// What is known of it, secrets redacted.
+    pub message: ContentRef,
 }
 
 /// The context was planned. The plan is a difference to the one before, so that its size follows

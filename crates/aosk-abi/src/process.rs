@@ -78,6 +78,12 @@ pub enum BlockedOn {
         /// When it goes on.
         until: Timestamp,
     },
+    /// A person's look: the kernel failed inside itself while it executed the process, again and
+    /// again.
+    Review {
+        /// How often, since the process last got on.
+        crashes: u64,
+    },
     /// The results of its tool calls.
     Tool {
         /// How many are awaited.

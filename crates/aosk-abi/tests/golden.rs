@@ -5,12 +5,12 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on says why")]
 
 use aosk_abi::{
-    Admission, Blocked, BlockedOn, Cancelled, Changes, ContentKey, ContentRef, DecodeError, Effect,
-    Epoch, Event, Exit, Exited, FailureKind, Hash, Interrupted, Kind, LlmFailed, LlmRequested,
-    LlmReturned, MessageReceived, MicroDollars, Op, PageId, PageKind, Pid, Planned, Ppm, Priority,
-    PriorityChanged, Record, Recovered, ReplyPart, Restarted, Seq, Signal, SignalReceived, Source,
-    Spawned, SpendRaised, Step, StopReason, Tenant, Timestamp, Tokens, Told, ToolRequested,
-    ToolReturned, Unblocked, Usage, What,
+    Admission, Blocked, BlockedOn, Cancelled, Changes, ContentKey, ContentRef, Crashed,
+    DecodeError, Effect, Epoch, Event, Exit, Exited, FailureKind, Hash, Interrupted, Kind,
+    LlmFailed, LlmRequested, LlmReturned, MessageReceived, MicroDollars, Op, PageId, PageKind, Pid,
+    Planned, Ppm, Priority, PriorityChanged, Record, Recovered, ReplyPart, Restarted, Seq, Signal,
+    SignalReceived, Source, Spawned, SpendRaised, Step, StopReason, Tenant, Timestamp, Tokens,
+    Told, ToolRequested, ToolReturned, Unblocked, Usage, What,
 };
 
 const GOLDEN: &str = include_str!("golden/events-v1.txt");
@@ -154,6 +154,7 @@ fn every_kind() -> Vec<What> {
             op: Some(Op(6)),
             until: Timestamp::from_millis(1_700_000_009_000),
         }),
+        What::Crashed(Crashed { message: text("it fell over") }),
     ]
 }
 

@@ -24,6 +24,7 @@ mod contents;
 mod dispatch;
 mod driver;
 mod error;
+mod flight;
 mod image;
 mod kernel;
 mod load;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aosk_abi::{MicroDollars, Tenant};
-use aosk_ports::{Clock, Device, Random, Sandbox, SandboxError, Store, Tokenizer, Tool};
+use aosk_ports::{
+    Clock, Device, FlightRecorder, Random, Sandbox, SandboxError, Store, Tokenizer, Tool,
+};
 use futures::future::BoxFuture;
 
 use crate::error::Error;
@@ -152,6 +154,8 @@ pub struct Parts {
     pub observer: Arc<dyn Observer>,
     /// What must never be written down.
     pub secrets: Redactor,
+    /// What remembers whom the kernel was executing, should it fall over.
+    pub recorder: Option<Arc<dyn FlightRecorder>>,
 }
 
 #[cfg(test)]

@@ -289,9 +289,10 @@ impl Rest {
         match state {
             ProcessState::Exited { exit } => Some(Self::Exited(exit.clone())),
             ProcessState::Suspended { .. } => Some(Self::Suspended),
-            ProcessState::Blocked { on: on @ BlockedOn::Quota { .. }, .. } => {
-                Some(Self::Parked(on.clone()))
-            }
+            ProcessState::Blocked {
+                on: on @ (BlockedOn::Quota { .. } | BlockedOn::Review { .. }),
+                ..
+            } => Some(Self::Parked(on.clone())),
             _ => None,
         }
     }

@@ -11,6 +11,7 @@
 
 mod clock;
 mod device;
+mod flight;
 mod sandbox;
 mod store;
 mod tokenizer;
@@ -21,6 +22,7 @@ pub use device::{
     CallError, Delta, Device, DeviceInfo, Message, Part, Prices, Progress, RenderError, Rendered,
     Reply, Request,
 };
+pub use flight::FlightRecorder;
 pub use sandbox::{DirEntry, EntryKind, Listing, Sandbox, SandboxError};
 pub use store::{
     Append, Checkpoint, Committed, Inbox, InboxId, InboxItem, Journal, JournalWriter, Posted,

@@ -40,6 +40,6 @@
 mod sqlite;
 
 pub use sqlite::{
-    Options, Owner, SCHEMA, Sizes, SqliteReader, SqliteStore, TableSize, owner, sizes,
+    Flight, Options, Owner, SCHEMA, Sizes, SqliteReader, SqliteStore, TableSize, owner, sizes,
     sqlite_version,
 };

@@ -96,6 +96,7 @@ impl Image {
             step: Step(0),
             began_at: Step(0),
             restarts: 0,
+            crashes: 0,
             model: spawned.model.clone(),
             priority: spawned.priority,
             account: Account { limit: spawned.spend_limit, ..Account::default() },
@@ -155,7 +156,14 @@ impl Image {
             What::Blocked(blocked) => {
                 self.state = ProcessState::Blocked { on: blocked.on.clone(), since: event.at };
             }
-            What::Unblocked(_) => self.state = ProcessState::Ready,
+            What::Unblocked(_) => {
+                self.state = ProcessState::Ready;
+                self.crashes = 0;
+            }
+            What::Crashed(_) => {
+                self.crashes += 1;
+                self.recovered();
+            }
             What::SpendRaised(raised) => {
                 self.account.limit = Some(raised.limit);
                 if matches!(self.state, ProcessState::Blocked { on: BlockedOn::Quota { .. }, .. }) {
@@ -164,8 +172,9 @@ impl Image {
             }
             What::SignalReceived(received) => match received.signal {
                 Signal::Stop => self.state = ProcessState::Suspended { since: event.at },
-                Signal::Cont if matches!(self.state, ProcessState::Suspended { .. }) => {
+                Signal::Cont if self.waits_for_a_person() => {
                     self.state = ProcessState::Ready;
+                    self.crashes = 0;
                 }
                 Signal::Cont | Signal::Kill => {}
             },
@@ -227,6 +236,16 @@ impl Image {
                 exit.can_be_continued() && matches!(what, What::MessageReceived(_))
             }
             _ => true,
+        }
+    }
+
+    /// Whether it waits until somebody says that it shall go on.
+    fn waits_for_a_person(&self) -> bool {
+        let review = BlockedOn::Review { crashes: self.crashes };
+        match &self.state {
+            ProcessState::Suspended { .. } => true,
+            ProcessState::Blocked { on, .. } => *on == review,
+            _ => false,
         }
     }
 
@@ -295,6 +314,7 @@ impl Image {
             return None;
         };
         self.plan = None;
+        self.crashes = 0;
         self.state = ProcessState::Ready;
         self.account.settle(returned.op, returned.cost);
         self.account.usage += returned.usage.unwrap_or_default();

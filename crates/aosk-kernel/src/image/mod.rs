@@ -55,6 +55,8 @@ pub struct Image {
     pub began_at: Step,
     /// How often the program ended and began again by itself.
     pub restarts: u64,
+    /// How often the kernel fell over while it executed the process, since that last got on.
+    pub crashes: u64,
     /// The model that it asks now: the one it was spawned with, or an alternative to it.
     pub model: String,
     /// How important it is now.

@@ -149,6 +149,15 @@ impl Kernel {
         Ok(recovered)
     }
 
+    /// Writes down that an earlier kernel fell over while it executed the process, as its flight
+    /// recorder tells. The second time in a row the process waits for a person's look.
+    ///
+    /// # Errors
+    /// [`Error::Store`] or [`Error::Fold`] where its journal cannot be read or written.
+    pub async fn accuse(&self, pid: Pid, message: &str) -> Result<(), Error> {
+        self.note_crash(pid, None, message).await.map(drop)
+    }
+
     /// Takes up what waits for a process in the inbox, whether or not this kernel
     /// [adopts](Options::adopts) others. It goes on only where it can: a process that a signal ends
     /// or suspends needs no model for that.

@@ -3,17 +3,19 @@
 use std::time::Duration;
 
 use aosk_abi::{
-    BlockedOn, Code, Epoch, Hash, Manifest, MicroDollars, Pid, ProcessState, Recovered, Seq,
-    Signal, SignalReceived, SpendRaised, ToolSpec, Unblocked, What,
+    Blocked, BlockedOn, Code, Crashed, Epoch, Hash, Manifest, MicroDollars, Pid, ProcessState,
+    Recovered, Seq, Signal, SignalReceived, SpendRaised, ToolSpec, Unblocked, What,
 };
 use aosk_ports::StoreError;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinError;
 
 use super::Kernel;
 use super::table::{Entry, Herald, Stay};
 use crate::contents::Contents;
 use crate::driver::{Driver, Ended, InboxReceiver, InboxSender, Means, Outcome, left_of};
 use crate::error::Error;
+use crate::flight::Recorded;
 use crate::load::load;
 use crate::process::{Process, Rest};
 use crate::shared::Shared;
@@ -21,6 +23,9 @@ use crate::shared::Shared;
 /// How long a sleeper keeps its account with the scheduler. After that the queue has advanced past
 /// what it owed or had coming.
 const ACCOUNT_KEPT: Duration = Duration::from_secs(60);
+
+/// How many crashes in a row, without a reply between them, are too many to be chance.
+const CRASHES: u64 = 2;
 
 impl Kernel {
     /// Enters a process into the table as one that is in memory, place or no place.
@@ -99,19 +104,42 @@ impl Kernel {
     }
 
     /// Runs a driver in a task of its own. A panic in it is contained: it ends this process's stay,
-    /// and the journal still says where to go on.
+    /// is written down, and the process is taken up again where its journal says, until it has
+    /// crashed so often that a person has to look at it.
     pub(super) async fn accompany(self, driver: Driver) {
         let (pid, epoch) = (driver.pid(), driver.epoch());
-        let ended = tokio::spawn(driver.run()).await.unwrap_or_else(|error| {
-            Ended::Outcome(Outcome::Broken {
-                code: Code::KernelPanic,
-                message: format!(
-                    "the step loop of process {pid} failed inside itself ({error}); its journal \
-                     is intact: resume it, and report this"
-                ),
-            })
-        });
+        let run = Recorded::new(driver.run(), self.shared.parts.recorder.clone(), pid);
+        let ended = match tokio::spawn(run).await {
+            Ok(ended) => ended,
+            Err(error) => match self.note_crash(pid, Some(epoch), &why(error)).await {
+                Ok(Some(rest)) => Ended::Outcome(rest.into()),
+                Ok(None) => Ended::Yielded,
+                Err(error) => Ended::Outcome(Outcome::broken(&error)),
+            },
+        };
         self.settle(pid, Some(epoch), ended);
+    }
+
+    /// Writes down that a kernel fell over while it executed the process; what that rests for now.
+    pub(super) async fn note_crash(
+        &self,
+        pid: Pid,
+        epoch: Option<Epoch>,
+        message: &str,
+    ) -> Result<Option<Rest>, Error> {
+        let mut process = self.load(pid, epoch).await?;
+        if !process.image.state.is_final() {
+            let message = self.shared.parts.secrets.text(message).into_owned();
+            let content = process.contents.seal_aside(message.into_bytes());
+            let crashed = Crashed { message: content.reference() };
+            process.emit_with(What::Crashed(crashed), [content])?;
+            let crashes = process.image.crashes;
+            if crashes >= CRASHES {
+                process.emit(What::Blocked(Blocked { on: BlockedOn::Review { crashes } }))?;
+            }
+            process.commit().await?;
+        }
+        Ok(process.rest())
     }
 
     /// Enters what became of a stay, and gives the place to the next.
@@ -227,6 +255,16 @@ impl Kernel {
     }
 }
 
+/// The words of a panic.
+fn why(error: JoinError) -> String {
+    let Ok(payload) = error.try_into_panic() else {
+        return "its task was cancelled".to_owned();
+    };
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+    text.unwrap_or("a panic without words").to_owned()
+}
+
 /// Those who wait for the process go on waiting; of one that nobody can wait for, a new herald.
 fn herald_of(entry: Option<&Entry>) -> Herald {
     match entry {
@@ -248,9 +286,9 @@ pub(super) fn go_on(process: &mut Process, raise: Option<MicroDollars>) -> Resul
         ProcessState::Suspended { .. } => {
             process.emit(What::SignalReceived(SignalReceived { signal: Signal::Cont }))
         }
-        ProcessState::Blocked { on: BlockedOn::Quota { .. }, .. } => {
-            process.emit(What::Unblocked(Unblocked {}))
-        }
+        ProcessState::Blocked {
+            on: BlockedOn::Quota { .. } | BlockedOn::Review { .. }, ..
+        } => process.emit(What::Unblocked(Unblocked {})),
         _ => Ok(()),
     }
 }

@@ -202,26 +202,6 @@ async fn a_task_larger_than_the_window_fails_with_the_numbers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_step_that_panics_takes_nobody_with_it_and_nothing_from_the_journal() {
-    let kit = Kit::new(vec![]);
-    let kernel = kit.kernel();
-    let bad = kernel.spawn(spawn("boom")).await.unwrap();
-    let good = kernel.spawn(spawn("go")).await.unwrap();
-    let outcome = kernel.wait(good).await.unwrap();
-    assert!(matches!(outcome, Outcome::Exited(Exit::Completed { .. })), "{outcome:?}");
-    let broken = kernel.wait(bad).await.unwrap();
-    let Outcome::Broken { code: Code::KernelPanic, message } = broken else {
-        panic!("{broken:?}");
-    };
-    assert!(message.contains(&bad.to_string()), "{message}");
-    assert_eq!(kit.names(bad).await, ["spawned"]);
-    kernel.quiet().await;
-    kernel.resume(bad, None).await.unwrap();
-    let again = kernel.wait(bad).await.unwrap();
-    assert!(matches!(again, Outcome::Broken { code: Code::KernelPanic, .. }), "{again:?}");
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_device_that_never_comes_back_is_given_up_and_asked_again() {
     let kit = Kit::new(vec![Say::Hang, Say::Text("ok")]);
     let began = tokio::time::Instant::now();

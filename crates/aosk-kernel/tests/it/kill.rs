@@ -288,6 +288,7 @@ fn kernel(store: SqliteStore, dir: &Path) -> Kernel {
     let parts = Parts {
         store: Arc::new(store),
         models: HashMap::from([("clockwork".to_owned(), model)]),
+        recorder: None,
         alternatives: HashMap::new(),
         connect: None,
         tools: tools.into_iter().collect(),

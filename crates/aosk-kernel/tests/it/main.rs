@@ -9,6 +9,7 @@
 
 mod budget;
 mod conversation;
+mod crash;
 mod edges;
 mod fallback;
 mod fold;

@@ -14,8 +14,8 @@ use aosk_kernel::{
     Spawn, load,
 };
 use aosk_ports::{
-    CallError, Device, DeviceInfo, Journal, Part, Prices, Progress, RenderError, Rendered, Reply,
-    Request, Tokenizer, Tool, ToolContext,
+    CallError, Device, DeviceInfo, FlightRecorder, Journal, Part, Prices, Progress, RenderError,
+    Rendered, Reply, Request, Tokenizer, Tool, ToolContext,
 };
 use aosk_sandbox::NoFiles;
 use aosk_sim::{Disk, DiskFaults, MemoryStore, Power, SeededRandom, SimClock};
@@ -318,13 +318,12 @@ impl Kit {
     }
 
     pub fn kernel_on(&self, store: MemoryStore) -> Kernel {
-        let model = Model { device: self.puppet.clone(), tokenizer: Arc::new(Quarters) };
-        self.kernel_of(store, HashMap::from([("puppet".to_owned(), model)]))
+        self.kernel_of(store, |_| {})
     }
 
     /// A kernel to which no endpoint is connected.
     pub fn kernel_without_models(&self) -> Kernel {
-        self.kernel_of(self.store(), HashMap::new())
+        self.kernel_of(self.store(), |parts| parts.models.clear())
     }
 
     /// A kernel with further models, which may be asked in this order instead of the puppet.
@@ -335,45 +334,50 @@ impl Kit {
             (puppet.info.name.clone(), model)
         });
         let names = spares.iter().map(|puppet| puppet.info.name.clone()).collect();
-        let alternatives = HashMap::from([("puppet".to_owned(), names)]);
-        self.kernel_with(self.store(), models.collect(), alternatives, None)
+        self.kernel_of(self.store(), |parts| {
+            parts.models = models.collect();
+            parts.alternatives = HashMap::from([("puppet".to_owned(), names)]);
+        })
     }
 
     /// A kernel that connects the puppet when it is asked for, and how often it was.
     pub fn kernel_that_connects(&self) -> (Kernel, Arc<AtomicUsize>) {
-        let model = Model { device: self.puppet.clone(), tokenizer: Arc::new(Quarters) };
-        let connector = Arc::new(Connector { model, times: Arc::default() });
+        let connector = Arc::new(Connector { model: self.model(), times: Arc::default() });
         let times = connector.times.clone();
-        let none = HashMap::new();
-        (self.kernel_with(self.store(), HashMap::new(), none, Some(connector)), times)
+        let kernel = self.kernel_of(self.store(), |parts| {
+            parts.models.clear();
+            parts.connect = Some(connector);
+        });
+        (kernel, times)
     }
 
-    fn kernel_of(&self, store: MemoryStore, models: HashMap<String, Model>) -> Kernel {
-        self.kernel_with(store, models, HashMap::new(), None)
+    /// A kernel with a flight recorder.
+    pub fn kernel_recorded_by(&self, recorder: Arc<dyn FlightRecorder>) -> Kernel {
+        self.kernel_of(self.store(), |parts| parts.recorder = Some(recorder))
     }
 
-    fn kernel_with(
-        &self,
-        store: MemoryStore,
-        models: HashMap<String, Model>,
-        alternatives: HashMap<String, Vec<String>>,
-        connect: Option<Arc<dyn Connect>>,
-    ) -> Kernel {
+    fn model(&self) -> Model {
+        Model { device: self.puppet.clone(), tokenizer: Arc::new(Quarters) }
+    }
+
+    fn kernel_of(&self, store: MemoryStore, set: impl FnOnce(&mut Parts)) -> Kernel {
         let tools = [&self.pure, &self.keyed, &self.unsafe_, &self.slow]
             .map(|tool| (tool.spec.name.clone(), tool.clone() as Arc<dyn Tool>));
         let life = self.lives.fetch_add(1, Ordering::SeqCst) as u64;
-        let parts = Parts {
+        let mut parts = Parts {
             store: Arc::new(store),
-            models,
-            alternatives,
-            connect,
+            models: HashMap::from([("puppet".to_owned(), self.model())]),
+            alternatives: HashMap::new(),
+            connect: None,
             tools: tools.into_iter().collect(),
             sandbox: Arc::new(|_| Ok(Arc::new(NoFiles))),
             clock: Arc::new(self.clock.clone()),
             random: Arc::new(SeededRandom::new(life)),
             observer: self.watcher.clone(),
             secrets: Redactor::new(["sk-canary-0123456789"]),
+            recorder: None,
         };
+        set(&mut parts);
         Kernel::start(parts, self.options.clone()).expect("a kernel")
     }
 

@@ -7,6 +7,7 @@ mod compress;
 mod content;
 mod fault;
 mod files;
+mod flight;
 mod hashes;
 mod inbox;
 mod journal;
@@ -23,6 +24,7 @@ mod tenant;
 mod varint;
 mod writer;
 
+pub use flight::Flight;
 pub use lock::{Owner, owner};
 pub use reader::SqliteReader;
 pub use schema::{SCHEMA, sqlite_version};

@@ -1,0 +1,14 @@
+//! The flight recorder: what outlives a kernel that falls over.
+
+use aosk_abi::Pid;
+
+/// Remembers, past the end of the program, which processes it was executing. Whoever starts next
+/// learns from it who may have taken the kernel down.
+pub trait FlightRecorder: Send + Sync {
+    /// The kernel begins to execute something for the process; called on the thread that does.
+    /// Must not block for longer than a write to the system's cache.
+    fn enter(&self, pid: Pid);
+
+    /// It is done with that.
+    fn leave(&self, pid: Pid);
+}
