@@ -53,6 +53,12 @@ impl Error {
         &self.help
     }
 
+    /// The error in one line, what to do next included: for where there is room for no more.
+    pub(crate) fn with_helps(&self) -> String {
+        let helps = self.help.iter().map(String::as_str);
+        std::iter::once(self.said().as_str()).chain(helps).collect::<Vec<_>>().join("; ")
+    }
+
     /// How the program ends with it.
     pub(crate) fn exit(&self) -> Exit {
         Exit::of(self.code.as_str())

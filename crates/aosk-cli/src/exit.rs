@@ -16,7 +16,7 @@ pub(crate) enum Exit {
     Parked,
     /// The model endpoint failed or cannot be used.
     Endpoint,
-    /// The store failed.
+    /// The store failed, or the daemon that owns it.
     Store,
     /// The command line, a manifest or the configuration is wrong.
     Usage,
@@ -33,11 +33,13 @@ Exit codes:
   1    an agent failed, refused, was killed or reached its step limit
   2    the command line, a manifest or the configuration is wrong
   3    an agent is parked: its spend limit does not cover the next call
-  4    the store failed
+  4    the store failed, or its daemon
   5    the model endpoint failed
   130  interrupted (SIGINT); 143: terminated (SIGTERM)
 Where agents of one run end differently: the first of 130/143, 4, 5, 3, 1.
-`aosk doctor` ends with the code that `aosk run` would end with.";
+`aosk doctor` ends with the code that `aosk run` would end with, `aosk daemon
+status` with 1 where none runs. To spawn, signal or send ends with 0 when that
+is durable; what becomes of the agent is `aosk show`'s to say.";
 
 impl Exit {
     /// The number.
@@ -74,6 +76,9 @@ impl Exit {
         {
             return Self::Usage;
         }
+        if is(Code::CliDaemon) {
+            return Self::Store;
+        }
         match code.as_bytes().get(5) {
             Some(b'C' | b'T') => Self::Usage,
             Some(b'S') => Self::Store,
@@ -105,6 +110,8 @@ mod tests {
             (Code::KernelTask, Exit::Usage),
             (Code::LlmAuth, Exit::Endpoint),
             (Code::StoreOwned, Exit::Store),
+            (Code::CliDaemon, Exit::Store),
+            (Code::CliState, Exit::Usage),
             (Code::ChainBroken, Exit::Store),
             (Code::KernelSpendLimit, Exit::Parked),
             (Code::KernelRefused, Exit::Failed),

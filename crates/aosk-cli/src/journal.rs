@@ -67,6 +67,7 @@ pub(crate) fn named(what: &What) -> Vec<(String, ContentRef)> {
         What::LlmFailed(failed) => one("message", &failed.message),
         What::ToolReturned(returned) => one("result", &returned.result),
         What::Interrupted(interrupted) => one("result", &interrupted.result),
+        What::Crashed(crashed) => one("message", &crashed.message),
         What::Exited(exited) => match &exited.exit {
             Exit::Completed { answer: Some(content) } => one("answer", content),
             Exit::Refused { message: Some(content) } | Exit::Failed { message: content, .. } => {

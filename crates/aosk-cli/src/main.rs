@@ -2,21 +2,26 @@
 //!
 //! 1. **Wiring, not mechanism.** The binary connects store, models, tools and sandbox to a kernel
 //!    and shows what happens; it decides nothing that a process could depend on.
-//! 2. **Reading changes nothing.** Only `run` and `demo` own a store; `ps`, `logs`, `show` and
-//!    `doctor` read beside whoever does, recover nothing and write no log.
+//! 2. **Reading changes nothing.** `run`, `demo` and the daemon own a store, and a command that
+//!    carries out a signal for a moment; `ps`, `logs`, `show` and `doctor` read beside whoever
+//!    does, recover nothing and write no log.
 //! 3. **Files of a project only ask.** Endpoints, keys, prices, data folders and higher spend
 //!    limits come from the user's own files, variables and flags.
 //! 4. **An error says what was wrong, where, and what to do next**, with a stable code and an exit
 //!    code of its kind.
 
+mod agent;
 mod args;
 mod config;
+mod daemon;
 mod demo;
 mod diagnostics;
 mod doctor;
+mod endpoints;
 mod error;
 mod exit;
 mod figures;
+mod inbox;
 mod init;
 mod journal;
 mod logs;
@@ -27,10 +32,13 @@ mod processes;
 mod ps;
 mod run;
 mod show;
+mod signals;
+mod spawn;
 mod task;
 mod tell;
 mod text;
 mod version;
+mod wiring;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -83,6 +91,24 @@ fn command(cli: Cli, screen: &mut Screen) -> Result<Exit, Error> {
             let (settings, folders) = settings(&global, args.max_spend_usd, screen)?;
             let screen = Arc::new(Screen::new(settings.color));
             wait(run::run(args, &settings, &folders, &screen))
+        }
+        Command::Spawn(args) => {
+            let (settings, folders) = settings(&global, args.max_spend_usd, screen)?;
+            wait(spawn::spawn(args, &settings, &folders, screen))
+        }
+        Command::Daemon(args) => {
+            let (settings, folders) = settings(&global, None, screen)?;
+            wait(daemon::daemon(&args.command, &settings, &folders, screen))
+        }
+        Command::Kill(args) => wait(inbox::kill(args, &settings(&global, None, screen)?.0, screen)),
+        Command::Stop(args) => wait(inbox::stop(args, &settings(&global, None, screen)?.0, screen)),
+        Command::Cont(args) => wait(inbox::cont(args, &settings(&global, None, screen)?.0, screen)),
+        Command::Renice(args) => {
+            wait(inbox::renice(args, &settings(&global, None, screen)?.0, screen))
+        }
+        Command::Send(args) => {
+            let (settings, folders) = settings(&global, None, screen)?;
+            wait(inbox::send(args, &settings, &folders, screen))
         }
         Command::Ps(args) => wait(ps::ps(args, &settings(&global, None, screen)?.0, screen)),
         Command::Logs(args) => wait(logs::logs(args, &settings(&global, None, screen)?.0, screen)),

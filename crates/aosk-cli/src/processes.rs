@@ -161,13 +161,22 @@ impl Works {
         Ok(Self(owner(dir)?))
     }
 
+    /// Who that is, in a sentence; `None` where nobody does.
+    pub(crate) fn said(&self) -> Option<String> {
+        let Owner { os_pid, command, since } = self.0.as_ref()?;
+        let (command, since) = (text::one_line(command), moment(*since));
+        Some(format!("Process {os_pid} ({command}) owns the store since {since}."))
+    }
+
     /// Whether the process waits for a kernel to take it up again. The owner of the store works
     /// on what it was given; every process that it took up has an event since.
     pub(crate) fn is_interrupted(&self, receipt: &Receipt) -> bool {
         let row = &receipt.row;
         let waits_for_a_kernel = match &row.state {
             ProcessState::New | ProcessState::Ready | ProcessState::Running => true,
-            ProcessState::Blocked { on, .. } => !matches!(on, BlockedOn::Quota { .. }),
+            ProcessState::Blocked { on, .. } => {
+                !matches!(on, BlockedOn::Quota { .. } | BlockedOn::Review { .. })
+            }
             ProcessState::Suspended { .. } | ProcessState::Exited { .. } => false,
         };
         waits_for_a_kernel && self.0.as_ref().is_none_or(|owner| row.updated < owner.since)
@@ -199,6 +208,11 @@ pub(crate) fn blocked_on(on: &BlockedOn) -> String {
     match on {
         BlockedOn::Quota { limit, spent, needed } => {
             format!("spend limit: {spent} of {limit} used, the next call may cost {needed}")
+        }
+        BlockedOn::Review { crashes } => {
+            format!(
+                "a look: the kernel failed inside itself {crashes} times; `aosk cont` tries again"
+            )
         }
         BlockedOn::Slot { device } => format!("a slot of {}", text::one_line(device)),
         BlockedOn::Timer { until } => format!("the next attempt at {}", time_of_day(*until)),

@@ -50,6 +50,9 @@ pub(crate) async fn ps(args: &Ps, settings: &Settings, screen: &Screen) -> Resul
         }
         return Ok(Exit::Done);
     }
+    if let Some(owner) = works.said() {
+        screen.err.wrapped(&owner);
+    }
     if shown.is_empty() {
         let more = if args.all { "" } else { " `aosk ps --all` lists those that have ended." };
         screen.err.wrapped(&format!("No process is unfinished.{more}"));
@@ -92,7 +95,10 @@ pub(crate) async fn ps(args: &Ps, settings: &Settings, screen: &Screen) -> Resul
         }
     }
     if shown.iter().any(|receipt| works.is_interrupted(receipt)) {
-        screen.err.wrapped("Interrupted agents go on with `aosk run --resume [PID]`.");
+        screen.err.wrapped(
+            "Interrupted agents go on with `aosk run --resume [PID]`, or all of them in the \
+             background with `aosk daemon start`.",
+        );
     }
     Ok(Exit::Done)
 }

@@ -39,6 +39,13 @@ impl Teller {
                 let (ink, line) = exit_line(&restarted.exit);
                 (ink.or(Some(Ink::Warning)), format!("{line}; restart {}", restarted.number))
             }
+            What::Crashed(crashed) => {
+                let bytes = crashed.message.len;
+                (
+                    Some(Ink::Error),
+                    format!("the kernel failed inside itself, {bytes} bytes say how"),
+                )
+            }
             What::SpendRaised(raised) => (None, format!("may spend {}", raised.limit)),
             What::SignalReceived(signal) => (None, signal.signal.name().to_owned()),
             What::MessageReceived(message) => {

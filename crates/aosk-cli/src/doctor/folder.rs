@@ -8,6 +8,7 @@ use aosk_store::{Owner, SCHEMA, owner};
 use rustix::fs::{Access, access, statvfs};
 
 use super::Check;
+use crate::daemon::is_daemon;
 use crate::diagnostics;
 use crate::error::Error;
 use crate::figures::moment;
@@ -47,6 +48,9 @@ pub(super) async fn look(dir: &Path, checks: &mut Vec<Check>) -> Option<Owner> {
     };
     checks.push(match &owner {
         None => Check::ok("owner", "nobody runs agents on it now"),
+        Some(daemon @ Owner { os_pid, since, .. }) if is_daemon(daemon) => {
+            Check::ok("owner", format!("the daemon (process {os_pid}) since {}", moment(*since)))
+        }
         Some(Owner { os_pid, command, since }) => Check::warn(
             "owner",
             format!("process {os_pid} ({command}) since {}", moment(*since)),

@@ -12,10 +12,10 @@ use aosk_store::Owner;
 use serde::{Serialize, Serializer};
 
 use crate::args::{Doctor, Global};
+use crate::endpoints::endpoints_ready;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::print::{Ink, Screen, Stream, clean};
-use crate::run::endpoints_ready;
 use crate::text::{left, width, wrap};
 use crate::version;
 

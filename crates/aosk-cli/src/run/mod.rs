@@ -4,40 +4,32 @@
 //! tools, models, endpoints, the store. A run that cannot begin leaves nothing behind.
 
 mod board;
-mod endpoints;
 mod live;
 mod outcome;
-mod probe;
 mod resume;
-mod signals;
 mod spawn;
 mod summary;
 mod watch;
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 
-use aosk_abi::{MicroDollars, Pid, Tenant};
-use aosk_kernel::{Kernel, Model, OsRandom, Parts, Redactor, Stop, SystemClock};
-use aosk_ports::{Sandbox, SandboxError};
-use aosk_sandbox::{NoFiles, Workspace};
-use aosk_store::{Options as StoreOptions, SqliteStore};
-use aosk_tools::Registry;
+use aosk_abi::{MicroDollars, Pid};
+use aosk_kernel::{Kernel, Model, Parts, Redactor, Stop};
+use aosk_store::SqliteStore;
 
 use crate::args::Run;
 use crate::config::{Folders, Settings};
+use crate::diagnostics;
+use crate::endpoints::Endpoints;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::print::Screen;
-use crate::processes::{Processes, refuse_file};
-use crate::{diagnostics, version};
-
-pub(crate) use probe::endpoints_ready;
+use crate::processes::Processes;
+use crate::signals::Signals;
+use crate::wiring::{self, kernel_error};
 
 use board::Board;
-use endpoints::Endpoints;
-use signals::Signals;
 use watch::Watch;
 
 /// Attempts of one model call. With back-off they take at most 7 seconds of waiting, so that a
@@ -63,7 +55,7 @@ pub(crate) async fn run(
     screen: &Arc<Screen>,
 ) -> Result<Exit, Error> {
     let wanted = if args.resume { None } else { Some(spawn::read(args)?) };
-    let endpoints = Endpoints::load(folders)?;
+    let endpoints = Arc::new(Endpoints::load(folders)?);
     let secrets = endpoints.redactor();
     crate::print::hide(secrets.clone());
 
@@ -143,58 +135,25 @@ async fn until_done(
     }
 }
 
-/// Opens the store as its owner. `what` says to others what owns it.
-fn own_store(dir: &Path, what: &str, secrets: &Redactor) -> Result<Arc<SqliteStore>, Error> {
-    refuse_file(dir)?;
-    let command = secrets.text(&format!("aosk run {what}")).into_owned();
-    let options = StoreOptions { dir: dir.to_owned(), command };
-    let store = SqliteStore::open(&options).map(Arc::new).map_err(|error| {
-        let owned = error.code == aosk_abi::Code::StoreOwned;
-        let error = Error::from(error);
-        if owned {
-            error.help("several agents can share one run: aosk run A.toml --with B.toml")
-        } else {
-            error
-        }
-    })?;
-    diagnostics::keep_in(dir);
-    tracing::info!(target: diagnostics::TOLD, "aosk {} began: {}", version::LINE, options.command);
-    Ok(store)
-}
-
-/// Starts a kernel on that store with those models.
+/// Starts a kernel on that store with those models. One that fails for good may have alternatives,
+/// which are connected when they are needed; a cassette is of one model and knows no others.
 fn start_kernel(
+    args: &Run,
     store: &Arc<SqliteStore>,
     models: HashMap<String, Model>,
+    endpoints: &Arc<Endpoints>,
     board: &Arc<Board>,
     spend_limit: MicroDollars,
     secrets: Redactor,
 ) -> Result<Kernel, Error> {
-    let parts = Parts {
-        store: store.clone(),
-        models,
-        tools: Registry::builtin().into_tools(),
-        sandbox: Arc::new(open_sandbox),
-        clock: Arc::new(SystemClock::new()),
-        random: Arc::new(OsRandom),
-        observer: board.clone(),
-        secrets,
-    };
-    let host = rustix::system::uname();
-    let instance = format!("{}/{}", host.nodename().to_string_lossy(), std::process::id());
-    let mut options = aosk_kernel::Options::new(Tenant::local(), instance);
+    let parts = wiring::parts(store.clone(), secrets);
+    let mut parts = Parts { models, observer: board.clone(), ..parts };
+    if args.cassette.is_none() && args.record.is_none() {
+        parts.alternatives = endpoints.alternatives();
+        parts.connect = Some(endpoints.clone());
+    }
+    let mut options = wiring::options();
     options.spend_limit = Some(spend_limit);
     options.retry.attempts = ATTEMPTS;
     Kernel::start(parts, options).map_err(kernel_error)
-}
-
-fn open_sandbox(workspace: Option<&str>) -> Result<Arc<dyn Sandbox>, SandboxError> {
-    Ok(match workspace {
-        Some(folder) => Arc::new(Workspace::open(Path::new(folder))?),
-        None => Arc::new(NoFiles),
-    })
-}
-
-fn kernel_error(error: aosk_kernel::Error) -> Error {
-    Error::new(error.code(), error.to_string())
 }

@@ -6,14 +6,15 @@ use aosk_abi::{Code, MicroDollars, Pid, ProcessState, Tenant};
 use aosk_kernel::{Image, Redactor, load};
 use aosk_ports::Receipt;
 
-use super::endpoints::Endpoints;
 use super::watch::Watch;
-use super::{Machine, kernel_error, own_store, start_kernel};
+use super::{Machine, start_kernel};
 use crate::args::Run;
 use crate::config::Settings;
+use crate::endpoints::Endpoints;
 use crate::error::Error;
 use crate::print::Screen;
 use crate::processes::{Processes, open};
+use crate::wiring::{kernel_error, own_store};
 
 /// An agent to be taken up.
 struct Unfinished {
@@ -27,7 +28,7 @@ struct Unfinished {
 pub(super) async fn start(
     args: &Run,
     settings: &Settings,
-    endpoints: &Endpoints,
+    endpoints: &Arc<Endpoints>,
     secrets: Redactor,
     screen: &Arc<Screen>,
 ) -> Result<Option<Machine>, Error> {
@@ -49,7 +50,7 @@ pub(super) async fn start(
         screen.err.wrapped("Nothing is unfinished.");
         return Ok(None);
     }
-    let store = own_store(&settings.data_dir, "--resume", &secrets)?;
+    let store = own_store(&settings.data_dir, "aosk run --resume", &secrets)?;
     let mut refused = Vec::new();
     let mut agents = Vec::new();
     for receipt in &chosen {
@@ -68,7 +69,15 @@ pub(super) async fn start(
         settings.max_spend, settings.max_spend_from
     ));
     let (board, watch) = Watch::begin(args.json, store.clone(), screen);
-    let kernel = start_kernel(&store, connected.models, &board, settings.max_spend, secrets)?;
+    let kernel = start_kernel(
+        args,
+        &store,
+        connected.models,
+        endpoints,
+        &board,
+        settings.max_spend,
+        secrets,
+    )?;
     let mut pids = Vec::new();
     for Unfinished { pid, image, raise } in agents {
         let spawned = &image.spawned;
@@ -109,7 +118,10 @@ fn refuse_ended(found: &Receipt, same_store: &str) -> Result<(), Error> {
         Code::KernelNotResumable,
         format!("process {pid} has ended ({}); start a new one", exit.name()),
     )
-    .help(format!("`aosk show {pid}{same_store}` shows what came of it")))
+    .help(format!(
+        "`aosk show {pid}{same_store}` shows what came of it, `aosk send{same_store} {pid} \"…\"` \
+         goes on with its conversation"
+    )))
 }
 
 /// The limit that the agent gets: what was asked for, where that is above the limit of its own.

@@ -1,49 +1,34 @@
 //! New agents: read, checked, connected, spawned.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use aosk_abi::{Code, Manifest};
 use aosk_kernel::{Redactor, Spawn};
 use aosk_tools::Registry;
 
-use super::endpoints::Endpoints;
 use super::watch::Watch;
-use super::{Machine, kernel_error, own_store, start_kernel};
+use super::{Machine, start_kernel};
+use crate::agent::{self, Wanted};
 use crate::args::Run;
 use crate::config::Settings;
+use crate::endpoints::Endpoints;
 use crate::error::Error;
-use crate::manifest::{self, line_of};
 use crate::print::Screen;
 use crate::processes::Processes;
 use crate::task;
+use crate::wiring::{kernel_error, own_store};
 
-/// An agent that was asked for.
-pub(super) struct Wanted {
-    manifest: Manifest,
-    task: String,
-    /// Where the manifest stands, for what is found wrong with it later.
-    path: PathBuf,
-}
-
-/// Reads the manifests and the task.
+/// Reads the manifests and the task. That of the command line is the first agent's; for others it
+/// stands in for their own.
 pub(super) fn read(args: &Run) -> Result<Vec<Wanted>, Error> {
-    let given = args.task.as_deref().map(task::given).transpose()?;
+    let given = args.task.as_deref().map(|task| task::given(task::For::Task, task)).transpose()?;
     let tools = Registry::builtin();
     let first = args.agent.as_ref().map(PathBuf::from);
-    let mut wanted = Vec::new();
-    for (index, path) in first.iter().chain(&args.with).enumerate() {
-        let mut manifest = manifest::read(path, &args.allow_workspace, &tools)?;
-        // The task of the command line is the first agent's; for others it stands in for their own.
-        let own = manifest.task.take().filter(|_| index > 0 || given.is_none());
-        let Some(task) = own.or_else(|| given.clone()) else {
-            return Err(Error::new(Code::KernelTask, "no task is given and the manifest has none")
-                .at(path, None)
-                .help(format!("say what to do: aosk run {} \"…\"", path.display())));
-        };
-        wanted.push(Wanted { manifest, task: task::check(task)?, path: path.clone() });
-    }
-    Ok(wanted)
+    let paths = first.iter().chain(&args.with).enumerate();
+    let read = |(index, path): (usize, &PathBuf)| {
+        agent::read(path, given.as_deref(), index > 0, &args.allow_workspace, &tools)
+    };
+    paths.map(read).collect()
 }
 
 /// Connects the models, starts a kernel and spawns the agents.
@@ -51,7 +36,7 @@ pub(super) async fn start(
     args: &Run,
     wanted: Vec<Wanted>,
     settings: &Settings,
-    endpoints: &Endpoints,
+    endpoints: &Arc<Endpoints>,
     secrets: Redactor,
     screen: &Arc<Screen>,
 ) -> Result<Option<Machine>, Error> {
@@ -67,13 +52,13 @@ pub(super) async fn start(
         spawns.push(Spawn { manifest, model, task, alias: None, parent: None });
     }
     for spawn in &spawns {
-        refuse_secrets(spawn, &secrets)?;
+        agent::refuse_secrets(&spawn.manifest, &spawn.model, None, &secrets)?;
     }
     if args.cassette.is_none() {
         endpoints.check(spawns.iter().map(|spawn| spawn.model.as_str()))?;
     }
     let what = args.agent.as_ref().map(|agent| agent.to_string_lossy()).unwrap_or_default();
-    let store = own_store(&settings.data_dir, &what, &secrets)?;
+    let store = own_store(&settings.data_dir, &format!("aosk run {what}"), &secrets)?;
     let connected =
         endpoints.connect(spawns.iter().map(|spawn| spawn.model.as_str()), args).await?;
     if let Some(error) = connected.failed.into_values().next() {
@@ -94,11 +79,20 @@ pub(super) async fn start(
         settings.max_spend, settings.max_spend_from
     ));
     let (board, watch) = Watch::begin(args.json, store.clone(), screen);
-    let kernel = start_kernel(&store, connected.models, &board, settings.max_spend, secrets)?;
+    let kernel = start_kernel(
+        args,
+        &store,
+        connected.models,
+        endpoints,
+        &board,
+        settings.max_spend,
+        secrets,
+    )?;
     for (spawn, path) in spawns.iter().zip(&paths) {
         kernel
             .check(&spawn.manifest, &spawn.model)
-            .map_err(|error| at_manifest(kernel_error(error), path))?;
+            .await
+            .map_err(|error| agent::at_manifest(kernel_error(error), path))?;
     }
     let mut pids = Vec::with_capacity(spawns.len());
     for spawn in spawns {
@@ -108,37 +102,4 @@ pub(super) async fn start(
         pids.push(pid);
     }
     Ok(Some(Machine { kernel, store, board, watch, pids, refused: Vec::new() }))
-}
-
-/// The error with the line of the manifest that asks for what there is not. What can be checked
-/// without an endpoint was checked when the manifest was read; what is left is a window larger than
-/// the model's, which a server on this machine is the first to know.
-fn at_manifest(error: Error, path: &Path) -> Error {
-    if error.code != Code::Manifest {
-        return error;
-    }
-    let line =
-        std::fs::read_to_string(path).ok().and_then(|text| line_of(&text, &["context", "window"]));
-    error.at(path, line)
-}
-
-/// Names stand in lists and events as they are, so they cannot be redacted: one that holds a
-/// secret is refused.
-fn refuse_secrets(spawn: &Spawn, secrets: &Redactor) -> Result<(), Error> {
-    let manifest = &spawn.manifest;
-    let names = [
-        ("the agent's name", Some(&manifest.name)),
-        ("the model's name", Some(&spawn.model)),
-        ("the workspace", manifest.workspace.as_ref()),
-    ];
-    for (what, name) in names {
-        if name.is_some_and(|name| secrets.text(name) != name.as_str()) {
-            return Err(Error::new(
-                Code::CliUsage,
-                format!("{what} holds a key or another secret"),
-            )
-            .help("keys come from variables such as OPENAI_API_KEY"));
-        }
-    }
-    Ok(())
 }

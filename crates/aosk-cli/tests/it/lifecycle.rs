@@ -11,7 +11,7 @@ use crate::endpoint::{Answer, Endpoint, call, says};
 use crate::world::{World, kinds, lines};
 
 /// Calls the calculator at first; then is silent until it is let go on, and answers.
-fn pausing() -> (Endpoint, Arc<AtomicBool>) {
+pub fn pausing() -> (Endpoint, Arc<AtomicBool>) {
     let go_on = Arc::new(AtomicBool::new(false));
     let switch = go_on.clone();
     let endpoint = Endpoint::new(move |asked| match asked.results() {

@@ -4,8 +4,25 @@ use std::process::Command;
 
 use crate::world::World;
 
-const COMMANDS: [&str; 10] =
-    ["demo", "doctor", "init", "run", "ps", "logs", "show", "version", "completions", "man"];
+const COMMANDS: [&str; 17] = [
+    "demo",
+    "doctor",
+    "init",
+    "run",
+    "spawn",
+    "daemon",
+    "kill",
+    "stop",
+    "cont",
+    "renice",
+    "send",
+    "ps",
+    "logs",
+    "show",
+    "version",
+    "completions",
+    "man",
+];
 
 #[test]
 fn each_shell_gets_a_script_that_knows_every_command() {

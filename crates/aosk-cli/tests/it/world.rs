@@ -151,6 +151,62 @@ impl World {
     }
 }
 
+impl World {
+    /// What `aosk daemon status --json` says; `None` where no daemon runs.
+    pub fn daemon(&self) -> Option<Value> {
+        let ran = self.run(&["daemon", "status", "--json"]);
+        let status: Value = serde_json::from_str(&ran.out).expect("JSON");
+        assert_eq!(ran.code, Some(i32::from(status["running"] != true)), "{ran:?}");
+        (status["running"] == true).then_some(status)
+    }
+
+    /// The process of the daemon.
+    pub fn daemon_pid(&self) -> Pid {
+        let status = self.daemon().expect("a daemon runs");
+        os_pid(&status["os_pid"]).expect("a number")
+    }
+
+    /// Spawns an agent and answers its pid.
+    pub fn spawn(&self, args: &[&str]) -> String {
+        let ran = self.run(&[&["spawn"], args].concat());
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        ran.out.trim_end().to_owned()
+    }
+
+    /// Waits until the process is in that state.
+    pub fn wait_for_state(&self, pid: &str, state: &str) {
+        wait_until(state, || self.show(pid)["state"] == state);
+    }
+}
+
+impl Drop for World {
+    /// A daemon does not outlive its world.
+    fn drop(&mut self) {
+        let label = std::fs::read_to_string(self.data().join("aosk.lock")).unwrap_or_default();
+        let label: Value = serde_json::from_str(&label).unwrap_or_default();
+        let Some(pid) = os_pid(&label["os_pid"]) else { return };
+        let said = format!("/proc/{}/cmdline", pid.as_raw_nonzero());
+        let command = std::fs::read_to_string(said).unwrap_or_default();
+        if label["command"] == "aosk daemon run" && command.contains("daemon\0run") {
+            // It may have ended by itself.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+fn os_pid(number: &Value) -> Option<Pid> {
+    Pid::from_raw(number.as_i64()?.try_into().ok()?)
+}
+
+/// Waits until that is so, for at most 20 seconds.
+pub fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is() {
+        assert!(began.elapsed() < Duration::from_secs(20), "not within 20 s: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 impl Ran {
     /// What the process left.
     pub fn of(output: Output) -> Self {
@@ -184,6 +240,11 @@ impl Running {
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).expect("it runs");
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_some()
     }
 
     /// Its number.

@@ -268,6 +268,8 @@ impl Driver {
                     if self.process.image.state.is_final() {
                         return Ok(Err(Interruption::Killed));
                     }
+                    // The wait may be long, and whoever posted it waits to see it taken.
+                    self.process.flush();
                 }
             }
         }

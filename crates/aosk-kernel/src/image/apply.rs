@@ -154,7 +154,7 @@ impl Image {
                 self.state = ProcessState::Exited { exit: exited.exit.clone() };
             }
             What::Blocked(blocked) => {
-                self.state = ProcessState::Blocked { on: blocked.on.clone(), since: event.at };
+                self.go_to(ProcessState::Blocked { on: blocked.on.clone(), since: event.at });
             }
             What::Unblocked(_) => {
                 self.state = ProcessState::Ready;
@@ -190,7 +190,7 @@ impl Image {
                 self.restarts = restarted.number;
                 self.begin_again(Input::Restarted { exit: restarted.exit.clone() }, seq);
                 let on = BlockedOn::Timer { until: restarted.until };
-                self.state = ProcessState::Blocked { on, since: event.at };
+                self.go_to(ProcessState::Blocked { on, since: event.at });
             }
             What::Told(told) => {
                 if !matches!(self.pending.remove(&told.op), Some(Pending::Tell { .. })) {
@@ -299,13 +299,21 @@ impl Image {
         Ok(())
     }
 
+    /// Where the program's own doings lead. A process that a signal suspended stays so, whatever
+    /// comes of what is still in flight.
+    fn go_to(&mut self, state: ProcessState) {
+        if !matches!(self.state, ProcessState::Suspended { .. }) {
+            self.state = state;
+        }
+    }
+
     fn requested(&mut self, requested: &LlmRequested) -> Option<()> {
         let Some(Pending::Infer { attempts, .. }) = self.pending.get_mut(&requested.op) else {
             return None;
         };
         *attempts = requested.attempt;
         self.account.reserve(requested.op, requested.reserved);
-        self.state = ProcessState::Running;
+        self.go_to(ProcessState::Running);
         Some(())
     }
 
@@ -315,7 +323,7 @@ impl Image {
         };
         self.plan = None;
         self.crashes = 0;
-        self.state = ProcessState::Ready;
+        self.go_to(ProcessState::Ready);
         self.account.settle(returned.op, returned.cost);
         self.account.usage += returned.usage.unwrap_or_default();
         let mut reply = ReplySummary { stop: returned.stop, text: None, calls: Vec::new() };
@@ -351,7 +359,7 @@ impl Image {
             self.model.clone_from(next);
         }
         self.account.settle(failed.op, failed.cost);
-        self.state = match (failed.retry_at, failed.failure) {
+        let state = match (failed.retry_at, failed.failure) {
             (Some(_), FailureKind::ContextLength) => {
                 *overflows += 1;
                 self.plan = None;
@@ -368,6 +376,7 @@ impl Image {
                 ProcessState::Ready
             }
         };
+        self.go_to(state);
         Some(())
     }
 
@@ -379,7 +388,7 @@ impl Image {
         *attempts = requested.attempt;
         *effect = Some(requested.effect);
         let calls = self.tools_in_flight();
-        self.state = ProcessState::Blocked { on: BlockedOn::Tool { calls }, since: event.at };
+        self.go_to(ProcessState::Blocked { on: BlockedOn::Tool { calls }, since: event.at });
         Some(())
     }
 

@@ -175,7 +175,8 @@ impl Kernel {
                     Outcome::Parked(_) | Outcome::Suspended => {
                         table.set(pid, Entry::Resting { epoch });
                     }
-                    Outcome::Broken { .. } => {
+                    Outcome::Broken { code, message } => {
+                        tracing::warn!(%pid, %code, "cannot go on with the process: {message}");
                         let outcome = Box::new(outcome.clone());
                         table.set(pid, Entry::Broken { epoch, outcome });
                     }

@@ -55,6 +55,16 @@ async fn a_stopped_process_waits_between_two_steps_and_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_comes_in_the_middle_of_a_call_is_durable_before_the_call_ends() {
+    let kit = Kit::new(vec![Say::Hang]);
+    let (store, _kernel, pid) = begin(&kit).await;
+    signal(&store, pid, Signal::Stop).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(store.pending(&Tenant::local()).await.unwrap().is_empty(), "it is taken over");
+    assert!(matches!(kit.image(pid).await.state, ProcessState::Suspended { .. }));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_graceful_stop_gives_a_hanging_call_up_within_its_grace() {
     let kit = Kit::new(vec![Say::Hang, Say::Text("ok")]);
     let (_, kernel, pid) = begin(&kit).await;

@@ -1,15 +1,21 @@
 //! The command line.
 
-use std::ffi::OsString;
+mod daemon;
+mod inbox;
+mod run;
+
 use std::path::PathBuf;
 
-use aosk_abi::MicroDollars;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::exit;
 use crate::print::Color;
 use crate::version;
+
+pub(crate) use daemon::{Daemon, DaemonCommand, DaemonRun, DaemonStart, DaemonStatus, IDLE_STOP};
+pub(crate) use inbox::{Cont, Kill, Renice, Send, Stop};
+pub(crate) use run::{Run, Spawn};
 
 /// Run AI agents on one journal: nothing they did is lost, and everything can be looked up.
 #[derive(Debug, Parser)]
@@ -35,6 +41,7 @@ Examples:
   aosk doctor                              what is set up, what is missing
   aosk init                                write a commented agent.toml
   aosk run agent.toml \"What is 17 * 23?\"   run it and watch
+  aosk spawn agent.toml \"…\"                run it in the background
   aosk ps                                  what is unfinished
   aosk logs -f PID                         what an agent does, as it does it
 
@@ -50,7 +57,8 @@ is in $XDG_CONFIG_HOME/aosk.
 Endpoints and keys come from variables such as OPENAI_BASE_URL and
 OPENAI_API_KEY, or from keys.toml (mode 0600) beside config.toml; models.toml
 there extends the table of models. AOSK_LOG sets what is logged: to standard
-error, and by `aosk run` to logs/aosk.log in the data folder (at most 16 MiB).";
+error, and by whoever owns the store to logs/aosk.log in the data folder (at
+most 16 MiB). The daemon keeps the environment that it was started in.";
 
 /// What holds for every command.
 #[derive(Debug, Args)]
@@ -121,6 +129,65 @@ aosk run [OPTIONS] AGENT.toml [TASK]
        aosk run [OPTIONS] --resume [PID]"
     )]
     Run(Run),
+
+    /// Hand an agent to the daemon, which runs it in the background
+    #[command(after_help = "\
+Examples:
+  aosk spawn agent.toml \"What is 17 * 23?\"
+  aosk spawn agent.toml - < task.txt
+  aosk spawn agent.toml --alias digest \"…\"    a name for every later command
+  aosk logs -f $(aosk spawn agent.toml \"…\")
+
+It prints the pid and starts the daemon where none runs. The agent may spend the
+lesser of its manifest's limit and yours; `aosk cont` raises that.")]
+    Spawn(Spawn),
+
+    /// Start, stop or look at the daemon that runs agents in the background
+    #[command(after_help = "\
+Examples:
+  aosk daemon start --idle-stop 0    until it is stopped
+  aosk daemon status
+  aosk daemon stop
+
+`aosk spawn` starts it where none runs. It goes on with every unfinished agent
+of its store, asks models as the environment says that it was started in, and
+stops by itself when nothing was to be done for 60 seconds.")]
+    Daemon(Daemon),
+
+    /// End agents; what is in flight is cancelled
+    #[command(after_help = "\
+Examples:
+  aosk kill 0199f3a2
+  aosk kill 0199f3a2 digest")]
+    Kill(Kill),
+
+    /// Suspend agents between two steps
+    #[command(after_help = "\
+Examples:
+  aosk stop 0199f3a2
+  aosk cont 0199f3a2                 go on")]
+    Stop(Stop),
+
+    /// Let suspended agents go on, or parked ones with a higher spend limit
+    #[command(after_help = "\
+Examples:
+  aosk cont 0199f3a2
+  aosk cont 0199f3a2 --max-spend-usd 2")]
+    Cont(Cont),
+
+    /// Change how important agents are: 0 (most) to 99
+    #[command(after_help = "\
+Examples:
+  aosk renice 10 0199f3a2
+  aosk renice 90 0199f3a2 digest")]
+    Renice(Renice),
+
+    /// Send a message to an agent; one that has ended goes on with it
+    #[command(after_help = "\
+Examples:
+  aosk send 0199f3a2 \"And in Celsius?\"
+  aosk send 0199f3a2 - < remarks.txt")]
+    Send(Send),
 
     /// List unfinished agents
     #[command(after_help = "\
@@ -213,52 +280,6 @@ pub(crate) struct Init {
     pub(crate) path: PathBuf,
 }
 
-/// `aosk run`.
-#[derive(Debug, Args)]
-pub(crate) struct Run {
-    /// The manifest of the agent; with --resume: a pid, the beginning of one, or an alias
-    #[arg(value_name = "AGENT.toml", required_unless_present = "resume")]
-    pub(crate) agent: Option<OsString>,
-
-    /// The task; `-` reads it from standard input. It goes to the agent, and to each --with agent
-    /// whose manifest has none
-    #[arg(value_name = "TASK", conflicts_with = "resume", allow_hyphen_values = true)]
-    pub(crate) task: Option<OsString>,
-
-    /// A further agent of the same run; may be given again
-    #[arg(long, value_name = "OTHER.toml", conflicts_with = "resume")]
-    pub(crate) with: Vec<PathBuf>,
-
-    /// Go on with one unfinished agent, or with all where no pid is given
-    #[arg(long)]
-    pub(crate) resume: bool,
-
-    /// The model, whatever the manifests name
-    #[arg(long, value_name = "NAME", conflicts_with = "resume")]
-    pub(crate) model: Option<String>,
-
-    /// What this run may spend, in US dollars; with --resume it also raises the limit of an agent
-    /// that is parked
-    #[arg(long, value_name = "X", value_parser = dollars, allow_negative_numbers = true)]
-    pub(crate) max_spend_usd: Option<MicroDollars>,
-
-    /// Let a manifest use this folder as its workspace though it is outside the manifest's own
-    #[arg(long, value_name = "DIR")]
-    pub(crate) allow_workspace: Vec<PathBuf>,
-
-    /// Play a recorded cassette instead of asking a model
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "record"])]
-    pub(crate) cassette: Option<PathBuf>,
-
-    /// Record the model's replies as a cassette
-    #[arg(long, value_name = "FILE")]
-    pub(crate) record: Option<PathBuf>,
-
-    /// Print every event as a line of JSON, and nothing else, on standard output
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
 /// `aosk ps`.
 #[derive(Debug, Args)]
 pub(crate) struct Ps {
@@ -301,14 +322,6 @@ pub(crate) struct Show {
     pub(crate) json: bool,
 }
 
-fn dollars(text: &str) -> Result<MicroDollars, String> {
-    text.trim_start_matches('$')
-        .parse()
-        .ok()
-        .and_then(MicroDollars::from_dollars)
-        .ok_or_else(|| "give US dollars, 0 or more, for example 0.50".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -318,15 +331,5 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn dollars_below_at_and_above_nothing() {
-        assert!(dollars("-0.01").is_err());
-        assert_eq!(dollars("0"), Ok(MicroDollars(0)));
-        assert_eq!(dollars("$0.5"), Ok(MicroDollars(500_000)));
-        for bad in ["", "nan", "inf", "ten", "1e30"] {
-            assert!(dollars(bad).is_err(), "{bad:?}");
-        }
     }
 }

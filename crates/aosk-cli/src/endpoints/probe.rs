@@ -10,7 +10,7 @@ use aosk_abi::Code;
 use aosk_llm::{Endpoint, Options, Provider, discover};
 use aosk_ports::CallError;
 
-use super::endpoints::Endpoints;
+use super::Endpoints;
 use crate::config::{Folders, Settings};
 use crate::doctor::Check;
 use crate::error::Error;

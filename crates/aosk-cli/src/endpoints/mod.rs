@@ -1,17 +1,25 @@
-//! The models of a run: from names to connected devices.
+//! Models: from names to connected devices.
+//!
+//! A run knows which models it asks and connects all of them before it begins. A daemon learns that
+//! from whoever comes, so it connects each at its first use.
+
+mod probe;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use aosk_abi::Code;
-use aosk_kernel::{Model, Redactor};
+use aosk_kernel::{Connect, Model, Redactor};
 use aosk_llm::{Endpoint, Estimator, ModelSpec, Models, Options, Recorder, Remote, Scripted};
 use aosk_ports::Device;
 
 use crate::args::Run;
 use crate::config::{Folders, Settings, Vault, read_keys, read_text};
 use crate::error::Error;
+
+pub(crate) use probe::endpoints_ready;
 
 /// The model of a server on this machine.
 const LOCAL: &str = "local";
@@ -23,22 +31,22 @@ const LOCAL_ADDRESS: &str = "OPENAI_BASE_URL";
 const SCRIPTED: &str = "scripted:";
 
 /// The table of models, and where and with which key they are asked.
-pub(super) struct Endpoints {
+pub(crate) struct Endpoints {
     models: Models,
     vault: Vault,
 }
 
 /// Connected devices by the names that processes use.
 #[derive(Default)]
-pub(super) struct Connected {
-    pub(super) models: HashMap<String, Model>,
+pub(crate) struct Connected {
+    pub(crate) models: HashMap<String, Model>,
     /// Names that could not be connected.
-    pub(super) failed: HashMap<String, Error>,
+    pub(crate) failed: HashMap<String, Error>,
 }
 
 impl Endpoints {
     /// Reads the built-in table, the user's own and the user's keys.
-    pub(super) fn load(folders: &Folders) -> Result<Self, Error> {
+    pub(crate) fn load(folders: &Folders) -> Result<Self, Error> {
         let mut models = Models::embedded();
         let path = folders.models();
         if let Some(text) = read_text(&path)? {
@@ -56,22 +64,30 @@ impl Endpoints {
     }
 
     /// What must never be written down.
-    pub(super) fn redactor(&self) -> Redactor {
+    pub(crate) fn redactor(&self) -> Redactor {
         self.vault.redactor()
     }
 
     /// The table of models.
-    pub(super) const fn models(&self) -> &Models {
+    pub(crate) const fn models(&self) -> &Models {
         &self.models
     }
 
+    /// The models that stand in for one that fails for good, by the alias that lists them.
+    pub(crate) fn alternatives(&self) -> HashMap<String, Vec<String>> {
+        let aliases = self.models.aliases();
+        aliases
+            .map(|(alias, _)| (alias.to_owned(), self.models.alternatives(alias).to_vec()))
+            .collect()
+    }
+
     /// What a provider's variable says, or the user's file of keys in its place.
-    pub(super) fn get(&self, variable: &str) -> Option<String> {
+    pub(crate) fn get(&self, variable: &str) -> Option<String> {
         self.vault.get(variable)
     }
 
     /// The model of an agent that names none.
-    pub(super) fn default_model(&self, settings: &Settings) -> Result<String, Error> {
+    pub(crate) fn default_model(&self, settings: &Settings) -> Result<String, Error> {
         if let Some(model) = &settings.model {
             return Ok(model.clone());
         }
@@ -92,13 +108,13 @@ impl Endpoints {
     }
 
     /// The device that plays a cassette, under the name that says so.
-    pub(super) fn play(&self, path: &Path) -> Result<(String, Model), Error> {
+    pub(crate) fn play(&self, path: &Path) -> Result<(String, Model), Error> {
         let device = Scripted::open(path).map_err(llm_error)?;
         Ok((device.info().name.clone(), model(Arc::new(device))))
     }
 
     /// Checks that each of the models is known and has an endpoint, without asking any.
-    pub(super) fn check<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<(), Error> {
+    pub(crate) fn check<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<(), Error> {
         for name in names {
             self.select(name)?;
         }
@@ -106,7 +122,7 @@ impl Endpoints {
     }
 
     /// Connects the models. What cannot be connected is told with its name; the others are.
-    pub(super) async fn connect<'a>(
+    pub(crate) async fn connect<'a>(
         &self,
         names: impl Iterator<Item = &'a str>,
         args: &Run,
@@ -148,7 +164,7 @@ impl Endpoints {
     }
 
     /// The model of that name and where it is asked, without asking.
-    pub(super) fn select(&self, name: &str) -> Result<(ModelSpec, Endpoint), Error> {
+    pub(crate) fn select(&self, name: &str) -> Result<(ModelSpec, Endpoint), Error> {
         if name.starts_with(SCRIPTED) {
             return Err(Error::new(
                 Code::LlmUnknownModel,
@@ -157,6 +173,21 @@ impl Endpoints {
             .help("give its file with --cassette FILE"));
         }
         self.models.select(name, &|variable| self.vault.get(variable)).map_err(llm_error)
+    }
+}
+
+impl Connect for Endpoints {
+    fn connect<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<Model, aosk_kernel::Error>> + Send + 'a>> {
+        Box::pin(async move {
+            let device = self.device(name, None).await.map_err(|error| {
+                let message = error.with_helps();
+                aosk_kernel::Error::Refused { code: error.code, message }
+            })?;
+            Ok(model(device))
+        })
     }
 }
 

@@ -1,0 +1,135 @@
+//! `aosk daemon status`.
+
+use std::path::Path;
+
+use aosk_abi::Timestamp;
+use aosk_store::{Owner, owner};
+use serde::Serialize;
+
+use super::client::Client;
+use super::protocol::{Broken, Status};
+use super::reach::{self, Found};
+use super::socket::Place;
+use super::until;
+use crate::args::DaemonStatus;
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::figures::moment;
+use crate::print::{Ink, Screen, json};
+use crate::processes::refuse_file;
+use crate::text::one_line;
+
+/// What `aosk daemon status --json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    running: bool,
+    os_pid: Option<u32>,
+    version: Option<&'a str>,
+    build: Option<&'a str>,
+    protocol: Option<u32>,
+    socket: String,
+    since: Option<u64>,
+    idle_stop: Option<u32>,
+    in_memory: Option<usize>,
+    unfinished: Option<usize>,
+    broken: &'a [Broken],
+    /// Who owns the store, daemon or not.
+    owner: Option<OwnerFacts<'a>>,
+}
+
+#[derive(Serialize)]
+struct OwnerFacts<'a> {
+    os_pid: u32,
+    command: &'a str,
+    since: u64,
+}
+
+pub(super) async fn status(
+    args: &DaemonStatus,
+    dir: &Path,
+    screen: &Screen,
+) -> Result<Exit, Error> {
+    refuse_file(dir)?;
+    let place = Place::of(dir)?;
+    let mut found = match reach::look(dir, screen).await? {
+        Found::Daemon(client) => Some(client),
+        Found::Run(_) | Found::Nobody => None,
+    };
+    let status = match &mut found {
+        Some(client) if !client.speaks() => {
+            return Err(reach::foreign(client));
+        }
+        Some(client) => Some(client.status().await?),
+        None => None,
+    };
+    let owner = owner(dir)?;
+    if args.json {
+        screen.out.line(&json(&report(
+            &place,
+            found.as_ref(),
+            status.as_ref(),
+            owner.as_ref(),
+        ))?)?;
+    } else {
+        match (&found, &status) {
+            (Some(client), Some(status)) => tell(client, status, screen)?,
+            _ => screen.out.line(&match &owner {
+                Some(Owner { os_pid, command, .. }) => {
+                    format!("No daemon runs; process {os_pid} ({command}) owns the store.")
+                }
+                None => "No daemon runs; `aosk spawn` starts one.".to_owned(),
+            })?,
+        }
+    }
+    Ok(if found.is_some() { Exit::Done } else { Exit::Failed })
+}
+
+fn report<'a>(
+    place: &Place,
+    client: Option<&'a Client>,
+    status: Option<&'a Status>,
+    owner: Option<&'a Owner>,
+) -> Report<'a> {
+    let daemon = client.map(|client| &client.daemon);
+    Report {
+        running: client.is_some(),
+        os_pid: daemon.map(|daemon| daemon.os_pid),
+        version: daemon.map(|daemon| daemon.version.as_str()),
+        build: daemon.map(|daemon| daemon.build.as_str()),
+        protocol: daemon.map(|daemon| daemon.protocol),
+        socket: place.path().display().to_string(),
+        since: status.map(|status| status.since),
+        idle_stop: status.map(|status| status.idle_stop),
+        in_memory: status.map(|status| status.in_memory),
+        unfinished: status.map(|status| status.unfinished),
+        broken: status.map_or(&[], |status| &status.broken),
+        owner: owner.map(|owner| OwnerFacts {
+            os_pid: owner.os_pid,
+            command: &owner.command,
+            since: owner.since.as_millis(),
+        }),
+    }
+}
+
+fn tell(client: &Client, status: &Status, screen: &Screen) -> Result<(), Error> {
+    let (daemon, out) = (&client.daemon, &screen.out);
+    out.line(&format!(
+        "The daemon (process {}, aosk {}) runs since {}; {}.",
+        daemon.os_pid,
+        one_line(&daemon.build),
+        moment(Timestamp::from_millis(status.since)),
+        until(status.idle_stop)
+    ))?;
+    out.line(&format!(
+        "Agents: {} unfinished, {} in memory. `aosk ps` lists them.",
+        status.unfinished, status.in_memory
+    ))?;
+    for Broken { pid, code, message } in &status.broken {
+        let line = format!("{pid} cannot go on: {code}: {}", one_line(message));
+        out.line(&out.paint(Ink::Warning, &line))?;
+    }
+    if !status.broken.is_empty() {
+        out.line("They are tried again when something comes for them: `aosk cont PID`.")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! A kernel on real devices: the store, the tools, the sandbox and the clock of this machine.
+//!
+//! `aosk run`, the daemon and whoever carries out one signal in place run the same kernel. They
+//! differ in the models that they connect, in who watches, and in what may come in.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use aosk_abi::{Code, Tenant};
+use aosk_kernel::{Options, OsRandom, Parts, Redactor, SystemClock};
+use aosk_ports::{Sandbox, SandboxError};
+use aosk_sandbox::{NoFiles, Workspace};
+use aosk_store::{Options as StoreOptions, Owner, SqliteStore, owner};
+use aosk_tools::Registry;
+
+use crate::error::Error;
+use crate::processes::refuse_file;
+use crate::{daemon, diagnostics, version};
+
+/// Opens the store as its owner. `command` says to others what owns it.
+pub(crate) fn own_store(
+    dir: &Path,
+    command: &str,
+    secrets: &Redactor,
+) -> Result<Arc<SqliteStore>, Error> {
+    refuse_file(dir)?;
+    let command = secrets.text(command).into_owned();
+    let options = StoreOptions { dir: dir.to_owned(), command };
+    let store = SqliteStore::open(&options).map(Arc::new).map_err(|error| {
+        let error = Error::from(error);
+        match error.code {
+            Code::StoreOwned => help_owned(error, owner(dir).ok().flatten().as_ref()),
+            _ => error,
+        }
+    })?;
+    diagnostics::keep_in(dir);
+    tracing::info!(target: diagnostics::TOLD, "aosk {} began: {}", version::LINE, options.command);
+    Ok(store)
+}
+
+/// The error that names who owns the store.
+pub(crate) fn owned(owner: &Owner) -> Error {
+    let Owner { os_pid, command, .. } = owner;
+    let message = format!("the store is owned by process {os_pid} ({command})");
+    help_owned(Error::new(Code::StoreOwned, message), Some(owner))
+}
+
+/// The error that the store is owned, with what to do about that owner.
+fn help_owned(error: Error, owner: Option<&Owner>) -> Error {
+    if owner.is_some_and(daemon::is_daemon) {
+        return error
+            .help("it goes on with every unfinished agent; `aosk spawn` hands it another one")
+            .help("to run agents in the foreground, stop it first: aosk daemon stop");
+    }
+    error
+        .help("several agents can share one run: aosk run A.toml --with B.toml")
+        .help("or wait for its end; `aosk ps` lists what it does")
+}
+
+/// What a kernel on that store is built from, with neither models nor anyone who watches.
+pub(crate) fn parts(store: Arc<SqliteStore>, secrets: Redactor) -> Parts {
+    Parts {
+        store,
+        models: HashMap::new(),
+        alternatives: HashMap::new(),
+        connect: None,
+        tools: Registry::builtin().into_tools(),
+        sandbox: Arc::new(open_sandbox),
+        clock: Arc::new(SystemClock::new()),
+        random: Arc::new(OsRandom),
+        observer: Arc::new(()),
+        secrets,
+        recorder: None,
+    }
+}
+
+/// The options of a kernel of this program.
+pub(crate) fn options() -> Options {
+    let host = rustix::system::uname();
+    let instance = format!("{}/{}", host.nodename().to_string_lossy(), std::process::id());
+    Options::new(Tenant::local(), instance)
+}
+
+/// The kernel's error as a user reads it.
+pub(crate) fn kernel_error(error: aosk_kernel::Error) -> Error {
+    Error::new(error.code(), error.to_string())
+}
+
+fn open_sandbox(workspace: Option<&str>) -> Result<Arc<dyn Sandbox>, SandboxError> {
+    Ok(match workspace {
+        Some(folder) => Arc::new(Workspace::open(Path::new(folder))?),
+        None => Arc::new(NoFiles),
+    })
+}
