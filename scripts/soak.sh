@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 export AOSK_KILL_ROUNDS="${AOSK_KILL_ROUNDS:-100}"
-export AOSK_SIM_SEEDS="${AOSK_SIM_SEEDS:-1000}"
+export AOSK_SIM_SEEDS="${AOSK_SIM_SEEDS:-100000}"
 
 machine() {
   echo "date     $(date -u +%Y-%m-%dT%H:%M:%SZ)"

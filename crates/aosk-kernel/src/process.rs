@@ -167,11 +167,14 @@ impl Process {
     /// Waits until everything that was made is durable.
     pub(crate) async fn commit(&mut self) -> Result<(), Error> {
         self.flush();
-        let mut last = None;
+        // Every answer is heard, also behind a refusal: as long as one is due, the store refuses
+        // what comes next with it, and the next stay of the process could begin before that.
+        let mut heard = Ok(None);
         for ticket in std::mem::take(&mut self.batch.in_flight) {
-            last = Some(ticket.await?.last);
+            let answer = ticket.await;
+            heard = heard.and_then(|_| answer.map(|committed| Some(committed.last)));
         }
-        if let Some(last) = last {
+        if let Some(last) = heard? {
             let row = self.image.row();
             self.shared
                 .parts

@@ -14,13 +14,17 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::dice::{Chance, Dice};
+use crate::power::Power;
 
 /// The wall clock stands still between two chances of a step for this long.
 const STRETCH: Duration = Duration::from_secs(30);
 /// The largest step either way.
 const STEP_MS: u64 = 3_600_000;
-/// One stretch in five is off.
+/// The largest step where a battery is empty: ten years of 365 days.
+const LEAP_MS: u64 = 10 * 365 * 24 * 3_600_000;
+/// One stretch in five is off, and one in ten of those by years.
 const OFF: Chance = Chance::per_mille(200);
+const EMPTY: Chance = Chance::per_mille(100);
 /// Where every simulated history begins: 2025-01-01T00:00:00Z.
 const BEGIN: Timestamp = Timestamp::from_millis(1_735_689_600_000);
 
@@ -30,6 +34,7 @@ pub struct SimClock {
     seed: u64,
     boot: Instant,
     before: Duration,
+    power: Power,
 }
 
 impl SimClock {
@@ -37,7 +42,13 @@ impl SimClock {
     /// lives took `before` together.
     #[must_use]
     pub fn boot(seed: u64, before: Duration) -> Self {
-        Self { seed, boot: Instant::now(), before }
+        Self { seed, boot: Instant::now(), before, power: Power::on() }
+    }
+
+    /// The same clock, whose alarms need that power.
+    #[must_use]
+    pub fn powered(self, power: Power) -> Self {
+        Self { power, ..self }
     }
 
     /// The virtual time of all lives together up to now.
@@ -46,11 +57,15 @@ impl SimClock {
         self.before + self.boot.elapsed()
     }
 
-    /// By how many milliseconds the wall is ahead of an honest one, plus [`STEP_MS`].
+    /// By how many milliseconds the wall is ahead of an honest one, plus [`LEAP_MS`].
     fn skew(&self, elapsed: Duration) -> u64 {
         let stretch = elapsed.as_secs() / STRETCH.as_secs();
         let mut dice = Dice::keyed(self.seed, "clock", &stretch.to_le_bytes());
-        if dice.hits(OFF) { dice.below(2 * STEP_MS + 1) } else { STEP_MS }
+        if !dice.hits(OFF) {
+            return LEAP_MS;
+        }
+        let most = if dice.hits(EMPTY) { LEAP_MS } else { STEP_MS };
+        LEAP_MS - most + dice.below(2 * most + 1)
     }
 }
 
@@ -58,7 +73,7 @@ impl Clock for SimClock {
     fn now(&self) -> Timestamp {
         let elapsed = self.elapsed();
         let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-        Timestamp::from_millis(BEGIN.as_millis() - STEP_MS)
+        Timestamp::from_millis(BEGIN.as_millis() - LEAP_MS)
             .plus_millis(millis)
             .plus_millis(self.skew(elapsed))
     }
@@ -68,7 +83,7 @@ impl Clock for SimClock {
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        Box::pin(tokio::time::sleep(duration))
+        self.power.guard(Box::pin(tokio::time::sleep(duration)))
     }
 }
 
@@ -79,9 +94,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_wall_steps_both_ways_and_the_monotonic_clock_never_back() {
         let clock = SimClock::boot(3, Duration::ZERO);
-        let (mut back, mut jumps) = (0, 0);
+        let (mut back, mut jumps, mut far) = (0, 0, 0);
         let (mut wall, mut mono) = (clock.now(), clock.monotonic());
-        for _ in 0..600 {
+        for _ in 0..3000 {
             clock.sleep(Duration::from_secs(10)).await;
             let (next_wall, next_mono) = (clock.now(), clock.monotonic());
             assert_eq!(next_mono, mono + Duration::from_secs(10));
@@ -89,10 +104,11 @@ mod tests {
             jumps += u32::from(next_wall > wall.plus_millis(10_000));
             let honest = BEGIN.plus_millis(u64::try_from(next_mono.as_millis()).expect("short"));
             let off = honest.as_millis().abs_diff(next_wall.as_millis());
-            assert!(off <= STEP_MS, "{off} ms off");
+            assert!(off <= LEAP_MS, "{off} ms off");
+            far += u32::from(off > STEP_MS);
             (wall, mono) = (next_wall, next_mono);
         }
-        assert!(back > 10 && jumps > 10, "{back} steps back, {jumps} jumps");
+        assert!(back > 10 && jumps > 10 && far > 10, "{back} back, {jumps} jumps, {far} by years");
     }
 
     #[tokio::test(start_paused = true)]

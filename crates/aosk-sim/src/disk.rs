@@ -1,22 +1,35 @@
 //! The disk: what outlives a machine.
 //!
-//! Between a program and the platter stands a cache that nobody promised anything. A group that
-//! was written and not synced when the power went may be there afterwards or not; because a disk
-//! writes in order, what is there is a prefix. So the cache belongs to the disk and not to the
-//! store that was open on it, and its fate is decided by the dice when the disk is opened again.
+//! Between a program and the platter stands a cache that nobody promised anything. What was written
+//! and not synced when the power went may be there afterwards or not. A log on one disk keeps a
+//! prefix of it; a log in segments, or a database behind a network, may keep a later write and lose
+//! an earlier one. The store's contract knows only one order, that of one process's appends, and
+//! only one unit, the append; so the dice keep any combination that has both. The cache belongs to
+//! the disk and not to the store that was open on it, and its fate is decided when the disk is
+//! opened again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aosk_abi::{Code, ContentKey, Tenant};
-use aosk_ports::{Append, Committed, StoreError};
+use aosk_abi::{Code, ContentKey, Epoch, Pid, Tenant};
+use aosk_ports::{Append, Committed, InboxId, InboxItem, StoreError};
 use tokio::time::Instant;
 
 use crate::dice::{Chance, Dice};
 use crate::faults::DiskFaults;
+use crate::flaw::Flaw;
 use crate::image::Image;
 use crate::queue::Waiting;
+
+/// One crash in two keeps writes in their order.
+const ORDERED: Chance = Chance::per_mille(500);
+/// Of the writes whose fate is open, one in two is kept.
+const KEPT: Chance = Chance::per_mille(500);
+
+/// How often a flawed store forgets to tell somebody something.
+const FORGOTTEN: Chance = Chance::per_mille(5);
 
 /// A simulated disk. Clones are the same disk; it survives every crash.
 #[derive(Debug, Clone)]
@@ -28,15 +41,54 @@ pub(crate) struct Platter {
     seed: u64,
     /// What is durable.
     pub(crate) image: Image,
+    /// Who is told what becomes durable.
+    pub(crate) watch: Box<dyn Watch>,
+    pub(crate) flaw: Option<Flaw>,
     /// Groups that each open store wrote and did not sync, oldest first.
-    pub(crate) cache: BTreeMap<StoreId, Vec<Vec<Waiting>>>,
+    cache: BTreeMap<StoreId, Vec<Vec<Waiting>>>,
+    /// Other changes that were begun, oldest first.
+    changes: BTreeMap<u64, Change>,
     opened: StoreId,
+    begun: u64,
     dice: Dice,
     full_until: Option<Instant>,
+    /// When the last stall ends.
+    stalled_until: Option<Instant>,
+}
+
+/// A durable change that is not an append and whose end nobody has seen yet.
+struct Change(Box<dyn FnOnce(&mut Platter) + Send>);
+
+impl fmt::Debug for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Change")
+    }
 }
 
 /// An open store.
 pub(crate) type StoreId = u64;
+
+/// Hears what becomes durable, at the moment at which it does.
+pub(crate) trait Watch: fmt::Debug + Send {
+    /// An append is written down.
+    fn appended(&self, append: &Append);
+    /// A process is taken over.
+    fn claimed(&self, pid: Pid, epoch: Epoch);
+    /// An item is in the inbox.
+    fn posted(&self, pid: Pid, id: InboxId, item: &InboxItem);
+    /// Somebody begins to fold a process.
+    fn read_back(&self, pid: Pid);
+    /// Items are gone from the inbox that nobody will take over.
+    fn dismissed(&self, pid: Pid, items: &[InboxId]);
+}
+
+impl Watch for () {
+    fn appended(&self, _: &Append) {}
+    fn claimed(&self, _: Pid, _: Epoch) {}
+    fn posted(&self, _: Pid, _: InboxId, _: &InboxItem) {}
+    fn read_back(&self, _: Pid) {}
+    fn dismissed(&self, _: Pid, _: &[InboxId]) {}
+}
 
 /// How a sync will go.
 #[derive(Debug)]
@@ -55,13 +107,23 @@ impl Disk {
     /// An empty disk; the seed decides all that ever goes wrong with it.
     #[must_use]
     pub fn new(seed: u64) -> Self {
+        Self::watched(seed, Box::new(()), None)
+    }
+
+    /// An empty disk that tells what becomes durable, and may have a flaw.
+    pub(crate) fn watched(seed: u64, watch: Box<dyn Watch>, flaw: Option<Flaw>) -> Self {
         Self(Arc::new(Mutex::new(Platter {
             seed,
             image: Image::default(),
+            watch,
+            flaw,
             cache: BTreeMap::new(),
+            changes: BTreeMap::new(),
             opened: 0,
+            begun: 0,
             dice: Dice::new(seed, "disk"),
             full_until: None,
+            stalled_until: None,
         })))
     }
 
@@ -70,18 +132,9 @@ impl Disk {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Ends the last life's business: of what each store wrote, some prefix turns out to be
-    /// durable.
+    /// Ends the last life's business: the dice decide what of it turns out to be durable.
     pub(crate) fn settle(&self) {
-        self.with(|platter| {
-            for groups in std::mem::take(&mut platter.cache).into_values() {
-                let kept = platter.dice.index(groups.len() + 1);
-                for waiting in groups.into_iter().take(kept).flatten() {
-                    waiting.settle(platter);
-                }
-            }
-            platter.full_until = None;
-        });
+        self.with(Platter::settle);
     }
 }
 
@@ -103,7 +156,13 @@ impl Platter {
     /// Commits an append, or changes nothing.
     pub(crate) fn commit(&mut self, append: Append) -> Result<Committed, StoreError> {
         let key = self.content_key(&append.tenant);
-        self.image.commit(&key, append)
+        let fresh = self.image.check(&key, &append, self.flaw)?;
+        let last = append.records.last().map(|record| record.seq).unwrap_or_default();
+        if fresh {
+            self.watch.appended(&append);
+            self.image.put(append, self.flaw);
+        }
+        Ok(Committed { last })
     }
 
     /// Writes appends of a store to the cache, in groups of 1 to 8 as a busy writer does.
@@ -117,9 +176,134 @@ impl Platter {
         self.cache.insert(id, groups);
     }
 
+    /// Takes what a store wrote out of the cache.
+    pub(crate) fn written(&mut self, id: StoreId) -> Vec<Waiting> {
+        self.cache.remove(&id).unwrap_or_default().into_iter().flatten().collect()
+    }
+
+    /// Notes that a change was begun, and which, should nobody end it; its number.
+    pub(crate) fn begin<T>(
+        &mut self,
+        change: impl FnOnce(&mut Self) -> Result<T, StoreError> + Send + 'static,
+    ) -> u64 {
+        self.begun += 1;
+        // A rejected change leaves no trace.
+        let change = Change(Box::new(move |platter| drop(change(platter))));
+        self.changes.insert(self.begun, change);
+        self.begun
+    }
+
+    /// Notes that a change has come to its end.
+    pub(crate) fn end(&mut self, number: u64) {
+        self.changes.remove(&number);
+    }
+
+    /// Takes a process over.
+    pub(crate) fn claim(&mut self, tenant: &Tenant, pid: Pid) -> Result<Epoch, StoreError> {
+        let epoch = self.image.claim(tenant, pid)?;
+        self.watch.claimed(pid, epoch);
+        Ok(epoch)
+    }
+
+    /// Puts an item into the inbox.
+    pub(crate) fn post(
+        &mut self,
+        tenant: &Tenant,
+        pid: Pid,
+        item: InboxItem,
+    ) -> Result<InboxId, StoreError> {
+        let id = self.image.post(tenant, pid, item.clone())?;
+        self.watch.posted(pid, id, &item);
+        Ok(id)
+    }
+
+    /// Removes items of a process from the inbox.
+    pub(crate) fn dismiss(
+        &mut self,
+        tenant: &Tenant,
+        pid: Pid,
+        items: &[InboxId],
+    ) -> Result<(), StoreError> {
+        self.image.dismiss(tenant, pid, items)?;
+        self.watch.dismissed(pid, items);
+        Ok(())
+    }
+
+    /// Whether a flawed store forgets to tell somebody something.
+    pub(crate) fn forgets(&mut self) -> bool {
+        self.dice.hits(FORGOTTEN)
+    }
+
+    /// Whether changes are under way.
+    pub(crate) fn is_changing(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
+    /// Whether something of a process was written and is not synced.
+    pub(crate) fn is_writing(&self, pid: Pid) -> bool {
+        self.cache.values().flatten().flatten().any(|waiting| waiting.is_of(pid))
+    }
+
+    /// Whether the disk stalled at that time or later.
+    pub(crate) fn stalled_since(&self, time: Instant) -> bool {
+        self.stalled_until.is_some_and(|until| until >= time)
+    }
+
+    fn settle(&mut self) {
+        for groups in std::mem::take(&mut self.cache).into_values() {
+            if self.dice.hits(ORDERED) {
+                let kept = self.dice.index(groups.len() + 1);
+                self.keep(groups.into_iter().take(kept).flatten());
+            } else {
+                let mut lost = BTreeSet::new();
+                for waiting in groups.into_iter().flatten() {
+                    let append = waiting.abandon();
+                    let process = (append.tenant.clone(), append.pid);
+                    if lost.contains(&process) || !self.dice.hits(KEPT) {
+                        lost.insert(process);
+                    } else {
+                        self.keep_append(append);
+                    }
+                }
+            }
+        }
+        for change in std::mem::take(&mut self.changes).into_values() {
+            if self.dice.hits(KEPT) {
+                change.0(self);
+            }
+        }
+        match self.flaw {
+            Some(Flaw::LostAppend) => self.image.forget_newest(),
+            Some(Flaw::AlteredEvent) => self.image.alter_newest(),
+            Some(Flaw::LostItem) => self.image.forget_items(),
+            _ => {}
+        }
+        (self.full_until, self.stalled_until) = (None, None);
+    }
+
+    fn keep(&mut self, waiting: impl Iterator<Item = Waiting>) {
+        for waiting in waiting {
+            self.keep_append(waiting.abandon());
+        }
+    }
+
+    fn keep_append(&mut self, mut append: Append) {
+        if self.flaw == Some(Flaw::TornAppend) {
+            append.records.truncate(1);
+            append.checkpoint = None;
+        }
+        // A rejected append leaves no trace.
+        drop(self.commit(append));
+    }
+
     /// How long the next sync takes and how it goes.
     pub(crate) fn next_sync(&mut self, faults: &DiskFaults) -> (Duration, Fate) {
-        let time = self.dice.time(&faults.sync);
+        let mut time = self.dice.time(&faults.sync);
+        if self.dice.hits(faults.stall) {
+            let stall = self.dice.time(&faults.stall_for);
+            time += stall;
+            self.stalled_until = self.stalled_until.max(Some(Instant::now() + time));
+        }
         if self.dice.hits(faults.crash_before) {
             return (time, Fate::CrashBefore);
         }

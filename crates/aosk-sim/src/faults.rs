@@ -42,6 +42,10 @@ impl FaultPlan {
 pub struct DiskFaults {
     /// How long a sync takes.
     pub sync: RangeInclusive<Duration>,
+    /// The disk is busy with something else.
+    pub stall: Chance,
+    /// How much longer a sync takes then.
+    pub stall_for: RangeInclusive<Duration>,
     /// The disk fills up: this sync and all writes for a while fail with `AOSK-S004`.
     pub full: Chance,
     /// How long it stays full.
@@ -61,6 +65,8 @@ impl DiskFaults {
     pub const fn calm() -> Self {
         Self {
             sync: Duration::ZERO..=Duration::ZERO,
+            stall: Chance::NEVER,
+            stall_for: Duration::ZERO..=Duration::ZERO,
             full: Chance::NEVER,
             full_for: Duration::ZERO..=Duration::ZERO,
             io_error: Chance::NEVER,
@@ -74,6 +80,8 @@ impl DiskFaults {
     pub const fn rough() -> Self {
         Self {
             sync: Duration::from_millis(1)..=Duration::from_millis(200),
+            stall: Chance::per_mille(5),
+            stall_for: Duration::from_secs(1)..=Duration::from_secs(30),
             full: Chance::per_mille(10),
             full_for: Duration::from_secs(1)..=Duration::from_secs(60),
             io_error: Chance::per_mille(10),
@@ -93,6 +101,12 @@ pub struct ModelFaults {
     pub throttled: Chance,
     /// A failure that passes.
     pub transient: Chance,
+    /// The answer is no reply at all: a page of a proxy, another protocol.
+    pub garbage: Chance,
+    /// The request is refused for good.
+    pub fatal: Chance,
+    /// The device itself never comes back.
+    pub stuck: Chance,
     /// No byte comes until the request's time is up.
     pub hang: Chance,
     /// The connection breaks in the middle of the reply.
@@ -113,6 +127,9 @@ impl ModelFaults {
             latency: Duration::ZERO..=Duration::ZERO,
             throttled: Chance::NEVER,
             transient: Chance::NEVER,
+            garbage: Chance::NEVER,
+            fatal: Chance::NEVER,
+            stuck: Chance::NEVER,
             hang: Chance::NEVER,
             disconnect: Chance::NEVER,
             context_length: Chance::NEVER,
@@ -128,6 +145,9 @@ impl ModelFaults {
             latency: Duration::from_millis(50)..=Duration::from_secs(5),
             throttled: Chance::per_mille(50),
             transient: Chance::per_mille(50),
+            garbage: Chance::per_mille(20),
+            fatal: Chance::per_mille(2),
+            stuck: Chance::per_mille(2),
             hang: Chance::per_mille(10),
             disconnect: Chance::per_mille(30),
             context_length: Chance::per_mille(10),

@@ -12,9 +12,10 @@ use std::sync::Arc;
 
 use aosk_abi::{Code, Content, ContentKey, Epoch, Hash, Pid, Record, Seq, Tenant};
 use aosk_ports::{
-    Append, Checkpoint, Committed, InboxId, InboxItem, ProcessFilter, ProcessRow, Receipt,
-    StoreError,
+    Append, Checkpoint, InboxId, InboxItem, ProcessFilter, ProcessRow, Receipt, StoreError,
 };
+
+use crate::flaw::Flaw;
 
 /// The bytes of contents by their address.
 pub(crate) type Contents = BTreeMap<Hash, Arc<[u8]>>;
@@ -67,20 +68,30 @@ impl Stored {
 }
 
 impl Image {
-    /// Commits an append, or changes nothing. `key` is that of its tenant.
-    pub(crate) fn commit(
-        &mut self,
+    /// Whether an append can be committed, and is not in the journal already. `key` is that of its
+    /// tenant.
+    pub(crate) fn check(
+        &self,
         key: &ContentKey,
-        append: Append,
-    ) -> Result<Committed, StoreError> {
-        let shelf = self.tenants.entry(append.tenant.clone()).or_default();
-        let stored = shelf.processes.get(&append.pid);
-        let last = check_records(&append, stored)?;
-        if stored.is_some_and(|stored| last < stored.next()) {
-            return Ok(Committed { last });
+        append: &Append,
+        flaw: Option<Flaw>,
+    ) -> Result<bool, StoreError> {
+        let shelf = self.tenants.get(&append.tenant);
+        let stored = shelf.and_then(|shelf| shelf.processes.get(&append.pid));
+        let last = check_records(append, stored, flaw)?;
+        if stored.is_some_and(|stored| last < stored.next()) && flaw != Some(Flaw::ForgottenPlace) {
+            return Ok(false);
         }
-        check_beside(&append, last, key, &shelf.inbox)?;
+        check_beside(append, last, key, shelf.map(|shelf| &shelf.inbox))?;
+        Ok(true)
+    }
 
+    /// Writes an append down that was checked.
+    pub(crate) fn put(&mut self, append: Append, flaw: Option<Flaw>) {
+        let Some(last) = append.records.last().map(|record| record.seq) else {
+            return;
+        };
+        let shelf = self.tenants.entry(append.tenant).or_default();
         let stored = shelf.processes.entry(append.pid).or_insert_with(|| Stored {
             epoch: append.epoch,
             root: append.prev,
@@ -96,17 +107,45 @@ impl Image {
         let filed = |contents: Vec<Content>| {
             contents.into_iter().map(|content| (content.hash(), content.bytes().clone()))
         };
-        stored.row = append.row;
+        if flaw != Some(Flaw::StaleRow) {
+            stored.row = append.row;
+        }
         stored.records.extend(append.records);
-        stored.beside.insert(last, filed(small).collect());
+        if flaw != Some(Flaw::ForgottenContent) {
+            stored.beside.insert(last, filed(small).collect());
+        }
         shelf.blobs.extend(filed(large));
         if let Some(checkpoint) = append.checkpoint {
             stored.checkpoints.insert(checkpoint.seq, checkpoint);
         }
-        for id in &append.consumed {
-            shelf.inbox.remove(id);
+        if flaw != Some(Flaw::RepeatedItem) {
+            for id in &append.consumed {
+                shelf.inbox.remove(id);
+            }
         }
-        Ok(Committed { last })
+    }
+
+    /// Forgets the newest append of each process, but for one that began it.
+    pub(crate) fn forget_newest(&mut self) {
+        for stored in self.tenants.values_mut().flat_map(|shelf| shelf.processes.values_mut()) {
+            let before = stored.beside.keys().rev().nth(1).map(|seq| seq.0 + 1);
+            let kept = before.and_then(|kept| usize::try_from(kept).ok());
+            stored.records.truncate(kept.unwrap_or(usize::MAX));
+        }
+    }
+
+    /// Alters the newest event of each process.
+    pub(crate) fn alter_newest(&mut self) {
+        for stored in self.tenants.values_mut().flat_map(|shelf| shelf.processes.values_mut()) {
+            if let Some(byte) = stored.records.last_mut().and_then(|it| it.body.last_mut()) {
+                *byte = b' ';
+            }
+        }
+    }
+
+    /// Empties the inbox.
+    pub(crate) fn forget_items(&mut self) {
+        self.tenants.values_mut().for_each(|shelf| shelf.inbox.clear());
     }
 
     /// Takes a process over.
@@ -268,7 +307,11 @@ fn receipt(tenant: &Tenant, pid: Pid, stored: &Stored) -> Receipt {
 
 /// Whether the records continue the journal, or stand in it already as they are; which is the
 /// last.
-fn check_records(append: &Append, stored: Option<&Stored>) -> Result<Seq, StoreError> {
+fn check_records(
+    append: &Append,
+    stored: Option<&Stored>,
+    flaw: Option<Flaw>,
+) -> Result<Seq, StoreError> {
     let pid = append.pid;
     let conflict = |what: String| {
         StoreError::new(
@@ -281,6 +324,7 @@ fn check_records(append: &Append, stored: Option<&Stored>) -> Result<Seq, StoreE
     };
     if let Some(stored) = stored
         && append.epoch != stored.epoch
+        && flaw != Some(Flaw::ForgottenEpoch)
     {
         return Err(StoreError::new(
             Code::StoreStaleEpoch,
@@ -291,6 +335,9 @@ fn check_records(append: &Append, stored: Option<&Stored>) -> Result<Seq, StoreE
         ));
     }
     if stored.is_some_and(|stored| append.records.iter().all(|record| stored.holds(record))) {
+        return Ok(last.seq);
+    }
+    if flaw == Some(Flaw::ForgottenPlace) {
         return Ok(last.seq);
     }
     let (next, head) = stored.map_or((Seq(0), append.prev), |at| (at.next(), at.head()));
@@ -322,7 +369,7 @@ fn check_beside(
     append: &Append,
     last: Seq,
     key: &ContentKey,
-    inbox: &BTreeMap<InboxId, (Pid, InboxItem)>,
+    inbox: Option<&BTreeMap<InboxId, (Pid, InboxItem)>>,
 ) -> Result<(), StoreError> {
     let conflict = |what: String| Err(StoreError::new(Code::StoreConflict, what));
     if let Some(checkpoint) = &append.checkpoint
@@ -337,10 +384,11 @@ fn check_beside(
         return conflict(format!("content {hash} was not hashed with the key of tenant {tenant}"));
     }
     let mut taken = BTreeSet::new();
-    let foreign = |id: &&InboxId| {
-        !taken.insert(**id) || inbox.get(id).is_none_or(|(pid, _)| *pid != append.pid)
+    let mut foreign = |id: &&InboxId| {
+        let item = inbox.and_then(|inbox| inbox.get(id));
+        !taken.insert(**id) || item.is_none_or(|(pid, _)| *pid != append.pid)
     };
-    if let Some(InboxId(id)) = append.consumed.iter().find(foreign) {
+    if let Some(InboxId(id)) = append.consumed.iter().find(|id| foreign(id)) {
         return conflict(format!("inbox item {id} does not wait for process {}", append.pid));
     }
     Ok(())

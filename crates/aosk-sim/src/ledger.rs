@@ -46,6 +46,17 @@ impl Ledger {
         self.lock().clone()
     }
 
+    /// Shows everything that happened for one process.
+    pub(crate) fn each(&self, pid: Pid, mut see: impl FnMut(&str, &Entry)) {
+        let entries = self.lock();
+        entries.iter().filter(|(_, entry)| entry.pid == pid).for_each(|(key, it)| see(key, it));
+    }
+
+    /// How often the world was changed under a key.
+    pub(crate) fn effects(&self, key: &str) -> u64 {
+        self.lock().get(key).map_or(0, |entry| entry.effects)
+    }
+
     /// Notes that a call begins; which attempt under its key it is, the first being 1.
     pub(crate) fn begin(
         &self,

@@ -19,6 +19,12 @@
 //! assert!(report.is_clean(), "{report}");
 //! ```
 //!
+//! What is checked are [`Promise`]s; that the checks see anything is tried with [`Flaw`]s. A failing
+//! seed is made small by [`shrink`]. A line of its trace is the machine's number, the virtual time,
+//! the process and what happened; a number before an event is its place in the journal when a
+//! kernel *made* it, and `durable up to n` is what a kernel was told. `docs/simulation.md` says
+//! more of it, and of `./x sim`.
+//!
 //! A store whose machine dies at once keeps nothing that it did not acknowledge:
 //!
 //! ```
@@ -41,16 +47,19 @@ mod clock;
 mod dice;
 mod disk;
 mod faults;
+mod flaw;
 mod image;
 mod ledger;
 mod model;
 mod power;
+mod promise;
 mod prompt;
 mod queue;
 mod random;
 mod simulation;
 mod speech;
 mod store;
+mod sweep;
 mod tokens;
 mod tools;
 
@@ -58,11 +67,14 @@ pub use clock::SimClock;
 pub use dice::Chance;
 pub use disk::Disk;
 pub use faults::{DiskFaults, FaultPlan, ModelFaults, ToolFaults};
+pub use flaw::Flaw;
 pub use ledger::{Entry, Ledger};
 pub use model::{Conversation, SimModel};
 pub use power::Power;
+pub use promise::Promise;
 pub use random::SeededRandom;
-pub use simulation::{Line, Report, Scenario, Violation, simulate};
+pub use simulation::{Line, Report, Scenario, Shrunk, Violation, shrink, simulate};
 pub use store::MemoryStore;
+pub use sweep::{regressions, sweep};
 pub use tokens::SimTokenizer;
 pub use tools::SimTool;

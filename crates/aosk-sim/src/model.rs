@@ -5,6 +5,8 @@
 //! alone, a call that failed would fail for ever and no retry would ever be tested.
 
 use std::collections::{HashMap, HashSet};
+use std::future::pending;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +21,11 @@ use crate::dice::Dice;
 use crate::faults::ModelFaults;
 use crate::speech::{Speech, speak};
 use crate::{prompt, tokens};
+
+/// How long an endpoint that limits the rate wants to be left alone, as a rule and when it does
+/// not know its own limits.
+const SHORT: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(90);
+const LONG: RangeInclusive<Duration> = Duration::from_secs(600)..=Duration::from_secs(3600);
 
 /// A usage that no window allows.
 const HUGE: Tokens = Tokens(1 << 50);
@@ -40,8 +47,6 @@ struct Seen {
     attempts: HashMap<Hash, u64>,
     /// Conversations that were told once that their prompt is too long although it is not.
     told_too_long: HashSet<String>,
-    /// The bytes of every prompt that came.
-    prompts: HashMap<Hash, Arc<[u8]>>,
     conversations: HashMap<String, Conversation>,
     in_flight: usize,
     peak: usize,
@@ -58,6 +63,7 @@ pub struct Conversation {
     pub billed: MicroDollars,
     /// The last prompt that was answered, which is in the cache, and its size.
     warm: Option<(Arc<[u8]>, Tokens)>,
+    in_flight: usize,
 }
 
 impl SimModel {
@@ -89,16 +95,35 @@ impl SimModel {
         self.seen().conversations.get(cache_key).cloned().unwrap_or_default()
     }
 
-    /// The bytes of a prompt that came, by their hash.
-    #[must_use]
-    pub fn prompt(&self, hash: &Hash) -> Option<Arc<[u8]>> {
-        self.seen().prompts.get(hash).cloned()
-    }
-
     /// The size of a prompt as the endpoint counts it.
     #[must_use]
     pub fn count(request: &Request) -> Tokens {
         tokens::of_request(request)
+    }
+
+    /// What the operator of the endpoint will ask for in a conversation, by its cache key.
+    pub(crate) fn billed(&self, cache_key: &str) -> MicroDollars {
+        self.seen().conversations.get(cache_key).map_or(MicroDollars::ZERO, |it| it.billed)
+    }
+
+    /// The window: prompt and reply together.
+    pub(crate) const fn window(&self) -> Tokens {
+        self.info.window
+    }
+
+    /// How many calls it takes at once.
+    pub(crate) const fn slots(&self) -> usize {
+        self.info.slots
+    }
+
+    /// How many calls are in flight.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.seen().in_flight
+    }
+
+    /// Whether a call of that conversation is in flight.
+    pub(crate) fn is_busy(&self, cache_key: &str) -> bool {
+        self.seen().conversations.get(cache_key).is_some_and(|it| it.in_flight > 0)
     }
 
     /// The most calls that were in flight at once.
@@ -162,7 +187,6 @@ impl SimModel {
             warm.map_or(Tokens::ZERO, |(_, size)| (*size).min(input))
         });
         let mut seen = self.seen();
-        seen.prompts.insert(rendered.prompt, rendered.prompt_bytes.clone());
         let attempt = seen.attempts.entry(rendered.prompt).or_default();
         *attempt += 1;
         (*attempt, cached)
@@ -186,13 +210,27 @@ impl SimModel {
                 Code::LlmThrottled,
                 "the simulated endpoint limits the rate",
             );
-            let wait = Duration::ZERO..=Duration::from_secs(90);
-            error.retry_after = (dice.below(3) > 0).then(|| dice.time(&wait));
+            error.retry_after = match dice.below(30) {
+                0..10 => None,
+                10 => Some(dice.time(&LONG)),
+                _ => Some(dice.time(&SHORT)),
+            };
             return Err(error);
         }
         if dice.hits(self.faults.transient) {
             let message = "the simulated endpoint answered 503";
             return Err(failed(FailureKind::Transient, Code::LlmTransient, message));
+        }
+        if dice.hits(self.faults.garbage) {
+            let message = "the simulated endpoint answered with something that is no reply";
+            return Err(failed(FailureKind::Transient, Code::LlmProtocol, message));
+        }
+        if dice.hits(self.faults.fatal) {
+            let message = "the simulated endpoint refused the request";
+            return Err(failed(FailureKind::Fatal, Code::LlmBadRequest, message));
+        }
+        if dice.hits(self.faults.stuck) {
+            pending::<()>().await;
         }
         if dice.hits(self.faults.hang) {
             tokio::time::sleep(rendered.timeout).await;
@@ -209,20 +247,23 @@ impl SimModel {
 }
 
 /// Counts a call as in flight while it lives.
-struct InFlight<'a>(&'a SimModel);
+struct InFlight<'a>(&'a SimModel, &'a Request);
 
 impl<'a> InFlight<'a> {
-    fn begin(model: &'a SimModel) -> Self {
+    fn begin(model: &'a SimModel, request: &'a Request) -> Self {
+        model.converse(request, |conversation| conversation.in_flight += 1);
         let mut seen = model.seen();
         seen.in_flight += 1;
         seen.peak = seen.peak.max(seen.in_flight);
-        Self(model)
+        Self(model, request)
     }
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.seen().in_flight -= 1;
+        let Self(model, request) = self;
+        model.converse(request, |conversation| conversation.in_flight -= 1);
+        model.seen().in_flight -= 1;
     }
 }
 
@@ -242,7 +283,7 @@ impl Device for SimModel {
         progress: &'a dyn Progress,
     ) -> BoxFuture<'a, Result<Reply, CallError>> {
         Box::pin(async move {
-            let _in_flight = InFlight::begin(self);
+            let _in_flight = InFlight::begin(self, request);
             self.attempt(rendered, request, progress).await
         })
     }

@@ -36,10 +36,14 @@ impl Waiting {
         Self { append, ticket }
     }
 
-    /// What a disk says to it, alone; nobody hears the answer.
-    pub(crate) fn settle(self, platter: &mut Platter) {
-        // A rejected append leaves no trace.
-        drop(platter.commit(self.append));
+    /// Whether it is of that process.
+    pub(crate) fn is_of(&self, pid: Pid) -> bool {
+        self.append.pid == pid
+    }
+
+    /// The append, which nobody will hear of any more.
+    pub(crate) fn abandon(self) -> Append {
+        self.append
     }
 
     /// Brings it to its answer.
@@ -86,6 +90,11 @@ impl Refused {
 }
 
 impl Answer {
+    /// Keeps it from whoever waits for it, for ever.
+    pub(crate) fn forget(self) {
+        std::mem::forget(self.ticket);
+    }
+
     pub(crate) fn send(self) {
         // Nobody waits for a dropped ticket; its append is committed all the same.
         drop(self.ticket.send(self.result));

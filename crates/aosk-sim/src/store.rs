@@ -9,16 +9,18 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aosk_abi::{Code, ContentKey, Epoch, Hash, Pid, Record, Seq, Tenant};
+use aosk_abi::{Code, ContentKey, Epoch, Hash, Kind, MicroDollars, Pid, Record, Seq, Tenant};
+use aosk_kernel::Image as Fold;
 use aosk_ports::{
-    Append, Checkpoint, Inbox, InboxId, InboxItem, Journal, JournalWriter, ProcessFilter, Receipt,
-    StoreError, Ticket,
+    Append, Checkpoint, Committed, Inbox, InboxId, InboxItem, Journal, JournalWriter,
+    ProcessFilter, Receipt, StoreError, Ticket,
 };
 use futures::future::BoxFuture;
 use tokio::sync::oneshot;
 
 use crate::disk::{Disk, Fate, Platter, StoreId};
 use crate::faults::DiskFaults;
+use crate::flaw::Flaw;
 use crate::power::Power;
 use crate::queue::{Answer, Refused, Waiting};
 
@@ -40,6 +42,7 @@ struct Open {
     disk: Disk,
     faults: DiskFaults,
     power: Power,
+    flaw: Option<Flaw>,
     queue: Mutex<Queue>,
 }
 
@@ -67,8 +70,8 @@ impl MemoryStore {
     }
 
     fn connect(disk: Disk, faults: DiskFaults, power: Power) -> Self {
-        let id = disk.with(Platter::admit);
-        let open = Open { id, disk, faults, power, queue: Mutex::default() };
+        let (id, flaw) = disk.with(|platter| (platter.admit(), platter.flaw));
+        let open = Open { id, disk, faults, power, flaw, queue: Mutex::default() };
         Self(Arc::new(Handle(Arc::new(open))))
     }
 
@@ -76,6 +79,13 @@ impl MemoryStore {
     /// cache holds. Open the disk again to see what is left.
     pub fn crash(&self) {
         self.inner().power.cut("the store was told to crash");
+    }
+
+    /// Whether an append or a change of a process has no answer yet.
+    pub(crate) fn is_busy(&self, pid: Pid) -> bool {
+        let open = self.inner();
+        open.queue().waiting.iter().any(|waiting| waiting.is_of(pid))
+            || open.disk.with(|platter| platter.is_changing() || platter.is_writing(pid))
     }
 
     fn inner(&self) -> &Open {
@@ -92,6 +102,18 @@ impl Drop for Handle {
 impl Open {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a store with a flaw answers to an append before it is durable.
+    fn answers_early(&self, append: &Append) -> Option<Committed> {
+        let last = append.records.last()?;
+        let early = match self.flaw? {
+            Flaw::EarlyAnswer => true,
+            Flaw::EagerTool => last.kind == Kind::ToolRequested.code(),
+            Flaw::EagerCall => last.kind == Kind::LlmRequested.code(),
+            _ => false,
+        };
+        early.then_some(Committed { last: last.seq })
     }
 
     /// Commits what is queued, sync after sync, until nothing is.
@@ -131,9 +153,9 @@ impl Open {
     fn finish(&self, fate: &Fate) -> (Vec<Answer>, Refused) {
         let mut refused = Refused::default();
         let answers = self.disk.with(|platter| {
-            let written = platter.cache.remove(&self.id).unwrap_or_default();
+            let written = platter.written(self.id);
             let finish = |waiting: Waiting| waiting.finish(platter, fate, &mut refused);
-            written.into_iter().flatten().map(finish).collect()
+            written.into_iter().map(finish).collect()
         });
         (answers, refused)
     }
@@ -142,8 +164,17 @@ impl Open {
     /// before a refusal was heard is refused with it.
     fn answer(&self, answers: Vec<Answer>, refused: &Refused) {
         let mut queue = self.queue();
-        let behind = refused.answer(&mut queue.waiting);
-        answers.into_iter().chain(behind).for_each(Answer::send);
+        let behind = match self.flaw {
+            Some(Flaw::ForgottenPlace) => Vec::new(),
+            _ => refused.answer(&mut queue.waiting),
+        };
+        for answer in answers.into_iter().chain(behind) {
+            if self.flaw == Some(Flaw::LostWakeup) && self.disk.with(Platter::forgets) {
+                answer.forget();
+            } else {
+                answer.send();
+            }
+        }
     }
 
     /// Ends in order: commits what was written and what is queued.
@@ -159,62 +190,73 @@ impl Open {
         }
     }
 
-    /// A durable change that is not an append.
-    async fn change<T>(
+    /// Makes a durable change that is not an append.
+    fn change<T: Send + 'static>(
         &self,
-        change: impl FnOnce(&mut Platter) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        self.power.hold().await;
-        let (time, fate) = self.disk.with(|platter| platter.next_sync(&self.faults));
-        if matches!(fate, Fate::CrashBefore) {
-            self.power.cut("before a change");
-        }
-        if !time.is_zero() {
-            tokio::time::sleep(time).await;
-        }
-        self.power.hold().await;
-        let outcome = match &fate {
-            Fate::Bad { error, durable } => {
-                if *durable {
-                    drop(self.disk.with(change));
-                }
-                Err(error.clone())
+        change: impl FnOnce(&mut Platter) -> Result<T, StoreError> + Clone + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, StoreError>> {
+        self.power.guard(Box::pin(async move {
+            let (time, fate) = self.disk.with(|platter| platter.next_sync(&self.faults));
+            if matches!(fate, Fate::CrashBefore) {
+                self.power.cut("before a change");
             }
-            Fate::Good | Fate::CrashBefore | Fate::CrashAfter => self.disk.with(change),
-        };
-        if matches!(fate, Fate::CrashAfter) {
-            self.power.cut("after a change");
-        }
-        self.power.hold().await;
-        outcome
+            self.power.hold().await;
+            let number = self.disk.with(|platter| platter.begin(change.clone()));
+            if !time.is_zero() {
+                tokio::time::sleep(time).await;
+            }
+            self.power.hold().await;
+            let outcome = self.disk.with(|platter| {
+                platter.end(number);
+                match &fate {
+                    Fate::Bad { error, durable } => {
+                        if *durable {
+                            drop(change(platter));
+                        }
+                        Err(error.clone())
+                    }
+                    Fate::Good | Fate::CrashBefore | Fate::CrashAfter => change(platter),
+                }
+            });
+            if matches!(fate, Fate::CrashAfter) {
+                self.power.cut("after a change");
+            }
+            self.power.hold().await;
+            outcome
+        }))
     }
 
-    async fn view<T>(&self, view: impl FnOnce(&Platter) -> T) -> T {
-        self.power.hold().await;
-        self.disk.with(|platter| view(platter))
+    fn view<'a, T: Send + 'a>(
+        &'a self,
+        view: impl FnOnce(&Platter) -> T + Send + 'a,
+    ) -> BoxFuture<'a, T> {
+        self.power.guard(Box::pin(async move { self.disk.with(|platter| view(platter)) }))
     }
+}
+
+fn closed() -> StoreError {
+    let message = "the runtime of the simulated store ended; open its disk again";
+    StoreError::new(Code::StoreClosed, message)
 }
 
 impl JournalWriter for MemoryStore {
     fn append(&self, append: Append) -> Ticket {
+        let open = self.inner();
+        let early = open.answers_early(&append);
         let (ticket, answer) = oneshot::channel();
         let start = {
-            let mut queue = self.inner().queue();
+            let mut queue = open.queue();
             queue.waiting.push(Waiting::new(append, ticket));
             !std::mem::replace(&mut queue.writing, true)
         };
         if start {
             tokio::spawn(self.0.0.clone().write());
         }
-        let power = self.inner().power.clone();
-        Ticket::new(async move {
-            let answer = answer.await;
-            power.hold().await;
-            answer.unwrap_or_else(|_| {
-                let message = "the runtime of the simulated store ended; open its disk again";
-                Err(StoreError::new(Code::StoreClosed, message))
-            })
-        })
+        let answer: BoxFuture<'static, _> = match early {
+            Some(committed) => Box::pin(async move { Ok(committed) }),
+            None => Box::pin(async move { answer.await.unwrap_or_else(|_| Err(closed())) }),
+        };
+        Ticket::new(open.power.guard(answer))
     }
 
     fn dismiss(
@@ -224,12 +266,12 @@ impl JournalWriter for MemoryStore {
         items: &[InboxId],
     ) -> BoxFuture<'_, Result<(), StoreError>> {
         let (tenant, items) = (tenant.clone(), items.to_vec());
-        Box::pin(self.inner().change(move |platter| platter.image.dismiss(&tenant, pid, &items)))
+        self.inner().change(move |platter| platter.dismiss(&tenant, pid, &items))
     }
 
     fn claim(&self, tenant: &Tenant, pid: Pid) -> BoxFuture<'_, Result<Epoch, StoreError>> {
         let tenant = tenant.clone();
-        Box::pin(self.inner().change(move |platter| platter.image.claim(&tenant, pid)))
+        self.inner().change(move |platter| platter.claim(&tenant, pid))
     }
 }
 
@@ -241,7 +283,7 @@ impl Inbox for MemoryStore {
         item: InboxItem,
     ) -> BoxFuture<'_, Result<InboxId, StoreError>> {
         let tenant = tenant.clone();
-        Box::pin(self.inner().change(move |platter| platter.image.post(&tenant, pid, item)))
+        self.inner().change(move |platter| platter.post(&tenant, pid, item))
     }
 
     fn pending(
@@ -249,14 +291,14 @@ impl Inbox for MemoryStore {
         tenant: &Tenant,
     ) -> BoxFuture<'_, Result<Vec<(Pid, InboxId, InboxItem)>, StoreError>> {
         let tenant = tenant.clone();
-        Box::pin(self.inner().view(move |platter| Ok(platter.image.pending(&tenant))))
+        self.inner().view(move |platter| Ok(platter.image.pending(&tenant)))
     }
 }
 
 impl Journal for MemoryStore {
     fn content_key(&self, tenant: &Tenant) -> BoxFuture<'_, Result<ContentKey, StoreError>> {
         let tenant = tenant.clone();
-        Box::pin(self.inner().view(move |platter| Ok(platter.content_key(&tenant))))
+        self.inner().view(move |platter| Ok(platter.content_key(&tenant)))
     }
 
     fn process(
@@ -265,7 +307,7 @@ impl Journal for MemoryStore {
         pid: Pid,
     ) -> BoxFuture<'_, Result<Option<Receipt>, StoreError>> {
         let tenant = tenant.clone();
-        Box::pin(self.inner().view(move |platter| Ok(platter.image.process(&tenant, pid))))
+        self.inner().view(move |platter| Ok(platter.image.process(&tenant, pid)))
     }
 
     fn processes(
@@ -274,7 +316,7 @@ impl Journal for MemoryStore {
         filter: ProcessFilter,
     ) -> BoxFuture<'_, Result<Vec<Receipt>, StoreError>> {
         let tenant = tenant.clone();
-        Box::pin(self.inner().view(move |platter| Ok(platter.image.processes(&tenant, filter))))
+        self.inner().view(move |platter| Ok(platter.image.processes(&tenant, filter)))
     }
 
     fn read(
@@ -285,7 +327,7 @@ impl Journal for MemoryStore {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         let tenant = tenant.clone();
-        Box::pin(self.inner().view(move |platter| platter.image.read(&tenant, pid, from, limit)))
+        self.inner().view(move |platter| platter.image.read(&tenant, pid, from, limit))
     }
 
     fn contents(
@@ -295,7 +337,7 @@ impl Journal for MemoryStore {
         wanted: &[(Seq, Hash)],
     ) -> BoxFuture<'_, Result<Vec<Arc<[u8]>>, StoreError>> {
         let (tenant, wanted) = (tenant.clone(), wanted.to_vec());
-        Box::pin(self.inner().view(move |platter| platter.image.contents(&tenant, pid, &wanted)))
+        self.inner().view(move |platter| platter.image.contents(&tenant, pid, &wanted))
     }
 
     fn checkpoint(
@@ -305,6 +347,22 @@ impl Journal for MemoryStore {
         at: Option<Seq>,
     ) -> BoxFuture<'_, Result<Option<Checkpoint>, StoreError>> {
         let tenant = tenant.clone();
-        Box::pin(self.inner().view(move |platter| platter.image.checkpoint(&tenant, pid, at)))
+        self.inner().view(move |platter| {
+            platter.watch.read_back(pid);
+            let found = platter.image.checkpoint(&tenant, pid, at)?;
+            Ok(match platter.flaw {
+                Some(Flaw::WrongCheckpoint) => found.map(altered),
+                _ => found,
+            })
+        })
     }
+}
+
+/// The checkpoint of a process that has spent a millionth of a dollar more.
+fn altered(checkpoint: Checkpoint) -> Checkpoint {
+    let Some(mut fold) = Fold::from_checkpoint(&checkpoint) else {
+        return checkpoint;
+    };
+    fold.account.settled += MicroDollars(1);
+    fold.to_checkpoint().unwrap_or(checkpoint)
 }

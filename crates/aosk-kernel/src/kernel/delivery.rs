@@ -19,6 +19,7 @@ impl Kernel {
     pub(super) async fn deliver(self) {
         let mut tried = Tried::default();
         loop {
+            self.fill_places();
             self.wake_sleepers();
             let before = self.table().changes();
             match self.pending().await {

@@ -1,6 +1,7 @@
 //! The kernel: a table of processes and the door through which they come in.
 
 mod delivery;
+mod seat;
 mod spawn;
 mod stay;
 mod table;
@@ -89,11 +90,9 @@ impl Kernel {
         };
         let mut process = self.begin(pid, request, &means.specs, contents)?;
         let (sender, inbox) = mpsc::unbounded_channel();
-        self.enter(pid, sender)?;
-        if let Err(error) = process.commit().await {
-            self.forget(pid);
-            return Err(error);
-        }
+        let seat = self.seat(pid, sender)?;
+        process.commit().await?;
+        seat.keep();
         if self.table().is_overfull() {
             self.settle(pid, Some(process.image.epoch), Ended::Yielded);
         } else {
@@ -111,16 +110,17 @@ impl Kernel {
     /// is not; [`Error::Store`] or [`Error::Fold`] where its journal cannot be read.
     pub async fn resume(&self, pid: Pid, raise: Option<MicroDollars>) -> Result<(), Error> {
         self.refuse_if_stopping()?;
-        let epoch = match self.table().get(pid) {
-            Some(Entry::Driven { .. } | Entry::Lined { .. }) => return Err(stay::running(pid)),
-            Some(Entry::Asleep { epoch, .. } | Entry::Resting { epoch }) => *epoch,
-            Some(Entry::Broken { .. }) | None => None,
-        };
-        let mut process = self.load(pid, epoch).await?;
+        let (sender, mut inbox) = mpsc::unbounded_channel();
+        // Entered before it is claimed: nobody else may bring it in meanwhile, whom the claim would
+        // cut off.
+        let seat = self.seat(pid, sender)?;
+        let mut process = self.load(pid, seat.epoch()).await?;
+        // What was seen before may be in the journal by now; if not, it is shown again.
+        self.table().touch(pid);
+        while inbox.try_recv().is_ok() {}
         stay::go_on(&mut process, raise)?;
         let means = self.means(&mut process).await?;
-        let (sender, inbox) = mpsc::unbounded_channel();
-        self.enter(pid, sender)?;
+        seat.keep();
         tokio::spawn(self.clone().accompany(Driver::new(process, means, inbox, None)));
         Ok(())
     }

@@ -13,7 +13,7 @@ use tokio::task::JoinError;
 use super::Kernel;
 use super::table::{Entry, Herald, Stay};
 use crate::contents::Contents;
-use crate::driver::{Driver, Ended, InboxReceiver, InboxSender, Means, Outcome, left_of};
+use crate::driver::{Driver, Ended, InboxReceiver, Means, Outcome, left_of};
 use crate::error::Error;
 use crate::flight::Recorded;
 use crate::load::load;
@@ -28,17 +28,6 @@ const ACCOUNT_KEPT: Duration = Duration::from_secs(60);
 const CRASHES: u64 = 2;
 
 impl Kernel {
-    /// Enters a process into the table as one that is in memory, place or no place.
-    pub(super) fn enter(&self, pid: Pid, inbox: InboxSender) -> Result<(), Error> {
-        let mut table = self.table();
-        let herald = match table.get(pid) {
-            Some(Entry::Driven { .. } | Entry::Lined { .. }) => return Err(running(pid)),
-            known => herald_of(known),
-        };
-        table.set(pid, Entry::Driven { inbox, herald });
-        Ok(())
-    }
-
     /// Puts a process into the line for a place in memory, or right into one that is free.
     pub(super) fn line_up(&self, pid: Pid, stay: Stay) {
         {
@@ -53,7 +42,7 @@ impl Kernel {
     }
 
     /// Brings processes of the line into the places that are free.
-    fn fill_places(&self) {
+    pub(super) fn fill_places(&self) {
         if !self.shared.stop.is_run() {
             return;
         }
@@ -208,12 +197,6 @@ impl Kernel {
         true
     }
 
-    /// Forgets a process that never began.
-    pub(super) fn forget(&self, pid: Pid) {
-        self.table().remove(pid);
-        self.settled.notify_waiters();
-    }
-
     /// A process as its journal has it, owned under `epoch`; without one it is taken over.
     pub(super) async fn load(&self, pid: Pid, epoch: Option<Epoch>) -> Result<Process, Error> {
         let Shared { parts, options, .. } = self.shared.as_ref();
@@ -267,7 +250,7 @@ fn why(error: JoinError) -> String {
 }
 
 /// Those who wait for the process go on waiting; of one that nobody can wait for, a new herald.
-fn herald_of(entry: Option<&Entry>) -> Herald {
+pub(super) fn herald_of(entry: Option<&Entry>) -> Herald {
     match entry {
         Some(Entry::Asleep { herald: Some(herald), .. }) => herald.clone(),
         _ => watch::channel(None).0,

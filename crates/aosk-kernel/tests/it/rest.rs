@@ -327,3 +327,23 @@ async fn recovery_takes_up_what_has_something_to_do_and_leaves_the_rest() {
     let events = kit.events(resting).await;
     assert!(!events.iter().any(|what| matches!(what, What::Recovered(_))), "not touched");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_resume_and_what_comes_in_the_inbox_do_not_take_a_process_from_each_other() {
+    let mut kit = Kit::new(vec![Say::Call("pure", "{}"), Say::Text("ok")]);
+    kit.options.adopts = true;
+    let (kernel, pid) = suspended(&kit).await;
+    kernel.stop(aosk_kernel::Stop::Now);
+    let next = kit.kernel();
+    post(&kit, pid, message("hello")).await;
+    next.nudge();
+    // Both find the process at rest, at the same moment.
+    let resumed = next.resume(pid, None).await;
+    let outcome = next.wait(pid).await.unwrap();
+    assert!(!matches!(outcome, Outcome::Broken { .. }), "{resumed:?}: {outcome:?}");
+    if matches!(outcome, Outcome::Suspended) {
+        next.resume(pid, None).await.unwrap();
+    }
+    let outcome = next.wait(pid).await.unwrap();
+    assert!(matches!(outcome, Outcome::Exited(Exit::Completed { .. })), "{outcome:?}");
+}

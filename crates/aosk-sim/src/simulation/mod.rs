@@ -5,19 +5,29 @@
 //! has ended. It is the kernel of the binary, wired to other devices, so a promise that holds here
 //! in every life is one that the binary's kernel keeps wherever its devices keep theirs.
 
-mod audit;
-mod case;
+mod auditor;
+mod book;
+mod devices;
 mod life;
+mod meddler;
+mod purse;
 mod report;
 mod scenario;
+mod shrink;
+mod summary;
+mod watchman;
 mod witness;
 mod world;
 
 pub use report::{Line, Report, Violation};
 pub use scenario::Scenario;
+pub use shrink::{Shrunk, shrink};
 
 use crate::dice::Chance;
 use crate::faults::{DiskFaults, FaultPlan, ToolFaults};
+use crate::power::Power;
+use crate::promise::Promise;
+use crate::store::MemoryStore;
 use life::{Ending, live};
 use world::World;
 
@@ -29,41 +39,57 @@ pub fn simulate(seed: u64, scenario: &Scenario) -> Report {
     let mut report = Report { seed, ..Report::default() };
     loop {
         report.lives += 1;
-        let mortal = report.lives <= scenario.lives;
-        let faults = if mortal { scenario.faults.clone() } else { spared(&scenario.faults) };
-        let ending = in_virtual_time(async {
-            let ending = live(&world, report.elapsed, &faults, mortal).await;
-            (ending, world.witness.end())
+        let mortal = scenario.is_mortal(report.lives);
+        let scripted = scenario.script.is_some();
+        let faults =
+            if mortal && !scripted { scenario.faults.clone() } else { spared(&scenario.faults) };
+        let life = in_virtual_time(async {
+            let life = live(&world, report.elapsed, &faults, report.lives).await;
+            (life, world.witness.end())
         });
-        let ending = match ending {
-            Some((Ok(ending), elapsed)) => {
+        let ending = match life {
+            Some((Ok((ending, touches)), elapsed)) => {
                 report.elapsed = elapsed;
+                report.touches.push(touches);
                 ending
             }
             Some((Err(error), _)) => {
-                world.witness.accuse(None, format!("the kernel does not start: {error}"));
+                let what = format!("the kernel does not start: {error}");
+                world.witness.accuse(None, Promise::Explained, what);
                 Ending::Stuck
             }
             None => {
-                world.witness.accuse(None, "the host gave no runtime");
+                world.witness.accuse(None, Promise::Ends, "the host gave no runtime");
                 Ending::Stuck
             }
         };
         *report.endings.entry(format!("{ending:?}")).or_default() += 1;
         if ending == Ending::Stuck {
-            world.witness.accuse(None, "nothing more happens and not every process has ended");
+            let what = "nothing more happens, or nothing new, and not every process has ended";
+            world.witness.accuse(None, Promise::Ends, what);
         }
-        let done = ending == Ending::Done;
+        // Somebody may have brought a process back at the last moment; then there is another life.
+        in_virtual_time(inspect(&world, false));
+        let done = ending == Ending::Done && (!mortal || world.auditor.all_have_ended());
+        if done {
+            in_virtual_time(inspect(&world, true));
+        }
         // What is broken stays broken: the first life in which it is says most.
-        in_virtual_time(audit::audit(&world, done, &mut report));
         if done || !world.witness.lock().violations.is_empty() {
             break;
         }
     }
+    world.auditor.count(&mut report);
     let mut seen = world.witness.lock();
     report.violations = std::mem::take(&mut seen.violations);
     report.trace = std::mem::take(&mut seen.trace);
     report
+}
+
+/// Looks at what a machine left.
+async fn inspect(world: &World, done: bool) {
+    let store = MemoryStore::open(&world.disk, DiskFaults::calm(), Power::on());
+    world.auditor.inspect(&world.tenant, &store, done).await;
 }
 
 /// The same weather without crashes.

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use aosk_abi::Pid;
+use aosk_abi::{Hash, Pid};
+
+use super::scenario::Scenario;
+use crate::promise::Promise;
 
 /// What a simulation found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,6 +16,8 @@ pub struct Report {
     pub seed: u64,
     /// How many lives the machine had.
     pub lives: u32,
+    /// How often each life touched the world before it ended.
+    pub touches: Vec<u64>,
     /// The virtual time of all lives.
     pub elapsed: Duration,
     /// How lives ended, and how often.
@@ -34,7 +39,9 @@ pub struct Violation {
     pub machine: u32,
     /// Whose; `None` where it is the machine's.
     pub pid: Option<Pid>,
-    /// Which, and how.
+    /// Which.
+    pub promise: Promise,
+    /// How.
     pub what: String,
 }
 
@@ -57,6 +64,30 @@ impl Report {
     pub const fn is_clean(&self) -> bool {
         self.violations.is_empty()
     }
+
+    /// The hash of the whole trace, byte for byte.
+    #[must_use]
+    pub fn digest(&self) -> Hash {
+        let lines: Vec<_> = self.trace.iter().map(|line| format!("{line:?}")).collect();
+        Hash::of(lines.join("\n").as_bytes())
+    }
+
+    /// How many events the journals hold.
+    #[must_use]
+    pub fn total_events(&self) -> u64 {
+        self.events.values().sum()
+    }
+}
+
+/// What was simulated, as far as it decides what can happen.
+pub(super) fn outline(scenario: &Scenario) -> String {
+    let Scenario { agents, absent, max_steps, window, slots, .. } = scenario;
+    let present = agents - absent.len();
+    let ends = match &scenario.script {
+        Some(cuts) => format!("cut at touches {cuts:?}"),
+        None => format!("up to {} lives", scenario.lives),
+    };
+    format!("{present} agents, {max_steps} steps, window {window}, {slots} slots, {ends}")
 }
 
 impl fmt::Display for Line {
@@ -80,16 +111,16 @@ impl fmt::Display for Report {
             self.seed,
             self.lives,
             self.elapsed.as_secs_f64(),
-            self.events.values().sum::<u64>(),
+            self.total_events(),
             self.endings,
             self.exits
         )?;
         if self.is_clean() {
             return Ok(());
         }
-        for Violation { machine, pid, what } in &self.violations {
+        for Violation { machine, pid, promise, what } in &self.violations {
             let whose = pid.map_or_else(|| "machine".to_owned(), |pid| pid.to_string());
-            writeln!(f, "BROKEN on machine {machine}: {whose}: {what}")?;
+            writeln!(f, "BROKEN on machine {machine}: {promise}: {whose}: {what}")?;
         }
         let concerned = |line: &&Line| {
             line.pid.is_none()

@@ -1,4 +1,4 @@
-//! The witness: what a machine claimed, kept where it cannot take it back.
+//! The witness: what machines claimed and what was found, in the order in which it happened.
 //!
 //! It listens to the kernel's notices. An event that was reported as committed must be in the
 //! journal for ever after; one that was only made may be lost in a crash, and another may then
@@ -12,55 +12,56 @@ use aosk_abi::{Event, Pid, Seq, What};
 use aosk_kernel::{Notice, Observer};
 use tokio::time::Instant;
 
+use super::auditor::Auditor;
 use super::report::{Line, Violation};
+use super::summary::summary;
+use crate::flaw::Flaw;
+use crate::power::Power;
+use crate::promise::Promise;
 
-/// What was seen and claimed in all lives. Clones are the same witness.
+/// What was seen in all lives. Clones are the same witness.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Witness(Arc<Mutex<Seen>>);
 
-/// The eye of the witness on one machine.
-#[derive(Debug, Clone)]
-pub(super) struct Eye {
-    witness: Witness,
-    /// The number of the machine, from 1; two can run at once.
-    pub(super) machine: u32,
-}
-
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// How many machines were switched on.
-    pub(super) machines: u32,
+    /// How many machines were switched on, and how many of them in this life.
+    machines: u32,
+    at_once: usize,
     /// The virtual time of the lives before this one, and when this one began.
     before: Duration,
     boot: Option<Instant>,
-    /// What a machine made and did not report as durable yet.
-    made: BTreeMap<(u32, Pid, Seq), Event>,
-    /// The last event of each process that was reported as durable.
-    pub(super) acknowledged: BTreeMap<Pid, Seq>,
-    /// The events that were reported as durable, as far as they were shown.
-    pub(super) claims: BTreeMap<(Pid, Seq), Event>,
-    /// The texts of messages that the store said it has.
-    pub(super) posted: BTreeMap<Pid, Vec<String>>,
+    /// What this life lives on.
+    power: Power,
     pub(super) violations: Vec<Violation>,
     pub(super) trace: Vec<Line>,
 }
 
 impl Witness {
     /// A life begins, in its runtime.
-    pub(super) fn begin(&self) {
+    pub(super) fn begin(&self, power: &Power) {
         let mut seen = self.lock();
+        seen.power = power.clone();
         seen.boot = Some(Instant::now());
-        seen.made.clear();
+        seen.at_once = 0;
     }
 
     /// A machine is switched on.
-    pub(super) fn watch(&self) -> Eye {
+    pub(super) fn watch(&self, auditor: &Auditor, power: &Power, flaw: Option<Flaw>) -> Eye {
         let mut seen = self.lock();
         seen.machines += 1;
+        seen.at_once += 1;
         let machine = seen.machines;
         seen.note(machine, None, "boots".to_owned());
         drop(seen);
-        Eye { witness: self.clone(), machine }
+        Eye {
+            witness: self.clone(),
+            auditor: auditor.clone(),
+            power: power.clone(),
+            flaw,
+            machine,
+            processes: Arc::default(),
+        }
     }
 
     /// A life ends, in its runtime. The virtual time of all so far.
@@ -71,6 +72,11 @@ impl Witness {
         seen.before
     }
 
+    /// How many machines run in this life.
+    pub(super) fn machines_at_once(&self) -> usize {
+        self.lock().at_once
+    }
+
     /// Something happened to the newest machine or to a process.
     pub(super) fn note(&self, pid: Option<Pid>, what: impl Into<String>) {
         let mut seen = self.lock();
@@ -78,9 +84,13 @@ impl Witness {
         seen.note(machine, pid, what.into());
     }
 
-    /// A promise was broken.
-    pub(super) fn accuse(&self, pid: Option<Pid>, what: impl Into<String>) {
-        self.lock().accuse(pid, what.into());
+    /// A promise was broken. The life ends there: what comes of it would only hide it.
+    pub(super) fn accuse(&self, pid: Option<Pid>, promise: Promise, what: impl Into<String>) {
+        let (mut seen, what) = (self.lock(), what.into());
+        let machine = seen.machines;
+        seen.note(machine, pid, format!("BROKEN: {promise}: {what}"));
+        seen.violations.push(Violation { machine, pid, promise, what });
+        seen.power.cut("a promise was broken");
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Seen> {
@@ -96,99 +106,99 @@ impl Seen {
     fn note(&mut self, machine: u32, pid: Option<Pid>, what: String) {
         self.trace.push(Line { machine, at: self.now(), pid, what });
     }
+}
 
-    fn accuse(&mut self, pid: Option<Pid>, what: String) {
-        let machine = self.machines;
-        self.note(machine, pid, format!("BROKEN: {what}"));
-        self.violations.push(Violation { machine, pid, what });
-    }
+/// The eye of the witness on one machine.
+#[derive(Debug, Clone)]
+pub(super) struct Eye {
+    witness: Witness,
+    auditor: Auditor,
+    power: Power,
+    flaw: Option<Flaw>,
+    /// The number of the machine, from 1; two can run at once.
+    pub(super) machine: u32,
+    processes: Arc<Mutex<BTreeMap<Pid, Glimpse>>>,
+}
 
-    /// A machine says that everything of a process up to `last` is durable.
-    fn claim(&mut self, machine: u32, pid: Pid, last: Seq) {
-        let claimed = (machine, pid, Seq(0))..=(machine, pid, last);
-        let places: Vec<_> = self.made.range(claimed).map(|(place, _)| *place).collect();
-        for place in places {
-            let Some(event) = self.made.remove(&place) else {
-                continue;
-            };
-            let seq = place.2;
-            let before = self.claims.insert((pid, seq), event);
-            if before.is_some_and(|before| self.claims.get(&(pid, seq)) != Some(&before)) {
-                self.accuse(Some(pid), format!("event {seq} was durable and is made anew"));
-            }
-        }
-        let known = self.acknowledged.entry(pid).or_insert(last);
-        *known = (*known).max(last);
-    }
+/// What a machine says of a process.
+#[derive(Debug, Default)]
+struct Glimpse {
+    /// What it made and did not report as durable yet, each with the stay in which it did.
+    made: Vec<(Seq, u64, Event)>,
+    /// Whether it said what the process waits for, and the process has done nothing since.
+    waits: bool,
 }
 
 impl Eye {
-    /// A process is taken up again: what was made of it and not acknowledged is forgotten.
-    pub(super) fn forget(&self, pid: Pid) {
-        let mut seen = self.witness.lock();
-        seen.made.retain(|(machine, whose, _), _| (*machine, *whose) != (self.machine, pid));
+    /// Whether the machine said what the process waits for.
+    pub(super) fn says_why_it_waits(&self, pid: Pid) -> bool {
+        self.processes().get(&pid).is_some_and(|glimpse| glimpse.waits)
+    }
+
+    fn processes(&self) -> MutexGuard<'_, BTreeMap<Pid, Glimpse>> {
+        self.processes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, pid: Pid, what: String) {
+        self.witness.lock().note(self.machine, Some(pid), what);
+    }
+
+    fn happened(&self, pid: Pid, seq: Seq, event: &Event) {
+        self.note(pid, format!("{seq:>4} {}", summary(event)));
+        let stay = self.auditor.stay(pid);
+        let mut processes = self.processes();
+        let glimpse = processes.entry(pid).or_default();
+        // What comes from outside ends no wait.
+        glimpse.waits &= is_from_outside(&event.what);
+        glimpse.made.push((seq, stay, event.clone()));
+    }
+
+    fn committed(&self, pid: Pid, last: Seq) {
+        self.note(pid, format!("durable up to {last}"));
+        let made: Vec<_> = {
+            let mut processes = self.processes();
+            let glimpse = processes.entry(pid).or_default();
+            let newest = glimpse.made.iter().rposition(|(seq, ..)| *seq == last);
+            let durable = newest.map_or(0, |newest| newest + 1);
+            let mut made: Vec<_> = glimpse.made.drain(..durable).collect();
+            // What was made before the process was read back and is still not acknowledged is lost,
+            // and is not what is reported here.
+            let stay = made.last().map(|(_, stay, _)| *stay);
+            made.retain(|(_, made, _)| Some(*made) == stay);
+            made.into_iter().map(|(seq, _, event)| (seq, event)).collect()
+        };
+        // A kernel that does not wait for its intents does not ask whether they are durable.
+        if !matches!(self.flaw, Some(Flaw::EagerTool | Flaw::EagerCall)) {
+            self.auditor.acknowledged(pid, last, &made);
+        }
     }
 }
 
 impl Observer for Eye {
     fn notice(&self, pid: Pid, notice: &Notice<'_>) {
-        let (mut seen, machine) = (self.witness.lock(), self.machine);
+        // What a machine without power still does is seen by nobody.
+        if !self.power.is_on() {
+            return;
+        }
         match notice {
-            Notice::Happened { seq, event } => {
-                seen.note(machine, Some(pid), format!("{seq:>4} {}", summary(event)));
-                seen.made.insert((machine, pid, *seq), (*event).clone());
-            }
-            Notice::Committed { last, .. } => {
-                seen.note(machine, Some(pid), format!("durable up to {last}"));
-                seen.claim(machine, pid, *last);
-            }
+            Notice::Happened { seq, event } => self.happened(pid, *seq, event),
+            Notice::Committed { last, .. } => self.committed(pid, *last),
             Notice::Streaming(_) => {}
-            Notice::Waiting(on) => seen.note(machine, Some(pid), format!("waits for {on:?}")),
+            Notice::Waiting(on) => {
+                self.processes().entry(pid).or_default().waits = true;
+                self.note(pid, format!("waits for {on:?}"));
+            }
         }
     }
 }
 
-/// An event in a line.
-fn summary(event: &Event) -> String {
-    let detail = match &event.what {
-        What::Planned(plan) => format!(
-            "{} step {} generation {} bytes {} admits {} evicts {}",
-            plan.op,
-            plan.step,
-            plan.generation,
-            plan.prompt_len,
-            plan.admitted.len(),
-            plan.evicted.len()
-        ),
-        What::LlmRequested(asked) => {
-            format!("{} attempt {} reserves {}", asked.op, asked.attempt, asked.reserved)
-        }
-        What::LlmReturned(reply) => {
-            format!("{} {:?} parts {} cost {}", reply.op, reply.stop, reply.parts.len(), reply.cost)
-        }
-        What::LlmFailed(failed) => {
-            format!(
-                "{} {} again {:?} cost {}",
-                failed.op, failed.code, failed.retry_at, failed.cost
-            )
-        }
-        What::ToolRequested(asked) => {
-            format!("{} {} {:?} attempt {}", asked.op, asked.tool, asked.effect, asked.attempt)
-        }
-        What::ToolReturned(result) => format!("{} success {}", result.op, result.success),
-        What::Interrupted(call) => call.op.to_string(),
-        What::Cancelled(call) => call.op.to_string(),
-        What::Told(told) => told.op.to_string(),
-        What::Exited(exited) => exited.exit.name().to_owned(),
-        What::Blocked(blocked) => format!("{:?}", blocked.on),
-        What::Recovered(recovered) => format!("from epoch {}", recovered.from),
-        What::SpendRaised(raised) => raised.limit.to_string(),
-        What::PriorityChanged(changed) => changed.priority.get().to_string(),
-        What::Restarted(restarted) => {
-            format!("number {} after {}", restarted.number, restarted.exit.name())
-        }
-        What::SignalReceived(received) => received.signal.name().to_owned(),
-        What::Spawned(_) | What::Unblocked(_) | What::MessageReceived(_) => String::new(),
-    };
-    format!("{} {detail}", event.kind())
+/// Whether somebody outside made it happen.
+const fn is_from_outside(what: &What) -> bool {
+    matches!(
+        what,
+        What::SignalReceived(_)
+            | What::MessageReceived(_)
+            | What::PriorityChanged(_)
+            | What::SpendRaised(_)
+    )
 }

@@ -118,6 +118,7 @@ impl World {
         let parts = Parts {
             store: Arc::new(store.clone()),
             models: HashMap::from([(SimModel::NAME.to_owned(), model)]),
+            recorder: None,
             alternatives: HashMap::new(),
             connect: None,
             tools: handles.collect(),

@@ -1,7 +1,9 @@
 //! The simulated world keeps its own promises.
 #![expect(clippy::expect_used, reason = "a helper of a test fails as the test does")]
 
+mod command;
 mod conformance;
+mod flaws;
 mod model;
 mod simulation;
 mod store;

@@ -112,12 +112,16 @@ fn history(seed: u64, faults: &ModelFaults, conversations: u64) -> BTreeMap<Stri
 
 #[test]
 fn every_conversation_ends_and_meets_every_trouble() {
-    let seen = history(1, &FaultPlan::rough().model, 300);
+    // A call that never comes back would be waited for for ever.
+    let rough = ModelFaults { stuck: Chance::NEVER, ..FaultPlan::rough().model };
+    let seen = history(1, &rough, 300);
     for kind in [
         "AOSK-L005",
         "AOSK-L006",
         "AOSK-L006 wait",
+        "AOSK-L004",
         "AOSK-L007",
+        "AOSK-L008",
         "Length",
         "Other",
         "Refusal",
@@ -134,7 +138,7 @@ fn every_conversation_ends_and_meets_every_trouble() {
     ] {
         assert!(seen.contains_key(kind), "never met {kind:?}: {seen:?}");
     }
-    assert_eq!(history(1, &FaultPlan::rough().model, 300), seen, "the seed repeats it");
+    assert_eq!(history(1, &rough, 300), seen, "the seed repeats it");
     let calm = history(1, &FaultPlan::calm().model, 300);
     let kinds: Vec<_> = calm.keys().map(String::as_str).collect();
     assert_eq!(kinds, ["Stop", "ToolCalls", "cached", "fresh", "good call", "several calls"]);

@@ -1,15 +1,18 @@
 //! The real kernel in the simulated world.
 
 use std::collections::BTreeMap;
+use std::ops::{ControlFlow, Range};
+use std::thread::available_parallelism;
 
-use aosk_sim::{Line, Report, Scenario, simulate};
+use aosk_sim::{Line, Report, Scenario, regressions, shrink, simulate, sweep};
 
-/// What fifty seeds meet between them: kinds of events, ends of lives, ends of processes.
-const MET: [&str; 31] = [
+/// What a hundred seeds meet between them: kinds of events, ends of lives, ends of processes.
+const MET: [&str; 32] = [
     "Cut(\"after a change\")",
     "Cut(\"after a commit\")",
     "Cut(\"after the effect of a tool\")",
     "Cut(\"at a random moment\")",
+    "Cut(\"at an await\")",
     "Cut(\"before a change\")",
     "Cut(\"before a commit\")",
     "Cut(\"before the effect of a tool\")",
@@ -40,17 +43,25 @@ const MET: [&str; 31] = [
 ];
 
 /// The seeds: `AOSK_SIM_SEEDS` is how many, from 0 on, or a range such as `17..18`.
-fn seeds() -> std::ops::Range<u64> {
-    let text = std::env::var("AOSK_SIM_SEEDS").unwrap_or_else(|_| "50".to_owned());
+fn seeds() -> Range<u64> {
+    let text = std::env::var("AOSK_SIM_SEEDS").unwrap_or_else(|_| "1000".to_owned());
     let (first, end) = text.split_once("..").unwrap_or(("0", &text));
     let number = |text: &str| text.parse().expect("AOSK_SIM_SEEDS is a number or a range");
     number(first)..number(end)
 }
 
-fn clean(seed: u64, scenario: &Scenario) -> Report {
-    let report = simulate(seed, scenario);
-    assert!(report.is_clean(), "{report}");
-    report
+fn threads() -> usize {
+    available_parallelism().map_or(1, usize::from)
+}
+
+fn clean(report: &Report) {
+    let seed = report.seed;
+    if !report.is_clean() {
+        match shrink(seed, &Scenario::of(seed)) {
+            Some(shrunk) => panic!("{shrunk}"),
+            None => panic!("{report}"),
+        }
+    }
 }
 
 /// Adds what a simulation met to what others did.
@@ -68,14 +79,24 @@ fn collect(met: &mut BTreeMap<String, u64>, report: Report) {
 
 #[test]
 fn every_promise_holds_through_crashes_full_disks_and_bad_replies() {
-    let mut met = BTreeMap::new();
-    for seed in seeds() {
-        collect(&mut met, clean(seed, &Scenario::rough()));
+    for (seed, _) in regressions() {
+        clean(&simulate(seed, &Scenario::of(seed)));
     }
+    let mut met = BTreeMap::new();
+    sweep(
+        seeds(),
+        threads(),
+        |seed| simulate(seed, &Scenario::of(seed)),
+        |report| {
+            clean(&report);
+            collect(&mut met, report);
+            ControlFlow::Continue(())
+        },
+    );
     // What was never met was never tested.
-    if seeds().count() >= 50 {
+    if seeds().count() >= 100 {
         for what in MET {
-            assert!(met.get(what).is_some_and(|&n| n > 0), "{what:?} never happened");
+            assert!(met.get(what).is_some_and(|&n| n > 0), "{what:?} never happened: {met:?}");
         }
     }
 }
@@ -83,18 +104,21 @@ fn every_promise_holds_through_crashes_full_disks_and_bad_replies() {
 #[test]
 fn a_calm_machine_ends_every_process_in_one_life() {
     for seed in 0..5 {
-        let report = clean(seed, &Scenario::calm());
+        let report = simulate(seed, &Scenario::calm());
+        assert!(report.is_clean(), "{report}");
         assert_eq!(report.lives, 1);
     }
 }
 
 #[test]
-fn a_seed_gives_one_simulation() {
-    for seed in 0..10 {
-        let (first, second) =
-            (simulate(seed, &Scenario::rough()), simulate(seed, &Scenario::rough()));
+fn a_seed_gives_one_trace_byte_for_byte() {
+    for seed in 0..20 {
+        let run = || simulate(seed, &Scenario::of(seed));
+        let (first, second) = (run(), std::thread::scope(|scope| scope.spawn(run).join()));
+        let second = second.expect("simulates");
         let differs = first.trace.iter().zip(&second.trace).find(|(a, b)| a != b);
         assert!(differs.is_none(), "seed {seed} goes two ways: {differs:#?}");
+        assert_eq!(first.digest(), second.digest());
         assert!(first == second, "seed {seed} ends in two ways");
     }
 }

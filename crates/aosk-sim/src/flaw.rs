@@ -1,0 +1,89 @@
+//! Flaws: doubles of the world's parts that break one promise each.
+//!
+//! A check that never failed may check nothing. Each flaw stands for a mistake that a store, a
+//! device or the kernel's use of them could hold; a suite that claims to find such mistakes has to
+//! find this one. They are part of the simulated world, so no flaw can reach the binary.
+
+use std::fmt;
+
+use crate::promise::Promise;
+
+macro_rules! flaws {
+    ($($(#[doc = $doc:literal])* $name:ident $text:literal $promise:ident;)*) => {
+        /// A mistake that is made on purpose.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Flaw {
+            $($(#[doc = $doc])* $name,)*
+        }
+
+        impl Flaw {
+            /// Every flaw.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// Its name on the command line.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+
+            /// The promise that it breaks.
+            #[must_use]
+            pub const fn breaks(self) -> Promise {
+                match self {
+                    $(Self::$name => Promise::$promise,)*
+                }
+            }
+        }
+    };
+}
+
+flaws! {
+    /// The wait for the intent of a tool call ends before the intent is durable.
+    EagerTool "eager-tool" Intent;
+    /// The wait for the intent of a model call ends before the intent is durable.
+    EagerCall "eager-call" Intent;
+    /// The store acknowledges what is only queued.
+    EarlyAnswer "early-answer" Acknowledged;
+    /// A crash takes the newest append of a process with it, acknowledged or not.
+    LostAppend "lost-append" Acknowledged;
+    /// A crash leaves the first event of an append of several, with the row of all.
+    TornAppend "torn-append" Lists;
+    /// The store takes appends of any epoch.
+    ForgottenEpoch "forgotten-epoch" Fenced;
+    /// A crash alters a byte of the newest event of each process.
+    AlteredEvent "altered-event" Chain;
+    /// The store takes what was queued behind a refused append, wherever it stands.
+    ForgottenPlace "forgotten-place" Chain;
+    /// The store keeps no small content beside its events.
+    ForgottenContent "forgotten-content" Contents;
+    /// Lists keep what the first append said.
+    StaleRow "stale-row" Lists;
+    /// A checkpoint comes back with another amount spent.
+    WrongCheckpoint "wrong-checkpoint" Fold;
+    /// An item of the inbox stays there when it was taken over.
+    RepeatedItem "repeated-item" InboxOnce;
+    /// A crash empties the inbox.
+    LostItem "lost-item" InboxKept;
+    /// A tool that acts each time says that it acts once a key.
+    BoldTool "bold-tool" UnsafeOnce;
+    /// Each attempt of a tool call has a key of its own.
+    FreshKeys "fresh-keys" IdempotentOnce;
+    /// The prompt begins with the number of its messages.
+    VolatileHead "volatile-head" Prefix;
+    /// The tokenizer counts too little and says that it does not.
+    ShortCount "short-count" Window;
+    /// The kernel believes that calls cost half.
+    HalfPrices "half-prices" Billed;
+    /// The kernel believes that the model has a slot more.
+    ExtraSlot "extra-slot" Slots;
+    /// Now and then nobody is told that an append is durable.
+    LostWakeup "lost-wakeup" Waits;
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,48 @@
+//! Money, counted from the events a second time and in another way than the kernel counts it.
+
+use std::collections::BTreeMap;
+
+use aosk_abi::{MicroDollars, Op, What};
+
+/// What one process has spent and may spend.
+#[derive(Debug, Default)]
+pub(super) struct Purse {
+    settled: MicroDollars,
+    /// Reservations of calls whose end will never be known.
+    lost: MicroDollars,
+    open: BTreeMap<Op, MicroDollars>,
+    limit: Option<MicroDollars>,
+}
+
+impl Purse {
+    /// Takes an event in. The error is a call that was begun beyond the limit.
+    pub(super) fn hear(&mut self, what: &What) -> Result<(), String> {
+        match what {
+            What::Spawned(spawned) => self.limit = spawned.spend_limit,
+            What::SpendRaised(raised) => self.limit = Some(raised.limit),
+            What::LlmRequested(asked) => {
+                self.lost += self.open.insert(asked.op, asked.reserved).unwrap_or_default();
+                if let Some(limit) = self.limit
+                    && self.spent() > limit
+                {
+                    let spent = self.spent();
+                    return Err(format!("the call {} brings {spent} of {limit}", asked.op));
+                }
+            }
+            What::LlmReturned(reply) => self.settle(reply.op, reply.cost),
+            What::LlmFailed(failed) => self.settle(failed.op, failed.cost),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, op: Op, cost: MicroDollars) {
+        self.open.remove(&op);
+        self.settled += cost;
+    }
+
+    /// Everything that counts as spent.
+    pub(super) fn spent(&self) -> MicroDollars {
+        self.settled + self.lost + self.open.values().copied().sum()
+    }
+}

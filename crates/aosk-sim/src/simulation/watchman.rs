@@ -1,0 +1,48 @@
+//! The watchman: looks now and then whether somebody does nothing and does not say why.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use aosk_abi::{Pid, Seq};
+use futures::FutureExt as _;
+use tokio::time::sleep;
+
+use super::world::{Machine, World};
+use crate::promise::Promise;
+
+/// Between two rounds. Whatever a kernel can do without waiting for the world takes no time at all
+/// here, so two rounds that see the same see somebody who waits.
+const ROUND: Duration = Duration::from_secs(2);
+
+/// Walks its rounds until it is dropped. Where two machines run, either may have the process.
+pub(super) async fn walk(world: &World, machine: &Machine) -> std::convert::Infallible {
+    let (mut idle, mut told) = (BTreeMap::new(), BTreeSet::new());
+    loop {
+        sleep(ROUND).await;
+        if world.witness.machines_at_once() > 1 {
+            continue;
+        }
+        let now: BTreeMap<Pid, Seq> = world
+            .agents()
+            .map(World::pid)
+            .filter_map(|pid| Some((pid, unexplained(world, machine, pid)?)))
+            .collect();
+        for (pid, next) in &now {
+            if idle.get(pid) == Some(next) && told.insert((*pid, *next)) {
+                let what = format!("does nothing since event {next} and says nothing of it");
+                world.witness.accuse(Some(*pid), Promise::Waits, what);
+            }
+        }
+        idle = now;
+    }
+}
+
+/// Where the journal of a process ends that runs, does nothing and does not say why.
+fn unexplained(world: &World, machine: &Machine, pid: Pid) -> Option<Seq> {
+    let runs = machine.kernel.wait(pid).now_or_never().is_none();
+    // Where all places in memory are taken, a process may wait for one.
+    let waits = machine.store.is_busy(pid)
+        || machine.eye.says_why_it_waits(pid)
+        || machine.kernel.residents() >= machine.resident;
+    if runs && !waits { world.auditor.unexplained(pid) } else { None }
+}
