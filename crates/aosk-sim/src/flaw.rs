@@ -73,7 +73,9 @@ flaws! {
     /// The prompt begins with the number of its messages.
     VolatileHead "volatile-head" Prefix;
     /// The tokenizer counts too little and says that it does not.
-    ShortCount "short-count" Window;
+    ShortCount "short-count" Billed;
+    /// The kernel believes that the window is larger by a half.
+    WideWindow "wide-window" Window;
     /// The kernel believes that calls cost half.
     HalfPrices "half-prices" Billed;
     /// The kernel believes that the model has a slot more.

@@ -111,6 +111,11 @@ impl SimModel {
         self.info.window
     }
 
+    /// What it costs.
+    pub(crate) const fn prices(&self) -> &Prices {
+        &self.info.prices
+    }
+
     /// How many calls it takes at once.
     pub(crate) const fn slots(&self) -> usize {
         self.info.slots

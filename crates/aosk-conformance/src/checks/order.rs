@@ -1,17 +1,20 @@
 //! Many appends in flight: order, refusals, dropped tickets.
 
-use std::pin::Pin;
+use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use aosk_abi::{Code, Hash, Seq};
 use aosk_ports::{Committed, StoreError, Ticket};
+use tokio::task::unconstrained;
 
 use super::refused;
 use crate::World;
 
-/// What a ticket says now, without waiting.
+/// What a ticket says now, without waiting. Asked outside the task's budget: once that is used up, a
+/// channel of tokio's says that it is not ready until the task yields, which a loop of these never
+/// does.
 fn now(ticket: &mut Ticket) -> Poll<Result<Committed, StoreError>> {
-    Pin::new(ticket).poll(&mut Context::from_waker(Waker::noop()))
+    pin!(unconstrained(ticket)).poll(&mut Context::from_waker(Waker::noop()))
 }
 
 /// Whoever hears of the n-th append may rely on all before it.

@@ -100,11 +100,13 @@ impl Auditor {
             return self.witness.accuse(None, Promise::Intent, what);
         };
         let mut broken = Broken::new();
+        let (prompt, window) = (tokens::of_request(request), self.model.window());
+        let ceiling = self.model.prices().ceiling(prompt, request.max_output);
+        let Rendered { prompt: hash, prompt_bytes: bytes, .. } = rendered;
         match self.books().processes.get_mut(&pid) {
-            Some(book) => book.asked(&rendered.prompt, &rendered.prompt_bytes, &mut broken),
+            Some(book) => book.asked(hash, bytes, ceiling, &mut broken),
             None => broken.push((Promise::Intent, "a model call of no durable process".into())),
         }
-        let (prompt, window) = (tokens::of_request(request), self.model.window());
         if prompt + request.max_output > window {
             let output = request.max_output;
             let what = format!("a prompt of {prompt} with a reply of {output} for {window} tokens");

@@ -64,6 +64,8 @@ pub(super) struct Book {
     sent: BTreeMap<u64, Arc<[u8]>>,
     /// Contents that the process's appends brought.
     brought: BTreeSet<Hash>,
+    /// Messages that it took over. No two of a world are alike.
+    heard: BTreeSet<Hash>,
 }
 
 impl Book {
@@ -85,6 +87,7 @@ impl Book {
             began_at: Step(0),
             sent: BTreeMap::new(),
             brought: BTreeSet::new(),
+            heard: BTreeSet::new(),
         }
     }
 
@@ -186,6 +189,10 @@ impl Book {
                 }
                 self.planned.insert(plan.prompt, plan.generation);
             }
+            What::MessageReceived(message) if !self.heard.insert(message.content.hash) => {
+                let what = format!("event {seq} is a message that came before");
+                broken.push((Promise::InboxOnce, what));
+            }
             What::LlmRequested(asked) => {
                 self.calls.entry(asked.op).or_default().requested += 1;
             }
@@ -227,8 +234,19 @@ impl Book {
         self.tools.len()
     }
 
-    /// A model call leaves for the endpoint with that prompt.
-    pub(super) fn asked(&mut self, prompt: &Hash, bytes: &Arc<[u8]>, broken: &mut Broken) {
+    /// A model call leaves for the endpoint with that prompt; it can cost up to `ceiling`.
+    pub(super) fn asked(
+        &mut self,
+        prompt: &Hash,
+        bytes: &Arc<[u8]>,
+        ceiling: MicroDollars,
+        broken: &mut Broken,
+    ) {
+        let reserved = self.purse.reserved();
+        if reserved < ceiling {
+            let what = format!("{reserved} is reserved for a call that can cost {ceiling}");
+            broken.push((Promise::Billed, what));
+        }
         let intent = self.calls.values_mut().next_back();
         match intent.filter(|intent| intent.begun < intent.requested) {
             Some(intent) => intent.begun += 1,

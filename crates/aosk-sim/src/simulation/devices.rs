@@ -41,6 +41,7 @@ impl Wire {
         match flaw {
             Some(Flaw::HalfPrices) => info.prices = halved(info.prices),
             Some(Flaw::ExtraSlot) => info.slots += 1,
+            Some(Flaw::WideWindow) => info.window += Tokens(info.window.0 / 2),
             _ => {}
         }
         Self { info, model: model.clone(), power: power.clone(), auditor: auditor.clone(), flaw }

@@ -41,6 +41,11 @@ impl Purse {
         self.settled += cost;
     }
 
+    /// What is reserved for the newest call that is under way.
+    pub(super) fn reserved(&self) -> MicroDollars {
+        self.open.values().next_back().copied().unwrap_or_default()
+    }
+
     /// Everything that counts as spent.
     pub(super) fn spent(&self) -> MicroDollars {
         self.settled + self.lost + self.open.values().copied().sum()
