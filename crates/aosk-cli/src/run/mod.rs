@@ -14,7 +14,7 @@ mod watch;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use aosk_abi::{MicroDollars, Pid};
+use aosk_abi::Pid;
 use aosk_kernel::{Kernel, Model, Parts, Redactor, Stop};
 use aosk_store::SqliteStore;
 
@@ -27,7 +27,7 @@ use crate::exit::Exit;
 use crate::print::Screen;
 use crate::processes::Processes;
 use crate::signals::Signals;
-use crate::wiring::{self, kernel_error};
+use crate::wiring::{self, kernel_error, own_store};
 
 use board::Board;
 use watch::Watch;
@@ -35,6 +35,15 @@ use watch::Watch;
 /// Attempts of one model call. With back-off they take at most 7 seconds of waiting, so that a
 /// person hears soon that an endpoint is down; the endpoint may still ask for longer pauses.
 const ATTEMPTS: u32 = 4;
+
+/// What a run is begun with.
+struct Beginning<'a> {
+    args: &'a Run,
+    settings: &'a Settings,
+    endpoints: Arc<Endpoints>,
+    secrets: Redactor,
+    screen: &'a Arc<Screen>,
+}
 
 /// A kernel with what it runs.
 struct Machine {
@@ -59,11 +68,13 @@ pub(crate) async fn run(
     let secrets = endpoints.redactor();
     crate::print::hide(secrets.clone());
 
+    let beginning = Beginning { args, settings, endpoints, secrets, screen };
+
     let mut signals = Signals::listen()?;
     let start = async {
         match wanted {
-            Some(wanted) => spawn::start(args, wanted, settings, &endpoints, secrets, screen).await,
-            None => resume::start(args, settings, &endpoints, secrets, screen).await,
+            Some(wanted) => spawn::start(&beginning, wanted).await,
+            None => resume::start(&beginning).await,
         }
     };
     let started = tokio::select! {
@@ -135,25 +146,36 @@ async fn until_done(
     }
 }
 
-/// Starts a kernel on that store with those models. One that fails for good may have alternatives,
-/// which are connected when they are needed; a cassette is of one model and knows no others.
-fn start_kernel(
-    args: &Run,
-    store: &Arc<SqliteStore>,
-    models: HashMap<String, Model>,
-    endpoints: &Arc<Endpoints>,
-    board: &Arc<Board>,
-    spend_limit: MicroDollars,
-    secrets: Redactor,
-) -> Result<Kernel, Error> {
-    let parts = wiring::parts(store.clone(), secrets);
-    let mut parts = Parts { models, observer: board.clone(), ..parts };
-    if args.cassette.is_none() && args.record.is_none() {
-        parts.alternatives = endpoints.alternatives();
-        parts.connect = Some(endpoints.clone());
+impl Beginning<'_> {
+    /// Opens the store as its owner; `what` names what is run.
+    fn own_store(&self, what: &str) -> Result<Arc<SqliteStore>, Error> {
+        own_store(&self.settings.data_dir, &format!("aosk run {what}"), &self.secrets)
     }
-    let mut options = wiring::options();
-    options.spend_limit = Some(spend_limit);
-    options.retry.attempts = ATTEMPTS;
-    Kernel::start(parts, options).map_err(kernel_error)
+
+    /// Says what the run may spend, and starts its kernel with those models, and what shows it to
+    /// the user. A model that fails for good may have alternatives, which are connected when they
+    /// are needed; a cassette is of one model and knows no others.
+    fn start(
+        &self,
+        store: &Arc<SqliteStore>,
+        models: HashMap<String, Model>,
+    ) -> Result<(Kernel, Arc<Board>, Watch), Error> {
+        let Self { args, settings, endpoints, secrets, screen } = self;
+        screen.err.wrapped(&format!(
+            "This run may spend {} ({}).",
+            settings.max_spend, settings.max_spend_from
+        ));
+        let (board, watch) = Watch::begin(args.json, store.clone(), screen);
+        let parts = wiring::parts(store.clone(), secrets.clone());
+        let mut parts = Parts { models, observer: board.clone(), ..parts };
+        if args.cassette.is_none() && args.record.is_none() {
+            parts.alternatives = endpoints.alternatives();
+            parts.connect = Some(endpoints.clone());
+        }
+        let mut options = wiring::options();
+        options.spend_limit = Some(settings.max_spend);
+        options.retry.attempts = ATTEMPTS;
+        let kernel = Kernel::start(parts, options).map_err(kernel_error)?;
+        Ok((kernel, board, watch))
+    }
 }

@@ -1,20 +1,13 @@
 //! Unfinished agents: taken up where they stand.
 
-use std::sync::Arc;
-
 use aosk_abi::{Code, MicroDollars, Pid, ProcessState, Tenant};
-use aosk_kernel::{Image, Redactor, load};
+use aosk_kernel::{Image, load};
 use aosk_ports::Receipt;
 
-use super::watch::Watch;
-use super::{Machine, start_kernel};
-use crate::args::Run;
-use crate::config::Settings;
-use crate::endpoints::Endpoints;
+use super::{Beginning, Machine};
 use crate::error::Error;
-use crate::print::Screen;
 use crate::processes::{Processes, open};
-use crate::wiring::{kernel_error, own_store};
+use crate::wiring::kernel_error;
 
 /// An agent to be taken up.
 struct Unfinished {
@@ -25,13 +18,8 @@ struct Unfinished {
 
 /// Connects the models that the agents ask, starts a kernel and takes the agents up. One that
 /// cannot be taken up does not keep the others from it.
-pub(super) async fn start(
-    args: &Run,
-    settings: &Settings,
-    endpoints: &Arc<Endpoints>,
-    secrets: Redactor,
-    screen: &Arc<Screen>,
-) -> Result<Option<Machine>, Error> {
+pub(super) async fn start(beginning: &Beginning<'_>) -> Result<Option<Machine>, Error> {
+    let Beginning { args, settings, endpoints, screen, .. } = beginning;
     let named = args.agent.as_ref().map(|named| named.to_string_lossy());
     // A store is not made for asking.
     let reader = open(&settings.data_dir)?;
@@ -50,7 +38,7 @@ pub(super) async fn start(
         screen.err.wrapped("Nothing is unfinished.");
         return Ok(None);
     }
-    let store = own_store(&settings.data_dir, "aosk run --resume", &secrets)?;
+    let store = beginning.own_store("--resume")?;
     let mut refused = Vec::new();
     let mut agents = Vec::new();
     for receipt in &chosen {
@@ -64,20 +52,7 @@ pub(super) async fn start(
     }
     let models = agents.iter().map(|agent| agent.image.spawned.model.as_str());
     let connected = endpoints.connect(models, args).await?;
-    screen.err.wrapped(&format!(
-        "This run may spend {} ({}).",
-        settings.max_spend, settings.max_spend_from
-    ));
-    let (board, watch) = Watch::begin(args.json, store.clone(), screen);
-    let kernel = start_kernel(
-        args,
-        &store,
-        connected.models,
-        endpoints,
-        &board,
-        settings.max_spend,
-        secrets,
-    )?;
+    let (kernel, board, watch) = beginning.start(&store, connected.models)?;
     let mut pids = Vec::new();
     for Unfinished { pid, image, raise } in agents {
         let spawned = &image.spawned;

@@ -1,22 +1,17 @@
 //! New agents: read, checked, connected, spawned.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use aosk_kernel::{Redactor, Spawn};
+use aosk_kernel::Spawn;
 use aosk_tools::Registry;
 
-use super::watch::Watch;
-use super::{Machine, start_kernel};
+use super::{Beginning, Machine};
 use crate::agent::{self, Wanted};
 use crate::args::Run;
-use crate::config::Settings;
-use crate::endpoints::Endpoints;
 use crate::error::Error;
-use crate::print::Screen;
 use crate::processes::Processes;
 use crate::task;
-use crate::wiring::{kernel_error, own_store};
+use crate::wiring::kernel_error;
 
 /// Reads the manifests and the task. That of the command line is the first agent's; for others it
 /// stands in for their own.
@@ -33,13 +28,10 @@ pub(super) fn read(args: &Run) -> Result<Vec<Wanted>, Error> {
 
 /// Connects the models, starts a kernel and spawns the agents.
 pub(super) async fn start(
-    args: &Run,
+    beginning: &Beginning<'_>,
     wanted: Vec<Wanted>,
-    settings: &Settings,
-    endpoints: &Arc<Endpoints>,
-    secrets: Redactor,
-    screen: &Arc<Screen>,
 ) -> Result<Option<Machine>, Error> {
+    let Beginning { args, settings, endpoints, secrets, screen } = beginning;
     let mut spawns = Vec::with_capacity(wanted.len());
     let mut paths = Vec::with_capacity(wanted.len());
     for Wanted { manifest, task, path } in wanted {
@@ -52,13 +44,13 @@ pub(super) async fn start(
         spawns.push(Spawn { manifest, model, task, alias: None, parent: None });
     }
     for spawn in &spawns {
-        agent::refuse_secrets(&spawn.manifest, &spawn.model, None, &secrets)?;
+        agent::refuse_secrets(&spawn.manifest, &spawn.model, None, secrets)?;
     }
     if args.cassette.is_none() {
         endpoints.check(spawns.iter().map(|spawn| spawn.model.as_str()))?;
     }
     let what = args.agent.as_ref().map(|agent| agent.to_string_lossy()).unwrap_or_default();
-    let store = own_store(&settings.data_dir, &format!("aosk run {what}"), &secrets)?;
+    let store = beginning.own_store(&what)?;
     let connected =
         endpoints.connect(spawns.iter().map(|spawn| spawn.model.as_str()), args).await?;
     if let Some(error) = connected.failed.into_values().next() {
@@ -74,20 +66,7 @@ pub(super) async fn start(
             }
         ));
     }
-    screen.err.wrapped(&format!(
-        "This run may spend {} ({}).",
-        settings.max_spend, settings.max_spend_from
-    ));
-    let (board, watch) = Watch::begin(args.json, store.clone(), screen);
-    let kernel = start_kernel(
-        args,
-        &store,
-        connected.models,
-        endpoints,
-        &board,
-        settings.max_spend,
-        secrets,
-    )?;
+    let (kernel, board, watch) = beginning.start(&store, connected.models)?;
     for (spawn, path) in spawns.iter().zip(&paths) {
         kernel
             .check(&spawn.manifest, &spawn.model)
