@@ -8,11 +8,13 @@ use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use aosk_abi::{Code, FailureKind, Hash, StopReason, Tokens, Usage};
+use aosk_abi::{Code, FailureKind};
 use aosk_ports::{
-    CallError, Device, DeviceInfo, Part, Prices, Progress, RenderError, Rendered, Reply, Request,
+    CallError, Device, DeviceInfo, Part, Progress, RenderError, Rendered, Reply, Request,
 };
 use futures::future::BoxFuture;
+
+use crate::noop::{cut_off, free, rendered_as_nothing};
 
 /// How long a refused process has to wait.
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -27,19 +29,7 @@ pub struct Brake {
 impl Brake {
     /// A device of `slots` places whose first reply has `pages` parts.
     pub fn new(pages: usize, slots: usize) -> Self {
-        let name = "brake".to_owned();
-        Self {
-            info: DeviceInfo {
-                model: name.clone(),
-                name,
-                window: Tokens(128 * 1024),
-                max_output: Tokens(1024),
-                prices: Prices::default(),
-                slots,
-            },
-            pages,
-            answered: Mutex::default(),
-        }
+        Self { info: free("brake", 128 * 1024, slots), pages, answered: Mutex::default() }
     }
 
     fn is_first(&self, agent: &str) -> bool {
@@ -54,14 +44,7 @@ impl Device for Brake {
     }
 
     fn render(&self, _: &Request) -> Result<Rendered, RenderError> {
-        Ok(Rendered {
-            render: "1/brake".into(),
-            body: [].into(),
-            prompt: Hash::of(b""),
-            prompt_len: 0,
-            prompt_bytes: [].into(),
-            timeout: Duration::from_secs(60),
-        })
+        Ok(rendered_as_nothing())
     }
 
     fn call<'a>(
@@ -85,13 +68,7 @@ impl Device for Brake {
                 let text = format!("page {number} of {}", request.cache_key);
                 Part::Text(text.into())
             };
-            Ok(Reply {
-                parts: (0..self.pages).map(part).collect(),
-                stop: StopReason::Length,
-                usage: Some(Usage { input: Tokens(100), output: Tokens(10), ..Usage::default() }),
-                model: "brake".into(),
-                raw: None,
-            })
+            Ok(Reply { parts: (0..self.pages).map(part).collect(), ..cut_off("brake") })
         })
     }
 }

@@ -42,16 +42,8 @@ impl Noop {
     /// A device of `slots` places whose replies carry `bytes` bytes. It makes `calls` calls and
     /// then waits until it is let go on with [`Noop::allow`].
     pub fn new(seed: u64, bytes: usize, slots: usize, calls: usize) -> Self {
-        let name = "noop".to_owned();
         Self {
-            info: DeviceInfo {
-                model: name.clone(),
-                name,
-                window: Tokens(32 * 1024),
-                max_output: Tokens(1024),
-                prices: Prices::default(),
-                slots,
-            },
+            info: free("noop", 32 * 1024, slots),
             seed,
             bytes,
             agents: Mutex::default(),
@@ -110,14 +102,7 @@ impl Device for Noop {
     }
 
     fn render(&self, _: &Request) -> Result<Rendered, RenderError> {
-        Ok(Rendered {
-            render: "1/noop".into(),
-            body: [].into(),
-            prompt: Hash::of(b""),
-            prompt_len: 0,
-            prompt_bytes: [].into(),
-            timeout: Duration::from_secs(60),
-        })
+        Ok(rendered_as_nothing())
     }
 
     fn call<'a>(
@@ -134,12 +119,44 @@ impl Device for Noop {
             let bytes = self.step(&request.cache_key);
             Ok(Reply {
                 parts: vec![Part::Opaque { format: "noop/bytes".into(), bytes: bytes.into() }],
-                stop: StopReason::Length,
-                usage: Some(Usage { input: Tokens(100), output: Tokens(10), ..Usage::default() }),
-                model: "noop".into(),
-                raw: None,
+                ..cut_off("noop")
             })
         })
+    }
+}
+
+/// A model without prices.
+pub fn free(name: &str, window: u64, slots: usize) -> DeviceInfo {
+    DeviceInfo {
+        name: name.to_owned(),
+        model: name.to_owned(),
+        window: Tokens(window),
+        max_output: Tokens(1024),
+        prices: Prices::default(),
+        slots,
+    }
+}
+
+/// A request of no bytes.
+pub fn rendered_as_nothing() -> Rendered {
+    Rendered {
+        render: "1/nothing".into(),
+        body: [].into(),
+        prompt: Hash::of(b""),
+        prompt_len: 0,
+        prompt_bytes: [].into(),
+        timeout: Duration::from_secs(60),
+    }
+}
+
+/// A reply without parts that says that it is not whole.
+pub fn cut_off(model: &str) -> Reply {
+    Reply {
+        parts: Vec::new(),
+        stop: StopReason::Length,
+        usage: Some(Usage { input: Tokens(100), output: Tokens(10), ..Usage::default() }),
+        model: model.to_owned(),
+        raw: None,
     }
 }
 
