@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aosk_abi::{Manifest, Pid};
-use aosk_kernel::{Kernel, Observer, Options, Spawn};
+use aosk_kernel::{Kernel, Observer, Spawn};
 
 use crate::brake::Brake;
 use crate::report::Failure;
@@ -14,13 +14,9 @@ use crate::steps::open_watched;
 /// Calls that are made at once: enough to keep the disk busy.
 const SLOTS: usize = 256;
 
-/// How often the inbox is looked at where nobody says that something came.
-pub const POLL: Duration = Duration::from_secs(3600);
-
 /// A kernel whose processes come to block with `pages` pages each.
 pub fn kernel(dir: &Path, pages: usize, observer: Arc<dyn Observer>) -> Result<Kernel, Failure> {
-    let set = |options: &mut Options| options.inbox_poll = POLL;
-    open_watched(dir, Arc::new(Brake::new(pages, SLOTS)), observer, set)
+    open_watched(dir, Arc::new(Brake::new(pages, SLOTS)), observer)
 }
 
 /// Spawns that many processes and waits until none of them is in memory.

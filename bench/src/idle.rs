@@ -101,7 +101,6 @@ async fn measure(args: &Args) -> Result<(), Failure> {
         let item = InboxItem::Message { from: "user".to_owned(), text: "wake up".to_owned() };
         reader.post(&Tenant::local(), pid, item).await?;
         let posted = Instant::now();
-        kernel.nudge();
         while durable.recv().await != Some(pid) {}
         latencies.push(posted.elapsed());
         while kernel.residents() > 0 {

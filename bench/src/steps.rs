@@ -151,15 +151,14 @@ fn row(
 
 /// A kernel on the embedded store in `dir`, with that device as its only model.
 pub fn open(dir: &Path, device: Arc<dyn Device>) -> Result<Kernel, Failure> {
-    open_watched(dir, device, Arc::new(()), |_| {})
+    open_watched(dir, device, Arc::new(()))
 }
 
-/// A kernel as [`open`] makes it, watched, with its options set by `set`.
+/// A kernel as [`open`] makes it, watched.
 pub fn open_watched(
     dir: &Path,
     device: Arc<dyn Device>,
     observer: Arc<dyn Observer>,
-    set: impl FnOnce(&mut Options),
 ) -> Result<Kernel, Failure> {
     let options = aosk_store::Options { dir: dir.to_path_buf(), command: "aosk-bench".to_owned() };
     let name = device.info().name.clone();
@@ -177,9 +176,7 @@ pub fn open_watched(
         observer,
         secrets: Redactor::default(),
     };
-    let mut options = Options::new(Tenant::local(), "bench");
-    set(&mut options);
-    Ok(Kernel::start(parts, options)?)
+    Ok(Kernel::start(parts, Options::new(Tenant::local(), "bench"))?)
 }
 
 /// Begins an agent that makes that many steps.

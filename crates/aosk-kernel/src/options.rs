@@ -34,7 +34,8 @@ pub struct Options {
     pub tool_timeout: Duration,
     /// The most bytes of a tool's result that the model is shown.
     pub result_budget: usize,
-    /// How often the inbox is looked at, where nobody says that something came.
+    /// How often the inbox is looked at while something waits in it, or where the store cannot say
+    /// that something came.
     pub inbox_poll: Duration,
     /// Whether something in the inbox brings in a process that this kernel was never given. A
     /// daemon's kernel does that; a run in the foreground has its own processes and no others.

@@ -241,6 +241,13 @@ pub trait Inbox: Send + Sync {
 
     /// The items that wait for any of the tenant's processes, oldest first.
     fn pending(&self, tenant: &Tenant) -> BoxFuture<'_, Result<Vec<Posted>, StoreError>>;
+
+    /// Resolves when anyone, in any program, may have posted since the last time that it did; what
+    /// was posted before the first call is not told. One task waits at a time. `None` where the
+    /// store cannot tell: then whoever takes items over looks now and then.
+    fn posted(&self) -> Option<BoxFuture<'_, ()>> {
+        None
+    }
 }
 
 /// The write half: only for the kernel that owns the store.

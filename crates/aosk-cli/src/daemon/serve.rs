@@ -12,12 +12,11 @@ use aosk_abi::Code;
 use aosk_kernel::{Kernel, Parts, Redactor, Stop};
 use aosk_store::Flight;
 use tokio::sync::Notify;
-use tokio::time::MissedTickBehavior;
 
 use super::COMMAND;
 use super::activity::Activity;
 use super::launch;
-use super::socket::{LOOK, Place, Socket};
+use super::socket::{Place, Socket};
 use super::visitor::Daemon;
 use crate::args::DaemonRun;
 use crate::config::{Folders, Settings};
@@ -29,8 +28,8 @@ use crate::print::Screen;
 use crate::signals::{Hangups, Signals};
 use crate::wiring::{self, kernel_error, own_store};
 
-/// How often the kernel looks into the inbox by itself. Whoever posts says so; this is for those
-/// who were cut off in between.
+/// How often the kernel looks into the inbox where the system cannot tell that something came.
+/// Whoever posts says so; this is for those who were cut off in between.
 const INBOX_POLL: Duration = Duration::from_secs(5);
 
 /// What a daemon waits out after an error of its socket that may pass, such as too many open
@@ -86,15 +85,13 @@ pub(super) async fn serve(
         let mut ceased = std::pin::pin!(
             daemon.activity.ceased(&daemon.kernel, Duration::from_secs(args.idle_stop.into()))
         );
-        let mut look = tokio::time::interval(LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
                 _ = signals.next() => break Why::Signal,
                 () = hangups.next() => socket = mended(socket, screen),
                 () = daemon.stop.notified() => break Why::Asked,
-                _ = look.tick() => socket = mended(socket, screen),
+                () = socket.touched() => socket = mended(socket, screen),
                 came = socket.accept() => match came {
                     Ok(stream) => drop(tokio::spawn(Arc::clone(&daemon).serve(stream))),
                     Err(error) => {

@@ -3,9 +3,10 @@
 //! It stands beside the store, so that whoever finds the store finds its daemon, and it is made
 //! only by the owner of the store: what stands in its place is therefore stale, whoever left it.
 //! It gets its mode before it gets its name, so nobody else can come in between. Somebody may
-//! remove it while the daemon runs; a look every [`LOOK`] finds that for the price of one `stat`,
-//! some microseconds, where watching the folder would need a second mechanism.
+//! remove it while the daemon runs: its folder is watched for that, or looked at every [`LOOK`]
+//! where the system cannot watch it.
 
+use std::ffi::CStr;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aosk_abi::Code;
+use aosk_store::Watch;
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::error::Error;
@@ -20,13 +22,16 @@ use crate::error::Error;
 /// The socket's name in the data folder.
 const NAME: &str = "aosk.sock";
 
+/// The same, as the system tells it.
+const NAME_TOLD: &CStr = c"aosk.sock";
+
 /// Its name until it has its mode. Not longer, or it could be too long alone.
 const NEW_NAME: &str = "aosk.new";
 
 /// The longest path that the address of a socket holds, in bytes.
 const PATH_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
-/// How often a daemon looks whether its socket is still there.
+/// How often a daemon that cannot watch its folder looks whether its socket is still there.
 pub(super) const LOOK: Duration = Duration::from_secs(5);
 
 /// Where the socket of a store is.
@@ -93,6 +98,8 @@ pub(super) struct Socket {
     listener: UnixListener,
     /// Device and number of its file.
     identity: (u64, u64),
+    /// Tells when it may have been removed.
+    watch: Option<Watch>,
 }
 
 impl Socket {
@@ -127,12 +134,24 @@ impl Socket {
             .and_then(|()| std::fs::rename(&new, path))
             .and_then(|()| identity(path));
         let identity = listening.map_err(failed)?;
-        Ok(Self { place, listener, identity })
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        let watch = Watch::removal(folder, NAME_TOLD)
+            .inspect_err(|error| tracing::warn!("cannot watch {}: {error}", folder.display()))
+            .ok();
+        Ok(Self { place, listener, identity, watch })
     }
 
     /// The next one who comes.
     pub(super) async fn accept(&self) -> std::io::Result<UnixStream> {
         self.listener.accept().await.map(|(stream, _)| stream)
+    }
+
+    /// Resolves when somebody may have removed it.
+    pub(super) async fn touched(&self) {
+        match &self.watch {
+            Some(watch) => watch.changed().await,
+            None => tokio::time::sleep(LOOK).await,
+        }
     }
 
     /// Whether nobody can find it any more.

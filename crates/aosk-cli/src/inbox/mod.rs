@@ -31,7 +31,7 @@ use crate::wiring::{self, kernel_error, own_store};
 use wish::Wish;
 
 /// How long one waits to say what came of it. Who works on a process takes over what comes within
-/// milliseconds; a run in the foreground looks four times a second.
+/// milliseconds, between two calls.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often one looks meanwhile.

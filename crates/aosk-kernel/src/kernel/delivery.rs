@@ -2,10 +2,12 @@
 //!
 //! An item is shown to its process again and again until the append that takes it over is durable;
 //! the process knows which it took. A process that is not in memory is brought in for it. The
-//! inbox is looked at when somebody says that something was posted and, because nobody has to,
-//! now and then.
+//! inbox is looked at when somebody or the store says that something was posted, and now and then
+//! where the store cannot say, or while something waits in it. So a kernel that has nothing to do
+//! does nothing at all.
 
 use std::collections::HashMap;
+use std::future::pending;
 
 use aosk_abi::{Pid, ProcessState};
 use aosk_ports::{InboxId, InboxItem, Posted, StoreError};
@@ -19,27 +21,43 @@ impl Kernel {
     pub(super) async fn deliver(self) {
         let mut tried = Tried::default();
         loop {
+            // Asked for before the inbox is read, so that nothing comes in between unnoticed.
+            let posted = self.shared.parts.store.posted();
             self.fill_places();
             self.wake_sleepers();
             let before = self.table().changes();
-            match self.pending().await {
+            let is_empty = match self.pending().await {
                 Ok(items) => {
+                    let is_empty = items.is_empty();
                     tried.keep(&items);
                     for posted in items {
                         self.hand_over(posted, before, &mut tried).await;
                     }
+                    is_empty
                 }
-                Err(error) => tracing::warn!(%error, "cannot read the inbox"),
-            }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot read the inbox");
+                    false
+                }
+            };
             let clock = &self.shared.parts.clock;
+            // What waits is shown again, and whoever is not told looks by himself.
             let poll = self.shared.options.inbox_poll;
+            let look = (!is_empty || posted.is_none()).then_some(poll);
             let alarm = self.table().next_alarm();
-            let left = alarm.map(|due| due.saturating_sub(clock.monotonic()));
+            let alarm = alarm.map(|due| due.saturating_sub(clock.monotonic()));
+            let rest = async {
+                match look.into_iter().chain(alarm).min() {
+                    Some(left) => clock.sleep(left).await,
+                    None => pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 () = self.shared.stop.wait(false) => return,
                 () = self.nudge.notified() => {}
-                () = clock.sleep(left.map_or(poll, |left| left.min(poll))) => {}
+                () = posted.unwrap_or_else(|| Box::pin(pending())) => {}
+                () = rest => {}
             }
         }
     }

@@ -7,7 +7,8 @@ use aosk_abi::{
     What,
 };
 use aosk_kernel::{Kernel, Outcome};
-use aosk_ports::{Inbox, InboxItem};
+use aosk_ports::{Inbox, InboxItem, Journal};
+use aosk_store::{SqliteReader, SqliteStore};
 
 use crate::support::{Kit, Puppet, Say, failure, spawn};
 
@@ -48,6 +49,24 @@ async fn what_comes_for_a_resting_process_brings_it_in() {
     let names = kit.names(pid).await;
     assert!(!names.contains(&"recovered"), "the same kernel, the same epoch: {names:?}");
     assert!(kit.store().pending(&Tenant::local()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_another_program_posts_is_heard_though_the_kernel_never_looks() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let options = aosk_store::Options { dir: dir.path().to_owned(), command: "a test".into() };
+    let mut kit = Kit::new(vec![Say::Call("slow", "{}")]);
+    kit.options.inbox_poll = Duration::from_secs(1_000_000);
+    let kernel = kit.kernel_on(SqliteStore::open(&options).expect("a store"));
+    let pid = kernel.spawn(spawn("go")).await.unwrap();
+    let reader = SqliteReader::open(dir.path()).expect("a reader");
+    while reader.process(&Tenant::local(), pid).await.unwrap().unwrap().row.steps == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let kill = InboxItem::Signal { signal: Signal::Kill };
+    reader.post(&Tenant::local(), pid, kill).await.unwrap();
+    let heard = tokio::time::timeout(Duration::from_secs(60), kernel.wait(pid)).await;
+    assert_eq!(heard, Ok(Some(Outcome::Exited(Exit::Killed))));
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,7 +15,7 @@ use aosk_kernel::{
 };
 use aosk_ports::{
     CallError, Device, DeviceInfo, FlightRecorder, Journal, Part, Prices, Progress, RenderError,
-    Rendered, Reply, Request, Tokenizer, Tool, ToolContext,
+    Rendered, Reply, Request, Store, Tokenizer, Tool, ToolContext,
 };
 use aosk_sandbox::NoFiles;
 use aosk_sim::{Disk, DiskFaults, MemoryStore, Power, SeededRandom, SimClock};
@@ -317,7 +317,7 @@ impl Kit {
         self.kernel_on(self.store())
     }
 
-    pub fn kernel_on(&self, store: MemoryStore) -> Kernel {
+    pub fn kernel_on(&self, store: impl Store + 'static) -> Kernel {
         self.kernel_of(store, |_| {})
     }
 
@@ -360,7 +360,7 @@ impl Kit {
         Model { device: self.puppet.clone(), tokenizer: Arc::new(Quarters) }
     }
 
-    fn kernel_of(&self, store: MemoryStore, set: impl FnOnce(&mut Parts)) -> Kernel {
+    fn kernel_of(&self, store: impl Store + 'static, set: impl FnOnce(&mut Parts)) -> Kernel {
         let tools = [&self.pure, &self.keyed, &self.unsafe_, &self.slow]
             .map(|tool| (tool.spec.name.clone(), tool.clone() as Arc<dyn Tool>));
         let life = self.lives.fetch_add(1, Ordering::SeqCst) as u64;

@@ -1,6 +1,8 @@
 //! The files of a store: where they are and who may read them.
 
+use std::ffi::{CStr, OsStr};
 use std::fs::{DirBuilder, OpenOptions};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -8,6 +10,9 @@ use aosk_abi::Code;
 use aosk_ports::StoreError;
 
 use super::fault::file as file_error;
+
+/// The name of the file that is opened and closed to say that something was posted.
+pub(super) const BELL: &CStr = c"aosk.bell";
 
 /// The folder of a store. It is made with mode 0700 and its files with 0600: journals hold
 /// whatever users and tools said. A folder that is already there keeps the mode its owner gave it.
@@ -30,6 +35,16 @@ impl Files {
     /// The file whose lock is the ownership.
     pub(super) fn lock(&self) -> PathBuf {
         self.dir.join("aosk.lock")
+    }
+
+    /// The folder.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The file that is opened and closed to say that something was posted.
+    pub(super) fn bell(&self) -> PathBuf {
+        self.dir.join(OsStr::from_bytes(BELL.to_bytes()))
     }
 
     /// Where a new database is made before it gets its name.

@@ -2,6 +2,7 @@
 
 mod append;
 mod batch;
+mod bell;
 mod checkpoint;
 mod compress;
 mod content;
@@ -22,6 +23,7 @@ mod span;
 mod store;
 mod tenant;
 mod varint;
+mod watch;
 mod writer;
 
 pub use flight::Flight;
@@ -30,3 +32,4 @@ pub use reader::SqliteReader;
 pub use schema::{SCHEMA, sqlite_version};
 pub use sizes::{Sizes, TableSize, sizes};
 pub use store::{Options, SqliteStore};
+pub use watch::Watch;

@@ -10,6 +10,7 @@ use aosk_ports::{
 use futures::future::BoxFuture;
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::bell::Rope;
 use super::fault::{Fault, file as file_error};
 use super::files::Files;
 use super::pool::Pool;
@@ -134,6 +135,7 @@ impl Inbox for SqliteReader {
     ) -> BoxFuture<'_, Result<InboxId, StoreError>> {
         let (tenant, files) = (tenant.clone(), Arc::clone(self.pool.files()));
         heard(self.pool.run(move |_| {
+            let _rope = Rope::take(&files)?;
             let mut connection = open_shared(&files, Access::Post)?;
             let posted = (|| {
                 let transaction =

@@ -8,10 +8,11 @@ use aosk_ports::{
     Append, Checkpoint, Inbox, InboxId, InboxItem, Journal, JournalWriter, ProcessFilter, Receipt,
     StoreError, Ticket,
 };
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, TryFutureExt, ready};
 use rusqlite::Connection;
 
 use super::append::Prepared;
+use super::bell::{Bell, Rope};
 use super::fault::file as file_error;
 use super::files::Files;
 use super::lock::Lock;
@@ -38,6 +39,8 @@ pub struct SqliteStore {
     // log into the file), then the ownership.
     reader: SqliteReader,
     writer: Writer,
+    files: Arc<Files>,
+    bell: Bell,
     _lock: Lock,
 }
 
@@ -56,10 +59,11 @@ impl SqliteStore {
 
     fn on(connection: Connection, files: Files, lock: Lock) -> Result<Self, StoreError> {
         let path = files.database().to_owned();
-        let reader = SqliteReader::on(open_shared(&files, Access::Read)?, files)?;
+        let reader = SqliteReader::on(open_shared(&files, Access::Read)?, files.clone())?;
         let writer =
             Writer::start(connection, path.clone()).map_err(|error| file_error(&path, &error))?;
-        Ok(Self { reader, writer, _lock: lock })
+        let bell = Bell::new(files.clone());
+        Ok(Self { reader, writer, files: Arc::new(files), bell, _lock: lock })
     }
 }
 
@@ -160,10 +164,15 @@ impl Inbox for SqliteStore {
         item: InboxItem,
     ) -> BoxFuture<'_, Result<InboxId, StoreError>> {
         let tenant = tenant.clone();
-        heard(
-            self.writer
-                .enqueue(None, 0, move |connection| inbox::post(connection, &tenant, pid, &item)),
-        )
+        let rope = match Rope::take(&self.files) {
+            Ok(rope) => rope,
+            Err(error) => return Box::pin(ready(Err(error))),
+        };
+        // The answer holds on to the rope, because it comes after the commit.
+        let posted = self.writer.enqueue(None, 0, move |connection| {
+            inbox::post(connection, &tenant, pid, &item).map(|id| (id, rope.clone()))
+        });
+        Box::pin(heard(posted).map_ok(|(id, _)| id))
     }
 
     fn pending(
@@ -171,6 +180,10 @@ impl Inbox for SqliteStore {
         tenant: &Tenant,
     ) -> BoxFuture<'_, Result<Vec<(Pid, InboxId, InboxItem)>, StoreError>> {
         self.reader.pending(tenant)
+    }
+
+    fn posted(&self) -> Option<BoxFuture<'_, ()>> {
+        self.bell.watch().map(|watch| Box::pin(watch.changed()) as BoxFuture<'_, ()>)
     }
 }
 

@@ -1,6 +1,9 @@
 //! Beside the owner: readers and those who post.
 
+use std::time::Duration;
+
 use aosk_abi::{Code, Hash, Seq, Signal, Tenant};
+use aosk_conformance::Scribe;
 use aosk_ports::{Inbox, InboxItem, Journal, ProcessFilter};
 use aosk_store::SqliteReader;
 
@@ -31,6 +34,37 @@ fn a_reader_reads_and_posts_while_the_owner_writes() {
     assert_eq!(block_on(reader.pending(&local)).expect("answers"), posted);
     other.kill();
     assert_eq!(block_on(open(dir.path()).pending(&local)).expect("answers"), posted);
+}
+
+#[test]
+fn the_owner_is_told_of_everything_that_is_posted_and_of_nothing_else() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (store, local) = (open(dir.path()), Tenant::local());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let told = async |within| {
+            let posted = store.posted().expect("this system tells");
+            tokio::time::timeout(within, posted).await.is_ok()
+        };
+        let (soon, long) = (Duration::from_secs(10), Duration::from_millis(100));
+        assert!(!told(long).await);
+        let mut scribe = Scribe::new(&store, &local, pid(0)).await;
+        scribe.write(&store, &[b"one's own work"]).await.expect("written");
+        assert!(!told(long).await, "a commit of the owner's is no news");
+
+        let reader = SqliteReader::open(dir.path()).expect("a reader");
+        let item = InboxItem::Signal { signal: Signal::Stop };
+        for _ in 0..2 {
+            reader.post(&local, pid(0), item.clone()).await.expect("posted");
+            assert!(told(soon).await);
+            store.post(&local, pid(0), item.clone()).await.expect("posted");
+            assert!(told(soon).await);
+            assert!(!told(long).await);
+            // Somebody tidies up.
+            std::fs::remove_file(dir.path().join("aosk.bell")).expect("there");
+        }
+        assert_eq!(store.pending(&local).await.expect("answers").len(), 4);
+    });
 }
 
 #[test]
