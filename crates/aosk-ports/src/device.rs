@@ -38,6 +38,8 @@ pub enum Part {
         name: Arc<str>,
         /// The result as the model reads it.
         text: Arc<str>,
+        /// Whether the tool did not do what was asked.
+        failed: bool,
     },
 }
 
@@ -71,6 +73,17 @@ pub struct Request {
     pub sampling: Sampling,
     /// A stable name of the conversation, for endpoints that route by it to a warm cache.
     pub cache_key: String,
+}
+
+/// What all calls of one agent ask for alike, known before the first.
+#[derive(Debug, Clone)]
+pub struct Demand<'a> {
+    /// How replies are drawn.
+    pub sampling: &'a Sampling,
+    /// How tool calls are made.
+    pub tool_calls: ToolCalls,
+    /// Whether the agent has tools.
+    pub has_tools: bool,
 }
 
 /// A request as the bytes that will leave, with the hash that the plan records.
@@ -212,6 +225,17 @@ pub struct DeviceInfo {
 pub trait Device: Send + Sync {
     /// What it is.
     fn info(&self) -> &DeviceInfo;
+
+    /// Whether the device can express what an agent will ask for in every call, so that an agent
+    /// that cannot be served is refused before it begins.
+    ///
+    /// # Errors
+    /// [`RenderError`] as [`render`](Self::render) would give it, in words that name the
+    /// manifest's field.
+    fn accepts(&self, demand: &Demand<'_>) -> Result<(), RenderError> {
+        let _ = demand;
+        Ok(())
+    }
 
     /// The bytes of a request: the same request gives the same bytes.
     ///

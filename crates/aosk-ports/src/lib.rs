@@ -19,8 +19,8 @@ mod tool;
 
 pub use clock::{Clock, Random};
 pub use device::{
-    CallError, Delta, Device, DeviceInfo, Message, Part, Prices, Progress, RenderError, Rendered,
-    Reply, Request,
+    CallError, Delta, Demand, Device, DeviceInfo, Message, Part, Prices, Progress, RenderError,
+    Rendered, Reply, Request,
 };
 pub use flight::FlightRecorder;
 pub use sandbox::{DirEntry, EntryKind, Listing, Sandbox, SandboxError};

@@ -63,10 +63,10 @@ fn write_message(out: &mut Vec<u8>, message: &Message) {
                 field(out, b'n', name.as_bytes());
                 field(out, b'a', arguments.as_bytes());
             }
-            Part::ToolResult { call, name, text } => {
+            Part::ToolResult { call, name, text, failed } => {
                 field(out, b'r', call.as_bytes());
                 field(out, b'n', name.as_bytes());
-                field(out, b't', text.as_bytes());
+                field(out, if *failed { b'f' } else { b't' }, text.as_bytes());
             }
         }
     }
@@ -96,10 +96,8 @@ mod tests {
                 name,
                 arguments
             }),
-            (text(), text(), text()).prop_map(|(call, name, text)| Part::ToolResult {
-                call,
-                name,
-                text
+            (text(), text(), text(), any::<bool>()).prop_map(|(call, name, text, failed)| {
+                Part::ToolResult { call, name, text, failed }
             }),
         ]
     }

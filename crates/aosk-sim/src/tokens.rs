@@ -67,7 +67,9 @@ fn of_part(part: &Part) -> Tokens {
         Part::ToolCall { id, name, arguments } => {
             of(id.len()) + of(name.len()) + of(arguments.len())
         }
-        Part::ToolResult { call, name, text } => of(call.len()) + of(name.len()) + of(text.len()),
+        Part::ToolResult { call, name, text, .. } => {
+            of(call.len()) + of(name.len()) + of(text.len())
+        }
     }
 }
 

@@ -293,12 +293,13 @@ impl Driver {
                         arguments: text(&arguments.hash),
                     },
                 ),
-                Shape::ToolResult { id, name, content } => (
+                Shape::ToolResult { id, name, content, failed } => (
                     Role::Tool,
                     Part::ToolResult {
                         call: id.as_str().into(),
                         name: name.as_str().into(),
                         text: self.result_text(content.hash),
+                        failed: *failed,
                     },
                 ),
             };

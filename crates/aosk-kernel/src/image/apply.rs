@@ -212,11 +212,11 @@ impl Image {
                 self.tool_requested(requested, event).ok_or_else(|| about(requested.op))?;
             }
             What::ToolReturned(returned) => {
-                self.tool_done(returned.op, returned.result, seq)
+                self.tool_done(returned.op, returned.result, !returned.success, seq)
                     .ok_or_else(|| about(returned.op))?;
             }
             What::Interrupted(interrupted) => {
-                self.tool_done(interrupted.op, interrupted.result, seq)
+                self.tool_done(interrupted.op, interrupted.result, true, seq)
                     .ok_or_else(|| about(interrupted.op))?;
             }
             What::Cancelled(cancelled) => {
@@ -392,11 +392,17 @@ impl Image {
         Some(())
     }
 
-    fn tool_done(&mut self, op: Op, result: aosk_abi::ContentRef, seq: Seq) -> Option<()> {
+    fn tool_done(
+        &mut self,
+        op: Op,
+        result: aosk_abi::ContentRef,
+        failed: bool,
+        seq: Seq,
+    ) -> Option<()> {
         let Some(Pending::Tool { call, unit, .. }) = self.pending.remove(&op) else {
             return None;
         };
-        let shape = Shape::ToolResult { id: call.id, name: call.name, content: result };
+        let shape = Shape::ToolResult { id: call.id, name: call.name, content: result, failed };
         self.arrive(Source { seq, part: 0 }, unit, shape);
         if let ProcessState::Blocked { on: BlockedOn::Tool { .. }, since } = self.state {
             self.state = match self.tools_in_flight() {

@@ -9,7 +9,7 @@ use aosk_ports::Checkpoint;
 use super::Image;
 
 /// The version of the encoding. Another version is not read; the journal is folded instead.
-pub const CHECKPOINT_VERSION: u16 = 1;
+pub const CHECKPOINT_VERSION: u16 = 2;
 
 impl Image {
     /// The image as a checkpoint after its last event; `None` where it cannot be encoded or holds

@@ -42,6 +42,8 @@ pub enum Shape {
         name: String,
         /// The result as JSON.
         content: ContentRef,
+        /// Whether the tool did not do what was asked.
+        failed: bool,
     },
 }
 

@@ -30,9 +30,6 @@ use crate::sendable::{self, no_form};
 /// would.
 const RENDER: &str = "1/anthropic";
 
-/// How the text of a failed tool's result begins.
-const FAILED: &str = "Error (";
-
 /// The headers of every call.
 const HEADERS: &[(&str, &str)] = &[("anthropic-version", "2023-06-01")];
 
@@ -205,14 +202,14 @@ fn assistant(prompt: &mut Prompt, message: &Message) -> Result<(), RenderError> 
 
 fn results(prompt: &mut Prompt, message: &Message) -> Result<(), RenderError> {
     for part in message.parts.iter() {
-        let Part::ToolResult { call, text, .. } = part else {
+        let Part::ToolResult { call, text, failed, .. } = part else {
             return Err(no_form("tool", part));
         };
         let mut block = String::from("{\"type\":\"tool_result\",\"tool_use_id\":");
         write_string(&mut block, &sendable::id(call));
         block.push_str(",\"content\":");
         write_string(&mut block, text);
-        if text.starts_with(FAILED) {
+        if *failed {
             block.push_str(",\"is_error\":true");
         }
         block.push('}');

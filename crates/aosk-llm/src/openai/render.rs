@@ -133,7 +133,7 @@ impl Renderer {
             }
             Role::Tool => {
                 for part in message.parts.iter() {
-                    let Part::ToolResult { call, name, text } = part else {
+                    let Part::ToolResult { call, name, text, .. } = part else {
                         return Err(no_form("tool", part));
                     };
                     separate(out);

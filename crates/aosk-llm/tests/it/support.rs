@@ -39,7 +39,16 @@ pub fn said(parts: impl Into<Arc<[Part]>>) -> Message {
 }
 
 pub fn result(call: &str, name: &str, text: &str) -> Message {
-    let part = Part::ToolResult { call: call.into(), name: name.into(), text: text.into() };
+    result_that(false, call, name, text)
+}
+
+pub fn failed_result(call: &str, name: &str, text: &str) -> Message {
+    result_that(true, call, name, text)
+}
+
+fn result_that(failed: bool, call: &str, name: &str, text: &str) -> Message {
+    let (call, name, text) = (call.into(), name.into(), text.into());
+    let part = Part::ToolResult { call, name, text, failed };
     Message { role: Role::Tool, parts: [part].into() }
 }
 

@@ -82,6 +82,7 @@ async fn converse(model: &SimModel, key: &str, seen: &mut BTreeMap<String, u32>)
                         call: id.clone(),
                         name: name.clone(),
                         text: "ok".into(),
+                        failed: false,
                     })
                 }
                 _ => None,

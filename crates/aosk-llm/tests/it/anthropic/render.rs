@@ -6,7 +6,7 @@ use aosk_ports::{Device, Message, Part, Request};
 use proptest::prelude::*;
 
 use super::{device, device_with};
-use crate::support::{calculator, call, question, request, result, said, text};
+use crate::support::{calculator, call, failed_result, question, request, result, said, text};
 
 const MARK: &str = r#","cache_control":{"type":"ephemeral"}"#;
 
@@ -41,8 +41,8 @@ async fn a_whole_conversation_looks_like_this() {
             call("a", "calculator", r#"{"expression": "17 * 23"}"#),
             call("b", "calculator", "{}"),
         ]),
-        result("a", "calculator", "391"),
-        result("b", "calculator", &failed),
+        result("a", "calculator", "Error (no number of mine): 391"),
+        failed_result("b", "calculator", &failed),
         text(Role::User, "Hurry."),
     ]);
     assert_eq!(
@@ -53,7 +53,7 @@ async fn a_whole_conversation_looks_like_this() {
             r#""messages":[{"role":"user","content":[{"type":"text","text":"What is 17 * 23?","cache_control":{"type":"ephemeral"}}]},"#,
             r#"{"role":"assistant","content":[{"type":"thinking","thinking":"hm","signature":"S"},{"type":"text","text":"Let me see."},"#,
             r#"{"type":"tool_use","id":"a","name":"calculator","input":{"expression": "17 * 23"}},{"type":"tool_use","id":"b","name":"calculator","input":{}}]},"#,
-            r#"{"role":"user","content":[{"type":"tool_result","tool_use_id":"a","content":"391"},"#,
+            r#"{"role":"user","content":[{"type":"tool_result","tool_use_id":"a","content":"Error (no number of mine): 391"},"#,
             r#"{"type":"tool_result","tool_use_id":"b","content":"Error (no_number): x is no number. Hint: give one.","is_error":true},"#,
             r#"{"type":"text","text":"Hurry.","cache_control":{"type":"ephemeral"}},{"type":"text","text":"now"}]}],"#,
             r#""model":"claude-haiku-4-5","stream":true,"max_tokens":100,"temperature":0.5}"#,
