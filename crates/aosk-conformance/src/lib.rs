@@ -8,6 +8,7 @@
 //! 2. **A check is a promise**, and its name says which.
 //! 3. **The model decides what the checks forgot**: random operations, refused ones too, must
 //!    leave a store and a map in memory with the same answers.
+//! 4. **Synced is all that a disk owes.** [`Power`] cuts it under a program that runs.
 //!
 //! A backend runs them by saying where its stores live:
 //!
@@ -32,9 +33,11 @@
 #[doc(hidden)]
 pub mod checks;
 mod model;
+mod power;
 mod scribe;
 mod world;
 
+pub use power::{Loss, Power};
 pub use scribe::Scribe;
 pub use world::{Site, World, run};
 

@@ -6,9 +6,13 @@
 //! what is left: nothing that was acknowledged may be missing, and no effect may be there twice
 //! that must not be.
 //!
+//! The same again with power cuts: of what a child wrote, the disk holds what was synced, and of
+//! the rest what a seed decides.
+//!
 //! `AOSK_KILL_ROUNDS` is the number of kills; `AOSK_KILL_SEED` the seed of their moments.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -19,6 +23,7 @@ use aosk_abi::{
     Effect, Event, Exit, Hash, Manifest, Pid, ProcessState, Seq, StopReason, Tenant, Tokens,
     ToolResult, ToolSpec, Usage, What,
 };
+use aosk_conformance::Power;
 use aosk_kernel::{
     Image, Kernel, Model, Notice, Observer, Options, OsRandom, Outcome, Parts, Redactor, Spawn,
     SystemClock, load,
@@ -50,17 +55,31 @@ fn setting(name: &str, default: u64) -> u64 {
 
 #[test]
 fn acknowledged_events_survive_kill_9_and_no_effect_is_doubled() {
+    let dir = tempfile::tempdir().expect("a folder");
+    live_and_die("kill", dir.path(), &mut None);
+}
+
+#[test]
+fn acknowledged_events_survive_power_cuts_and_no_effect_is_doubled() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let power = Power::new(&dir.path().join("store"), dir.path());
+    live_and_die("power", dir.path(), &mut Some(power));
+}
+
+/// Many short lives of one store and a last one that ends by itself; with power cuts at their ends
+/// where that is given.
+fn live_and_die(name: &str, dir: &Path, power: &mut Option<Power>) {
     let rounds = setting("AOSK_KILL_ROUNDS", 20);
     let seed = setting("AOSK_KILL_SEED", 1);
     // A child lives 100 ms on average and makes a step of each agent in some 10 ms: enough steps
     // that work is left at the last kill.
     let steps = 12 * rounds + 20;
-    let dir = tempfile::tempdir().expect("a folder");
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut acked: HashMap<Pid, Seq> = HashMap::new();
-    let (mut killed, mut acks) = (0, 0_u64);
+    let (mut killed, mut acks, mut lost_writes) = (0, 0_u64, 0);
     for _ in 0..rounds {
-        let mut child = start(dir.path(), steps);
+        let environment = power.as_mut().map(Power::on);
+        let mut child = start(dir, steps, environment.into_iter().flatten());
         let lives = Duration::from_millis(5 + u64::from(random.next_u32() % 200));
         let reader = collect(&mut child);
         std::thread::sleep(lives);
@@ -72,28 +91,38 @@ fn acknowledged_events_survive_kill_9_and_no_effect_is_doubled() {
         let lines = reader.join().expect("the pipe's reader");
         acks += lines.len() as u64;
         note(&mut acked, &lines);
-        verify(dir.path(), &acked, false);
+        if let Some(power) = power {
+            lost_writes += power.cut(random.next_u64()).writes;
+        }
+        verify(dir, &acked, false);
     }
-    let mut child = start(dir.path(), steps);
+    let mut child = start(dir, steps, []);
     let reader = collect(&mut child);
     let status = child.wait().expect("ended");
     let lines = reader.join().expect("the pipe's reader");
     assert!(status.success(), "the last life ends by itself: {status}");
     acks += lines.len() as u64;
     note(&mut acked, &lines);
-    let unsure = verify(dir.path(), &acked, true);
+    let unsure = verify(dir, &acked, true);
     println!(
-        "{{\"name\":\"kill\",\"rounds\":{rounds},\"seed\":{seed},\"killed\":{killed},\
-         \"agents\":{AGENTS},\"acks\":{acks},\"interrupted\":{unsure}}}"
+        "{{\"name\":\"{name}\",\"rounds\":{rounds},\"seed\":{seed},\"killed\":{killed},\
+         \"agents\":{AGENTS},\"acks\":{acks},\"interrupted\":{unsure},\
+         \"lost_writes\":{lost_writes}}}"
     );
     assert!(killed * 10 >= rounds * 9, "most children were killed while they ran");
+    assert_eq!(lost_writes > 0, power.is_some(), "a cut that takes nothing proves nothing");
 }
 
-fn start(dir: &Path, steps: u64) -> Child {
+fn start(
+    dir: &Path,
+    steps: u64,
+    environment: impl IntoIterator<Item = (&'static str, OsString)>,
+) -> Child {
     Command::new(std::env::current_exe().expect("this test"))
         .args(["kill::child", "--exact", "--nocapture", "--test-threads=1"])
         .env(CHILD, dir)
         .env(STEPS, steps.to_string())
+        .envs(environment)
         .stdout(Stdio::piped())
         .spawn()
         .expect("a child")

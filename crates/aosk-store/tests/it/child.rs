@@ -1,5 +1,6 @@
 //! Other processes: this binary run again, so that the tests can kill what they start.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -58,9 +59,19 @@ pub(crate) struct Other {
 
 impl Other {
     pub(crate) fn start(role: &str, dir: &Path) -> Self {
+        Self::start_in(role, dir, [])
+    }
+
+    /// Starts it in an environment of its own.
+    pub(crate) fn start_in(
+        role: &str,
+        dir: &Path,
+        environment: impl IntoIterator<Item = (&'static str, OsString)>,
+    ) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("this binary"))
             .args(ARGUMENTS)
             .envs(command(role, dir))
+            .envs(environment)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
