@@ -15,7 +15,7 @@ find_python() {
   return 1
 }
 
-# The Debian packages that are missing for the needs named: c, python, strace.
+# The Debian packages that are missing for the needs named: c, ext4, python, strace.
 missing_packages() {
   local need missing=()
   for need in "$@"; do
@@ -26,6 +26,7 @@ missing_packages() {
         # The server's threads: every C compiler brings the library, a bare system has it not.
         [ "$(uname -s)" != Linux ] || has_library libgomp.so.1 || missing+=(libgomp1)
         ;;
+      ext4) [ "$(uname -s)" != Linux ] || command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs) ;;
       strace) [ "$(uname -s)" != Linux ] || command -v strace >/dev/null || missing+=(strace) ;;
       *)
         echo "packages.sh: no need \"$need\"" >&2

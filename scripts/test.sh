@@ -17,7 +17,7 @@ trap 'exit 143' TERM
 if ! local_llm_is_installed; then
   echo "Installs the local LLM of the tests: downloads $LOCAL_LLM_DOWNLOAD_MB MB, takes about 1 minute." >&2
 fi
-need_packages c python strace
+need_packages c ext4 python strace
 local_llm_install
 [ $# -gt 0 ] || set -- --workspace
 

@@ -8,7 +8,8 @@
 //! 2. **A check is a promise**, and its name says which.
 //! 3. **The model decides what the checks forgot**: random operations, refused ones too, must
 //!    leave a store and a map in memory with the same answers.
-//! 4. **Synced is all that a disk owes.** [`Power`] cuts it under a program that runs.
+//! 4. **Synced is all that a disk owes.** [`Power`] cuts it under a program that runs; a
+//!    [`Volume`] is a real file system to fill and to mount read-only.
 //!
 //! A backend runs them by saying where its stores live:
 //!
@@ -35,10 +36,14 @@ pub mod checks;
 mod model;
 mod power;
 mod scribe;
+mod skip;
+mod volume;
 mod world;
 
 pub use power::{Loss, Power};
 pub use scribe::Scribe;
+pub use skip::skip;
+pub use volume::Volume;
 pub use world::{Site, World, run};
 
 /// Makes a test of every check. The expression makes the [`Site`] of one, and is evaluated anew

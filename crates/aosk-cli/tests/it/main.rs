@@ -20,4 +20,5 @@ mod real_model;
 mod secrets;
 mod socket;
 mod tap;
+mod volume;
 mod world;

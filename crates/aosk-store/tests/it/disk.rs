@@ -3,20 +3,20 @@
 use std::process::Command;
 
 use aosk_abi::{Code, Seq, Tenant};
-use aosk_conformance::Scribe;
+use aosk_conformance::{Scribe, Volume, skip};
 use aosk_ports::{Journal, JournalWriter};
 use aosk_store::{SqliteReader, SqliteStore};
 
 use crate::child::pid;
-use crate::support::{Mount, block_on, noise, open, options, refused, skip};
+use crate::support::{Mount, block_on, noise, open, options, refused};
 
 #[test]
 fn a_full_disk_refuses_and_loses_nothing_and_goes_on_when_there_is_room() {
-    let Some(disk) = Mount::new("4m") else {
-        return skip("a small file system cannot be mounted here");
+    let Some(disk) = Volume::new(8) else {
+        return skip("a file system in a file cannot be mounted here");
     };
     let local = Tenant::local();
-    let filler = disk.path().join("filler");
+    let filler = disk.path().join("some");
     std::fs::write(&filler, vec![1; 1 << 20]).expect("room");
     let dir = disk.path().join("store");
     let store = open(&dir);
@@ -33,7 +33,7 @@ fn a_full_disk_refuses_and_loses_nothing_and_goes_on_when_there_is_room() {
                 break;
             }
         }
-        assert_eq!(full.expect("4 MiB are full before 400 appends").code, Code::StoreFull);
+        assert_eq!(full.expect("8 MiB are full before 400 appends").code, Code::StoreFull);
         for scribe in &scribes {
             let read = store.read(&local, scribe.pid, Seq(0), usize::MAX).await.expect("whole");
             assert_eq!(read.last().map(|it| it.hash), Some(scribe.head), "acknowledged, no more");

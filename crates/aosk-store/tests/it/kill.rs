@@ -6,12 +6,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use aosk_abi::{Seq, Tenant};
-use aosk_conformance::Power;
+use aosk_conformance::{Power, skip};
 use aosk_ports::{Journal, ProcessFilter, StoreError};
 use aosk_store::{SqliteStore, owner};
 
 use crate::child::{ARGUMENTS, Ack, Other, WRITERS, command, pid};
-use crate::support::{block_on, open, options, random, skip};
+use crate::support::{block_on, open, options, random};
 
 /// How many rounds, and the seed of their moments; more and others with these variables.
 fn rounds_and_seed() -> (u64, u64) {

@@ -1,6 +1,6 @@
 //! The store on real disks: conformance, damage, full and read-only media, killed owners.
 
-#![expect(clippy::expect_used, clippy::print_stderr, reason = "a test fails and reports this way")]
+#![expect(clippy::expect_used, reason = "a test fails this way")]
 
 mod child;
 mod conformance;

@@ -46,12 +46,6 @@ pub(crate) fn random(state: &mut u64) -> u64 {
     *state
 }
 
-/// Says loudly that a test could not run here; a failure where everything must run.
-pub(crate) fn skip(why: &str) {
-    assert!(std::env::var_os("AOSK_TEST_REQUIRE").is_none(), "must not be skipped: {why}");
-    eprintln!("SKIPPED: {why}");
-}
-
 /// A small file system of its own, unmounted when dropped.
 pub(crate) struct Mount(tempfile::TempDir);
 
