@@ -3,7 +3,8 @@
 //! A line is found by the hash of the prompt that it answers, not by its place: agents that run at
 //! once ask in another order every time. The same prompt asked twice has two lines, played in
 //! their order. Prompts themselves are not recorded; the device's line holds what their bytes
-//! depend on besides the request (the dialect and the echoed fields), so that playing renders the same hashes.
+//! depend on besides the request (the dialect and which thoughts go back), so that playing renders the
+//! same hashes.
 
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use aosk_abi::{Code, FailureKind, Hash, MicroDollars, StopReason, Tokens, Usage}
 use aosk_ports::{CallError, DeviceInfo, Part, Prices, Reply};
 use serde::{Deserialize, Serialize};
 
-use crate::remote::Speech;
+use crate::quirks::Quirks;
+use crate::speech::Speech;
 use crate::table::Dialect;
 
 /// The version of the format.
@@ -32,7 +34,9 @@ pub(crate) struct Header {
     /// Fresh, cached, cache-writing input and output, as [`Prices`] has them.
     prices: [MicroDollars; 4],
     slots: usize,
-    pub echo: Vec<String>,
+    echo: Vec<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unsigned_thinking: bool,
     #[serde(default, skip_serializing_if = "is_openai")]
     pub dialect: Dialect,
 }
@@ -53,8 +57,9 @@ impl Header {
             max_output: info.max_output,
             prices: [input, cached, cache_write, output],
             slots: info.slots,
-            echo: speech.quirks().echo.clone(),
-            dialect: speech.dialect(),
+            echo: speech.quirks.echo.clone(),
+            unsigned_thinking: speech.quirks.unsigned_thinking,
+            dialect: speech.dialect,
         }
     }
 
@@ -71,6 +76,15 @@ impl Header {
             return Err("`slots` is 0: give at least 1".to_owned());
         }
         Ok(header)
+    }
+
+    /// What the prompt's bytes depend on.
+    pub fn quirks(&self) -> Quirks {
+        Quirks {
+            echo: self.echo.clone(),
+            unsigned_thinking: self.unsigned_thinking,
+            ..Quirks::default()
+        }
     }
 
     pub fn info(&self) -> DeviceInfo {

@@ -6,10 +6,10 @@
 //! passes on the complaint of the Anthropic endpoint behind it, and llama.cpp complains in its own
 //! form whatever it was asked in.
 
-/// What an endpoint complains of, in the forms that are about: `{"error":{…}}`, `{"error":"…"}`,
-/// `{"message":…}` (older vLLM), `{"detail":…}` (web frameworks) and a list of one of these.
+/// What an endpoint complains of.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Complaint {
+    /// Its words.
     pub message: String,
     /// `type` and `code`, lower-cased, where they are words.
     pub words: Vec<String>,

@@ -9,10 +9,11 @@ use aosk_abi::{Code, FailureKind, Tokens};
 use aosk_ports::CallError;
 use reqwest::Method;
 use serde::Deserialize;
+use tokio::time::timeout;
 
 use crate::endpoint::Endpoint;
 use crate::error::Error;
-use crate::failure::{error, quote, refused};
+use crate::failure::{error, quote, refused, unbilled};
 use crate::http::{Http, Options};
 use crate::models::ModelSpec;
 use crate::table::nearest;
@@ -64,9 +65,24 @@ struct Props {
 /// Asks the server at `endpoint` what it serves.
 ///
 /// # Errors
-/// [`CallError`] where it does not answer, refuses the key, or answers with something else than a
-/// list of models.
+/// [`CallError`] where it does not answer, not within [`Options::total`] in all, refuses the key, or
+/// answers with something else than a list of models.
 pub async fn discover(endpoint: &Endpoint, options: Options) -> Result<Discovery, CallError> {
+    timeout(options.total, look(endpoint, options)).await.unwrap_or_else(|_| {
+        Err(unbilled(
+            FailureKind::Transient,
+            Code::LlmTransient,
+            format!(
+                "{} did not finish its list of models within {} s; if it goes on, start the model \
+                 server anew",
+                endpoint.host(),
+                options.total.as_secs()
+            ),
+        ))
+    })
+}
+
+async fn look(endpoint: &Endpoint, options: Options) -> Result<Discovery, CallError> {
     let http = Http::new(endpoint.clone(), options)
         .map_err(|e| error(FailureKind::Fatal, e.code(), e.to_string()))?;
     let list = match get(&http, &endpoint.below(endpoint.models())).await? {

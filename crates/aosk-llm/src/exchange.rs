@@ -20,11 +20,16 @@ use sse_stream::SseByteStream;
 use tokio::time::timeout;
 
 use crate::complaint::Complaint;
-use crate::failure::{complained, error, quote, refused};
+use crate::failure::{complained, error, quote, refused, unbilled};
 use crate::http::{Body, Break, Http};
 
 /// How long the end of a stream's body may take once the reply is complete.
 const AFTER_LAST: Duration = Duration::from_millis(100);
+
+/// The arguments of a call whose reply ran out of output in front of the first of them. No text at
+/// all stands for a call without arguments and would be carried out; this is none, and the model
+/// hears that its call was cut off.
+pub(crate) const CUT_ARGUMENTS: &str = "{";
 
 /// A reply that is coming in.
 pub(crate) trait Assembly: Default + Send {
@@ -174,7 +179,7 @@ impl Exchange<'_> {
         progress.delta(Delta::FirstByte);
         let text = String::from_utf8_lossy(&raw);
         if !media.starts_with("application/json") {
-            return Err(error(
+            return Err(unbilled(
                 FailureKind::Fatal,
                 Code::LlmProtocol,
                 format!(
@@ -226,7 +231,7 @@ impl Exchange<'_> {
     fn redirected(&self, location: &str) -> CallError {
         // What stands behind the path may hold a token.
         let location = location.split(['?', '#']).next().unwrap_or_default();
-        error(
+        unbilled(
             FailureKind::Fatal,
             Code::LlmUnreachable,
             format!(

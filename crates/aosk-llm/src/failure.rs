@@ -36,9 +36,15 @@ const TOO_LONG: [&str; 9] = [
 const NO_MONEY: [&str; 2] =
     ["credit balance is too low", "reached your specified api usage limits"];
 
-/// An error of `kind` with `code`; nothing known of usage or time.
+/// An error of `kind` with `code`; nothing known of usage or time. A call without a usage may have
+/// been billed, so it counts with all that was reserved for it.
 pub(crate) fn error(kind: FailureKind, code: Code, message: String) -> CallError {
     CallError { kind, code, message, retry_after: None, usage: None }
+}
+
+/// The same for a call that no model can have begun to answer, so that nobody bills it.
+pub(crate) fn unbilled(kind: FailureKind, code: Code, message: String) -> CallError {
+    CallError { usage: Some(Usage::default()), ..error(kind, code, message) }
 }
 
 /// The error of an answer with an error status. Providers bill replies, and this is none, so
@@ -62,7 +68,8 @@ pub(crate) fn refused(
     error
 }
 
-/// The error of a complaint in the middle of a stream, or in a reply with status 200.
+/// The error of a complaint in the middle of a stream, or in a reply with status 200. The model may
+/// have been at work, so nothing is said of usage but where the complaint itself tells.
 pub(crate) fn complained(endpoint: &Endpoint, model: &str, complaint: &Complaint) -> CallError {
     classify(endpoint, model, complaint.status, complaint)
 }

@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::endpoint::{Endpoint, Sent};
 use crate::error::Error;
-use crate::failure::error;
+use crate::failure::{error, unbilled};
 
 /// The most bytes of an error's body that are read.
 const COMPLAINT_MAX: usize = 64 * 1024;
@@ -166,31 +166,31 @@ impl Http {
 
     fn not_sent(&self, failure: &reqwest::Error) -> CallError {
         let why = self.endpoint.mask(&chain(failure));
-        let (kind, code, message) = if failure.is_connect() || failure.is_timeout() {
+        // Any other timeout is the system's, of a connection that stood: the request may have left.
+        if failure.is_connect() {
             let hint = if self.endpoint.is_loopback() {
                 "start the model server there, or set its address"
             } else {
                 "check the address and the network"
             };
-            (
+            return unbilled(
                 FailureKind::Transient,
                 Code::LlmUnreachable,
                 format!("cannot reach {}: {why}; {hint}", self.endpoint.base()),
-            )
-        } else if failure.is_builder() {
-            (
+            );
+        }
+        if failure.is_builder() {
+            return unbilled(
                 FailureKind::Fatal,
                 Code::LlmBadRequest,
                 format!("no request to {} can be made: {why}", self.endpoint.base()),
-            )
-        } else {
-            (
-                FailureKind::Transient,
-                Code::LlmTransient,
-                format!("{} closed the connection before it answered: {why}", self.endpoint.host()),
-            )
-        };
-        error(kind, code, message)
+            );
+        }
+        error(
+            FailureKind::Transient,
+            Code::LlmTransient,
+            format!("{} closed the connection before it answered: {why}", self.endpoint.host()),
+        )
     }
 }
 

@@ -12,42 +12,11 @@ use aosk_ports::Prices;
 
 use crate::endpoint::Endpoint;
 use crate::error::Error;
-use crate::table::{Dialect, MaxOutputField, ModelEntry, ProviderEntry, Table, line_of, nearest};
+use crate::quirks::Quirks;
+use crate::table::{Dialect, ModelEntry, ProviderEntry, Table, line_of, nearest};
 
 /// The model that stands for whatever a server on this machine serves.
 const LOCAL: &str = "local";
-
-/// Where an endpoint leaves the common path of its dialect.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Quirks {
-    /// The request field that bounds the reply.
-    pub max_output_field: MaxOutputField,
-    /// Whether the model takes a `temperature`.
-    pub temperature: bool,
-    /// Whether the endpoint routes by `prompt_cache_key`.
-    pub prompt_cache_key: bool,
-    /// Whether the endpoint wants `cache_prompt: true` (llama.cpp).
-    pub cache_prompt: bool,
-    /// The opaque fields of assistant messages that the endpoint wants back, for example
-    /// `reasoning_content`.
-    pub echo: Vec<String>,
-    /// Whether the model's thinking blocks are bound to the very messages before them, so that the
-    /// endpoint must be told to leave out those behind a change.
-    pub bound_thinking: bool,
-}
-
-impl Default for Quirks {
-    fn default() -> Self {
-        Self {
-            max_output_field: MaxOutputField::MaxTokens,
-            temperature: true,
-            prompt_cache_key: false,
-            cache_prompt: false,
-            echo: Vec::new(),
-            bound_thinking: false,
-        }
-    }
-}
 
 /// Where a provider is found, and which variables say so.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -297,7 +266,6 @@ impl Models {
         if let Some(foreign) = quirks.foreign_to(dialect) {
             return Err(format!("the dialect of {provider:?} has no quirk `{foreign}`: remove it"));
         }
-        let usual = Quirks::default();
         Ok(ModelSpec {
             name: name.to_owned(),
             id: match (&entry.id, loopback) {
@@ -316,23 +284,17 @@ impl Models {
             },
             window,
             max_output,
-            prices: prices(entry)?,
+            prices: prices(entry, dialect == Dialect::Anthropic && !loopback)?,
             slots,
-            quirks: Quirks {
-                max_output_field: quirks.max_output_field.unwrap_or(usual.max_output_field),
-                temperature: quirks.temperature.unwrap_or(usual.temperature),
-                prompt_cache_key: quirks.prompt_cache_key.unwrap_or(usual.prompt_cache_key),
-                cache_prompt: quirks.cache_prompt.unwrap_or(usual.cache_prompt),
-                echo: quirks.echo.unwrap_or(usual.echo),
-                bound_thinking: quirks.bound_thinking.unwrap_or(usual.bound_thinking),
-            },
+            quirks: Quirks::from(quirks),
         })
     }
 }
 
 /// The prices of an entry. Where the price of cached or cache-writing input is not given it is that
-/// of fresh input, which no known provider exceeds for reads.
-fn prices(entry: &ModelEntry) -> Result<Prices, String> {
+/// of fresh input, which no known provider exceeds for reads, and only Anthropic for writes: there it
+/// must be given, or a spend limit would not hold.
+fn prices(entry: &ModelEntry, write_is_dearer: bool) -> Result<Prices, String> {
     let money = |key: &str, dollars: f64| {
         MicroDollars::from_dollars(dollars).ok_or_else(|| {
             format!("`price.{key}` is {dollars}: give US dollars for a million tokens, 0 or more")
@@ -345,13 +307,18 @@ fn prices(entry: &ModelEntry) -> Result<Prices, String> {
         money(key, dollars)
     };
     let input = needed("input", entry.price.input)?;
+    let or_input = |key: &str, value: Option<f64>| value.map_or(Ok(input), |it| money(key, it));
+    if write_is_dearer && entry.price.cache_write.is_none() {
+        return Err(
+            "`price.cache_write` is missing: give US dollars for a million tokens; Anthropic \
+                    takes 1.25 times `price.input`"
+                .to_owned(),
+        );
+    }
     Ok(Prices {
         input,
-        cached: entry.price.cached.map_or(Ok(input), |dollars| money("cached", dollars))?,
-        cache_write: entry
-            .price
-            .cache_write
-            .map_or(Ok(input), |dollars| money("cache_write", dollars))?,
+        cached: or_input("cached", entry.price.cached)?,
+        cache_write: or_input("cache_write", entry.price.cache_write)?,
         output: needed("output", entry.price.output)?,
     })
 }

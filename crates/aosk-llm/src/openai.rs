@@ -11,7 +11,7 @@ mod render;
 mod wire;
 
 pub(crate) use assembly::Assembly;
-pub(crate) use render::Renderer;
+pub(crate) use render::render;
 
 /// The path of a call below the endpoint's base.
 pub(crate) const PATH: &str = "chat/completions";

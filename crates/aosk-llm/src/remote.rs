@@ -1,9 +1,9 @@
 //! A model behind an endpoint, whatever dialect it speaks.
 
-use std::time::Duration;
-
 use aosk_abi::{Code, FailureKind};
-use aosk_ports::{CallError, Device, DeviceInfo, Progress, RenderError, Rendered, Reply, Request};
+use aosk_ports::{
+    CallError, Demand, Device, DeviceInfo, Progress, RenderError, Rendered, Reply, Request,
+};
 use futures::future::BoxFuture;
 use tokio::time::timeout;
 
@@ -13,7 +13,8 @@ use crate::error::Error;
 use crate::exchange::Exchange;
 use crate::failure::error;
 use crate::http::{Http, Options};
-use crate::models::{ModelSpec, Quirks};
+use crate::models::ModelSpec;
+use crate::speech::Speech;
 use crate::table::Dialect;
 use crate::{anthropic, openai};
 
@@ -24,43 +25,6 @@ pub struct Remote {
     info: DeviceInfo,
     speech: Speech,
     http: Http,
-}
-
-/// The renderer of a dialect.
-#[derive(Debug, Clone)]
-pub(crate) enum Speech {
-    OpenAi(openai::Renderer),
-    Anthropic(anthropic::Renderer),
-}
-
-impl Speech {
-    pub fn new(dialect: Dialect, model: String, quirks: Quirks, timeout: Duration) -> Self {
-        match dialect {
-            Dialect::Openai => Self::OpenAi(openai::Renderer { model, quirks, timeout }),
-            Dialect::Anthropic => Self::Anthropic(anthropic::Renderer { model, quirks, timeout }),
-        }
-    }
-
-    pub const fn dialect(&self) -> Dialect {
-        match self {
-            Self::OpenAi(_) => Dialect::Openai,
-            Self::Anthropic(_) => Dialect::Anthropic,
-        }
-    }
-
-    pub const fn quirks(&self) -> &Quirks {
-        match self {
-            Self::OpenAi(renderer) => &renderer.quirks,
-            Self::Anthropic(renderer) => &renderer.quirks,
-        }
-    }
-
-    pub fn render(&self, request: &Request) -> Result<Rendered, RenderError> {
-        match self {
-            Self::OpenAi(renderer) => renderer.render(request),
-            Self::Anthropic(renderer) => renderer.render(request),
-        }
-    }
 }
 
 impl Remote {
@@ -92,7 +56,12 @@ impl Remote {
                 prices: spec.prices,
                 slots: spec.slots,
             },
-            speech: Speech::new(spec.provider.dialect, model, spec.quirks, options.total),
+            speech: Speech {
+                dialect: spec.provider.dialect,
+                model,
+                quirks: spec.quirks,
+                timeout: options.total,
+            },
             http: Http::new(endpoint, options).map_err(fatal)?,
         })
     }
@@ -114,14 +83,15 @@ impl Remote {
         progress: &dyn Progress,
     ) -> Result<Reply, CallError> {
         let (http, model) = (&self.http, self.info.model.as_str());
-        match &self.speech {
-            Speech::OpenAi(_) => {
+        match self.speech.dialect {
+            Dialect::Openai => {
                 Exchange { http, path: openai::PATH, headers: &[], model }
                     .run::<openai::Assembly>(rendered, request, progress)
                     .await
             }
-            Speech::Anthropic(renderer) => {
-                Exchange { http, path: anthropic::PATH, headers: renderer.headers(), model }
+            Dialect::Anthropic => {
+                let headers = anthropic::headers(&self.speech.quirks);
+                Exchange { http, path: anthropic::PATH, headers, model }
                     .run::<anthropic::Assembly>(rendered, request, progress)
                     .await
             }
@@ -132,6 +102,10 @@ impl Remote {
 impl Device for Remote {
     fn info(&self) -> &DeviceInfo {
         &self.info
+    }
+
+    fn accepts(&self, demand: &Demand<'_>) -> Result<(), RenderError> {
+        self.speech.accepts(demand)
     }
 
     fn render(&self, request: &Request) -> Result<Rendered, RenderError> {

@@ -12,16 +12,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aosk_abi::{Code, FailureKind, Hash};
 use aosk_ports::{
-    CallError, Delta, Device, DeviceInfo, Part, Progress, RenderError, Rendered, Reply, Request,
+    CallError, Delta, Demand, Device, DeviceInfo, Part, Progress, RenderError, Rendered, Reply,
+    Request,
 };
 use futures::future::BoxFuture;
 
 use crate::cassette::{Header, Outcome, read_line, write_line};
 use crate::error::Error;
-use crate::failure::error;
+use crate::failure::unbilled;
 use crate::http::Options;
-use crate::models::Quirks;
-use crate::remote::{Remote, Speech};
+use crate::quirks::Quirks;
+use crate::remote::Remote;
+use crate::speech::Speech;
 use crate::table::Dialect;
 
 /// How much of the last message an error quotes, in characters.
@@ -60,7 +62,7 @@ impl Scripted {
             replies.entry(prompt).or_default().push_back(outcome);
         }
         let script = Script::ByPrompt(replies);
-        Ok(Self::new(header.info(), header.dialect, header.echo, script))
+        Ok(Self::new(header.info(), header.dialect, header.quirks(), script))
     }
 
     /// Plays `outcomes` in their order, whatever is asked.
@@ -70,13 +72,13 @@ impl Scripted {
         outcomes: impl IntoIterator<Item = Result<Reply, CallError>>,
     ) -> Self {
         let script = Script::InOrder(outcomes.into_iter().collect());
-        Self::new(info, Dialect::default(), Vec::new(), script)
+        Self::new(info, Dialect::default(), Quirks::default(), script)
     }
 
-    fn new(mut info: DeviceInfo, dialect: Dialect, echo: Vec<String>, script: Script) -> Self {
+    fn new(mut info: DeviceInfo, dialect: Dialect, quirks: Quirks, script: Script) -> Self {
         info.name = format!("scripted:{}", info.name);
-        let quirks = Quirks { echo, ..Quirks::default() };
-        let speech = Speech::new(dialect, info.model.clone(), quirks, Options::default().total);
+        let (model, timeout) = (info.model.clone(), Options::default().total);
+        let speech = Speech { dialect, model, quirks, timeout };
         Self { info, speech, script: Mutex::new(script) }
     }
 
@@ -89,7 +91,7 @@ impl Scripted {
             }
         };
         found.unwrap_or_else(|| {
-            Err(error(
+            Err(unbilled(
                 FailureKind::Fatal,
                 Code::LlmCassette,
                 format!(
@@ -108,6 +110,10 @@ impl Scripted {
 impl Device for Scripted {
     fn info(&self) -> &DeviceInfo {
         &self.info
+    }
+
+    fn accepts(&self, demand: &Demand<'_>) -> Result<(), RenderError> {
+        self.speech.accepts(demand)
     }
 
     fn render(&self, request: &Request) -> Result<Rendered, RenderError> {
@@ -173,6 +179,10 @@ impl Device for Recorder {
         self.device.info()
     }
 
+    fn accepts(&self, demand: &Demand<'_>) -> Result<(), RenderError> {
+        self.device.accepts(demand)
+    }
+
     fn render(&self, request: &Request) -> Result<Rendered, RenderError> {
         self.device.render(request)
     }
@@ -191,7 +201,7 @@ impl Device for Recorder {
                     Err(failure) => failure.usage,
                 };
                 let message = format!("cannot record to {}: {problem}", self.path);
-                let failure = error(FailureKind::Fatal, Code::LlmCassette, message);
+                let failure = unbilled(FailureKind::Fatal, Code::LlmCassette, message);
                 return Err(CallError { usage, ..failure });
             }
             outcome

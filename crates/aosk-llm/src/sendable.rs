@@ -56,11 +56,3 @@ pub(crate) fn no_form(role: &str, part: &Part) -> RenderError {
     };
     RenderError(format!("a {role} message cannot hold {what}"))
 }
-
-/// The error of a temperature for a model that takes none.
-pub(crate) fn no_temperature(model: &str, temperature: f64) -> RenderError {
-    RenderError(format!(
-        "the model {model:?} takes no temperature: remove `temperature = {temperature}` from the \
-         manifest's [sampling], or name another model"
-    ))
-}

@@ -91,10 +91,12 @@ pub(crate) struct PriceEntry {
 pub(crate) struct QuirksEntry {
     pub max_output_field: Option<MaxOutputField>,
     pub temperature: Option<bool>,
+    pub json_schema: Option<bool>,
     pub prompt_cache_key: Option<bool>,
     pub cache_prompt: Option<bool>,
     pub echo: Option<Vec<String>>,
     pub bound_thinking: Option<bool>,
+    pub unsigned_thinking: Option<bool>,
 }
 
 impl QuirksEntry {
@@ -103,10 +105,12 @@ impl QuirksEntry {
         Self {
             max_output_field: self.max_output_field.or(other.max_output_field),
             temperature: self.temperature.or(other.temperature),
+            json_schema: self.json_schema.or(other.json_schema),
             prompt_cache_key: self.prompt_cache_key.or(other.prompt_cache_key),
             cache_prompt: self.cache_prompt.or(other.cache_prompt),
             echo: self.echo.clone().or_else(|| other.echo.clone()),
             bound_thinking: self.bound_thinking.or(other.bound_thinking),
+            unsigned_thinking: self.unsigned_thinking.or(other.unsigned_thinking),
         }
     }
 
@@ -114,11 +118,15 @@ impl QuirksEntry {
     pub fn foreign_to(&self, dialect: Dialect) -> Option<&'static str> {
         let openai = [
             (self.max_output_field.is_some(), "max_output_field"),
+            (self.json_schema.is_some(), "json_schema"),
             (self.prompt_cache_key.is_some(), "prompt_cache_key"),
             (self.cache_prompt.is_some(), "cache_prompt"),
             (self.echo.is_some(), "echo"),
         ];
-        let anthropic = [(self.bound_thinking.is_some(), "bound_thinking")];
+        let anthropic = [
+            (self.bound_thinking.is_some(), "bound_thinking"),
+            (self.unsigned_thinking.is_some(), "unsigned_thinking"),
+        ];
         let foreign = match dialect {
             Dialect::Openai => &anthropic[..],
             Dialect::Anthropic => &openai[..],

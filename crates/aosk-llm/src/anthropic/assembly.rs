@@ -11,13 +11,14 @@ use aosk_abi::{StopReason, Usage};
 use aosk_ports::{Delta as Heard, Part, Progress, Request};
 use serde_json::value::RawValue;
 
-use super::BLOCK_FORMAT;
 use super::wire::{
-    BlockDelta, BlockFields, BlockStart, Delta, Kind, Message, MessageDelta, Start, WireUsage,
+    BlockDelta, BlockStart, CallBlock, Delta, Kind, Message, MessageDelta, Start, TextBlock,
+    ThinkingBlock, WireUsage,
 };
+use super::{BLOCK_FORMAT, THINKING, is_thought};
 use crate::call_id::CallIds;
 use crate::complaint::Complaint;
-use crate::exchange::{self, Fault, Next};
+use crate::exchange::{self, CUT_ARGUMENTS, Fault, Next};
 use crate::json::write_string;
 
 /// A reply that is coming in.
@@ -62,7 +63,12 @@ impl Assembly {
     fn start(&mut self, message: Message) {
         self.model = message.model.unwrap_or_default();
         self.usage.update(message.usage.unwrap_or_default());
-        self.stop = message.stop_reason;
+        self.stop_for(message.stop_reason);
+    }
+
+    /// Some gateways write an empty reason where there is none yet.
+    fn stop_for(&mut self, reason: Option<String>) {
+        self.stop = reason.filter(|reason| !reason.is_empty()).or(self.stop.take());
     }
 
     fn begin(
@@ -71,30 +77,34 @@ impl Assembly {
         block: &RawValue,
         progress: &dyn Progress,
     ) -> Result<(), Fault> {
-        let fields: BlockFields = serde_json::from_str(block.get())?;
-        let content = match fields.kind.as_str() {
+        let Kind { kind } = serde_json::from_str(block.get())?;
+        let kind = kind.ok_or_else(|| Fault::Malformed("a block has no type".to_owned()))?;
+        let content = match kind.as_str() {
             "text" => {
-                let text = fields.text.unwrap_or_default();
+                let block: TextBlock = serde_json::from_str(block.get())?;
+                let text = block.text.unwrap_or_default();
                 hear(&text, progress);
                 Content::Text(text)
             }
             "tool_use" => {
-                let name = fields.name.unwrap_or_default();
+                let block: CallBlock = serde_json::from_str(block.get())?;
+                let name = block.name.unwrap_or_default();
                 progress.delta(Heard::ToolCall { name: name.clone() });
                 Content::Call {
-                    id: fields.id.unwrap_or_default(),
+                    id: block.id.unwrap_or_default(),
                     name,
-                    begun: fields.input.map_or_else(String::new, |input| input.get().to_owned()),
+                    begun: block.input.map_or_else(String::new, |input| input.get().to_owned()),
                     arguments: String::new(),
                 }
             }
-            "thinking" => {
-                let thinking = fields.thinking.unwrap_or_default();
-                hear(&thinking, progress);
+            THINKING => {
                 let whole = Some(block.get().to_owned());
-                Content::Thinking { thinking, signature: fields.signature, whole }
+                let block: ThinkingBlock = serde_json::from_str(block.get())?;
+                let thinking = block.thinking.unwrap_or_default();
+                hear(&thinking, progress);
+                Content::Thinking { thinking, signature: block.signature, whole }
             }
-            _ => Content::Other { kind: fields.kind, block: block.get().to_owned() },
+            _ => Content::Other { kind, block: block.get().to_owned() },
         };
         self.blocks.push(Block { index, content });
         Ok(())
@@ -148,7 +158,7 @@ impl exchange::Assembly for Assembly {
             }
             Some("message_delta") => {
                 let delta: MessageDelta = serde_json::from_str(data)?;
-                self.stop = delta.delta.stop_reason.or(self.stop.take());
+                self.stop_for(delta.delta.stop_reason);
                 self.usage.update(delta.usage.unwrap_or_default());
             }
             Some("message_stop") => return Ok(Next::End),
@@ -189,36 +199,50 @@ impl exchange::Assembly for Assembly {
 
     fn finish(self, request: &Request) -> (Vec<Part>, StopReason) {
         let mut ids = CallIds::after(request);
+        let is_cut =
+            matches!(self.stop.as_deref(), Some("max_tokens" | "model_context_window_exceeded"));
         let mut calls = false;
         let mut parts = Vec::new();
-        for block in self.blocks {
+        let mut blocks = self.blocks.into_iter().peekable();
+        while let Some(block) = blocks.next() {
             match block.content {
                 Content::Text(text) if text.is_empty() => {}
                 Content::Text(text) => parts.push(Part::Text(text.into())),
                 Content::Call { id, name, begun, arguments } => {
                     calls = true;
                     let id = if id.is_empty() { ids.next() } else { id };
-                    let arguments = if arguments.is_empty() { begun } else { arguments };
+                    let brought = !arguments.trim().is_empty();
+                    // A block is ended also where the output ran out, so its end says nothing.
+                    let arguments = if brought {
+                        arguments
+                    } else if is_cut && blocks.peek().is_none() && is_bare(&begun) {
+                        CUT_ARGUMENTS.to_owned()
+                    } else {
+                        begun
+                    };
                     parts.push(Part::ToolCall {
                         id: id.into(),
                         name: name.into(),
                         arguments: arguments.into(),
                     });
                 }
-                Content::Thinking { whole: Some(block), .. } => {
-                    parts.push(opaque("thinking", block))
-                }
+                Content::Thinking { whole: Some(block), .. } => parts.push(opaque(THINKING, block)),
                 Content::Thinking { thinking, signature, whole: None } => {
-                    parts.push(opaque("thinking", signed(&thinking, signature.as_deref())));
+                    parts.push(opaque(THINKING, signed(&thinking, signature.as_deref())));
                 }
                 Content::Other { kind, block } => parts.push(opaque(&kind, block)),
                 Content::Unknown => {}
             }
         }
+        // A thought that nothing follows cannot go back: cut off, it bears no signature, and a
+        // message may not end with one. It would fill the window for nothing.
+        while parts.last().is_some_and(is_opaque_thought) {
+            parts.pop();
+        }
         let stop = match self.stop.as_deref() {
+            _ if is_cut => StopReason::Length,
             Some("end_turn" | "stop_sequence" | "tool_use") if calls => StopReason::ToolCalls,
             Some("end_turn" | "stop_sequence") => StopReason::Stop,
-            Some("max_tokens" | "model_context_window_exceeded") => StopReason::Length,
             Some("refusal") => StopReason::Refusal,
             // `pause_turn` belongs to tools that run at the provider, and none is ever asked for.
             _ => StopReason::Other,
@@ -243,6 +267,16 @@ fn hear(text: &str, progress: &dyn Progress) {
 fn opaque(kind: &str, block: String) -> Part {
     let bytes: Arc<[u8]> = block.into_bytes().into();
     Part::Opaque { format: format!("{BLOCK_FORMAT}{kind}").into(), bytes }
+}
+
+fn is_opaque_thought(part: &Part) -> bool {
+    matches!(part, Part::Opaque { format, .. }
+        if format.strip_prefix(BLOCK_FORMAT).is_some_and(is_thought))
+}
+
+/// Whether a call's block began without arguments: with nothing, or an object without members.
+fn is_bare(begun: &str) -> bool {
+    matches!(begun.split_whitespace().collect::<String>().as_str(), "" | "{}")
 }
 
 /// A thinking block that came in pieces, as the API's documentation prints one.

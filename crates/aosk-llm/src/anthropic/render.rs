@@ -13,22 +13,25 @@
 //! no call reads.
 //!
 //! Neighbours of one role are one message, as the API demands. Text that is empty or all white space
-//! is left out, because the API refuses it and nothing is said in it.
+//! is left out, because the API refuses it and nothing is said in it. It refuses a message that ends
+//! with a thought as well; one does where its reply was cut off or the text behind it was evicted.
+//! And it refuses a thought without a signature; after a fallback those of a server on this machine
+//! stand in the conversation. Both stay out.
 
-use std::time::Duration;
-
-use aosk_abi::{Hash, Role, ToolCalls};
+use aosk_abi::Role;
 use aosk_ports::{Message, Part, RenderError, Rendered, Request};
 
-use super::BLOCK_FORMAT;
 use super::prompt::{Place, Prompt};
+use super::wire::ThinkingBlock;
+use super::{BLOCK_FORMAT, THINKING, is_thought};
 use crate::json::{write_string, write_value};
-use crate::models::Quirks;
+use crate::quirks::Quirks;
 use crate::sendable::{self, no_form};
+use crate::speech::Speech;
 
 /// The version of these bytes and their dialect; changes whenever the prompt bytes of any request
 /// would.
-const RENDER: &str = "1/anthropic";
+const RENDER: &str = "2/anthropic";
 
 /// The headers of every call.
 const HEADERS: &[(&str, &str)] = &[("anthropic-version", "2023-06-01")];
@@ -39,83 +42,45 @@ const BOUND_HEADERS: &[(&str, &str)] = &[
     ("anthropic-beta", "thinking-binding-controls-2026-08-01"),
 ];
 
-/// Renders requests for one model of one endpoint.
-#[derive(Debug, Clone)]
-pub(crate) struct Renderer {
-    /// What the endpoint calls the model.
-    pub model: String,
-    /// Where it leaves the common path.
-    pub quirks: Quirks,
-    /// The bound of a call's time.
-    pub timeout: Duration,
+/// The headers of a call.
+pub(crate) const fn headers(quirks: &Quirks) -> &'static [(&'static str, &'static str)] {
+    if quirks.bound_thinking { BOUND_HEADERS } else { HEADERS }
 }
 
-impl Renderer {
-    /// The headers of a call.
-    pub const fn headers(&self) -> &'static [(&'static str, &'static str)] {
-        if self.quirks.bound_thinking { BOUND_HEADERS } else { HEADERS }
-    }
+/// The bytes of `request`, which `speech` accepts.
+pub(crate) fn render(speech: &Speech, request: &Request) -> Result<Rendered, RenderError> {
+    let prompt = prompt(&speech.quirks, request)?;
+    let bytes = prompt.bytes().into();
+    let tail = request.tail.as_deref().filter(|tail| is_said(tail)).map(text_block);
+    let mut body = prompt.close(tail.as_deref());
+    settings(&mut body, speech, request);
+    body.push('}');
+    Ok(speech.rendered(RENDER, bytes, body))
+}
 
-    /// The bytes of `request`.
-    pub fn render(&self, request: &Request) -> Result<Rendered, RenderError> {
-        if request.tool_calls == ToolCalls::Constrained && !request.tools.is_empty() {
-            return Err(RenderError(
-                "the anthropic dialect holds no reply to a schema: remove `tool_calls = \
-                 \"constrained\"` from the manifest, or name a model of the openai dialect"
-                    .to_owned(),
-            ));
-        }
-        let prompt = prompt(request)?;
-        let prompt_bytes = prompt.bytes().into();
-        let hash = Hash::of(prompt.bytes());
-        let prompt_len = prompt.bytes().len() as u64;
-        let tail = request.tail.as_deref().filter(|tail| is_said(tail)).map(text_block);
-        let mut body = prompt.close(tail.as_deref());
-        self.settings(&mut body, request)?;
-        body.push('}');
-        Ok(Rendered {
-            render: RENDER.to_owned(),
-            body: body.into_bytes().into(),
-            prompt: hash,
-            prompt_len,
-            prompt_bytes,
-            timeout: self.timeout,
-        })
+fn settings(out: &mut String, speech: &Speech, request: &Request) {
+    out.push_str(",\"model\":");
+    write_string(out, &speech.model);
+    out.push_str(&format!(",\"stream\":true,\"max_tokens\":{}", request.max_output));
+    if let Some(temperature) = request.sampling.temperature {
+        out.push_str(",\"temperature\":");
+        write_value(out, &temperature.into());
     }
-
-    fn settings(&self, out: &mut String, request: &Request) -> Result<(), RenderError> {
-        out.push_str(",\"model\":");
-        write_string(out, &self.model);
-        out.push_str(&format!(",\"stream\":true,\"max_tokens\":{}", request.max_output));
-        if let Some(temperature) = request.sampling.temperature {
-            if !self.quirks.temperature {
-                return Err(sendable::no_temperature(&self.model, temperature));
-            }
-            out.push_str(",\"temperature\":");
-            write_value(out, &temperature.into());
-        }
-        if let Some(seed) = request.sampling.seed {
-            return Err(RenderError(format!(
-                "the anthropic dialect has no seed: remove `seed = {seed}` from the manifest's \
-                 [sampling]"
-            )));
-        }
-        if !request.tools.is_empty() && !request.may_call {
-            out.push_str(",\"tool_choice\":{\"type\":\"none\"}");
-        }
-        if self.quirks.bound_thinking {
-            // A block whose past was changed, by eviction or by the tail that is gone, would refuse
-            // every further call; dropped, it costs the thought alone.
-            out.push_str(
-                ",\"thinking\":{\"type\":\"adaptive\",\"block_binding\":{\
-                 \"prefix_mismatch_behavior\":\"drop_block\"}}",
-            );
-        }
-        Ok(())
+    if !request.tools.is_empty() && !request.may_call {
+        out.push_str(",\"tool_choice\":{\"type\":\"none\"}");
+    }
+    if speech.quirks.bound_thinking {
+        // A block whose past was changed, by eviction or by the tail that is gone, would refuse
+        // every further call; dropped, it costs the thought alone. With a tail that is each
+        // thought, one turn later.
+        out.push_str(
+            ",\"thinking\":{\"type\":\"adaptive\",\"block_binding\":{\
+             \"prefix_mismatch_behavior\":\"drop_block\"}}",
+        );
     }
 }
 
-fn prompt(request: &Request) -> Result<Prompt, RenderError> {
+fn prompt(quirks: &Quirks, request: &Request) -> Result<Prompt, RenderError> {
     let mut prompt = Prompt::default();
     for tool in request.tools.iter() {
         let mut block = String::from("{\"name\":");
@@ -142,7 +107,7 @@ fn prompt(request: &Request) -> Result<Prompt, RenderError> {
                 ));
             }
             Role::User => texts(&mut prompt, Place::User, "user", message)?,
-            Role::Assistant => assistant(&mut prompt, message)?,
+            Role::Assistant => assistant(&mut prompt, quirks, message)?,
             Role::Tool => results(&mut prompt, message)?,
         }
     }
@@ -166,12 +131,25 @@ fn texts(
     Ok(())
 }
 
-fn assistant(prompt: &mut Prompt, message: &Message) -> Result<(), RenderError> {
+/// A block of the assistant's.
+struct Said {
+    block: String,
+    /// Whether it may bear a mark.
+    bears: bool,
+    is_thought: bool,
+}
+
+impl Said {
+    fn aloud(block: String) -> Self {
+        Self { block, bears: true, is_thought: false }
+    }
+}
+
+fn assistant(prompt: &mut Prompt, quirks: &Quirks, message: &Message) -> Result<(), RenderError> {
+    let mut said = Vec::new();
     for part in message.parts.iter() {
         match part {
-            Part::Text(text) if is_said(text) => {
-                prompt.push(Place::Assistant, true, &text_block(text));
-            }
+            Part::Text(text) if is_said(text) => said.push(Said::aloud(text_block(text))),
             Part::Text(_) => {}
             Part::ToolCall { id, name, arguments } => {
                 let mut block = String::from("{\"type\":\"tool_use\",\"id\":");
@@ -181,23 +159,38 @@ fn assistant(prompt: &mut Prompt, message: &Message) -> Result<(), RenderError> 
                 block.push_str(",\"input\":");
                 block.push_str(&sendable::arguments(arguments));
                 block.push('}');
-                prompt.push(Place::Assistant, true, &block);
+                said.push(Said::aloud(block));
             }
-            // A block of another dialect means nothing here.
-            Part::Opaque { format, .. } if !format.starts_with(BLOCK_FORMAT) => {}
             Part::Opaque { format, bytes } => {
+                // A block of another dialect means nothing here.
+                let Some(kind) = format.strip_prefix(BLOCK_FORMAT) else {
+                    continue;
+                };
                 let block = std::str::from_utf8(bytes)
                     .ok()
                     .filter(|block| crate::json::is_object(block) && block.ends_with('}'))
                     .ok_or_else(|| {
                         RenderError(format!("an opaque block of format {format:?} is no object"))
                     })?;
-                prompt.push(Place::Assistant, false, block);
+                if kind == THINKING && !quirks.unsigned_thinking && !is_signed(block) {
+                    continue;
+                }
+                let is_thought = is_thought(kind);
+                said.push(Said { block: block.to_owned(), bears: false, is_thought });
             }
             Part::ToolResult { .. } => return Err(no_form("assistant", part)),
         }
     }
+    let end = said.iter().rposition(|said| !said.is_thought).map_or(0, |last| last + 1);
+    for Said { block, bears, .. } in &said[..end] {
+        prompt.push(Place::Assistant, *bears, block);
+    }
     Ok(())
+}
+
+fn is_signed(thinking: &str) -> bool {
+    serde_json::from_str::<ThinkingBlock>(thinking)
+        .is_ok_and(|block| block.signature.is_some_and(|signature| !signature.is_empty()))
 }
 
 fn results(prompt: &mut Prompt, message: &Message) -> Result<(), RenderError> {

@@ -6,7 +6,7 @@ use aosk_abi::{Tokens, Usage};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// What says how to read the rest of an event.
+/// What says how to read the rest of an event, or of a block.
 #[derive(Debug, Deserialize)]
 pub(super) struct Kind {
     #[serde(rename = "type")]
@@ -73,17 +73,26 @@ pub(super) struct Stop {
     pub stop_reason: Option<String>,
 }
 
-/// The fields of the blocks that are read.
+/// The fields of a block of type `text`. A block's type is read first and by itself: in a type that
+/// this program does not know, fields of these names may be anything.
 #[derive(Debug, Deserialize)]
-pub(super) struct BlockFields {
-    #[serde(rename = "type")]
-    pub kind: String,
+pub(super) struct TextBlock {
     pub text: Option<String>,
-    pub thinking: Option<String>,
-    pub signature: Option<String>,
+}
+
+/// The fields of a block of type `tool_use`.
+#[derive(Debug, Deserialize)]
+pub(super) struct CallBlock {
     pub id: Option<String>,
     pub name: Option<String>,
     pub input: Option<Box<RawValue>>,
+}
+
+/// The fields of a block of type `thinking`.
+#[derive(Debug, Deserialize)]
+pub(super) struct ThinkingBlock {
+    pub thinking: Option<String>,
+    pub signature: Option<String>,
 }
 
 /// Counts so far. A later report replaces what it names and leaves the rest: `message_start` tells

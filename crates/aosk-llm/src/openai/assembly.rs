@@ -15,7 +15,7 @@ use super::render::{FIELD_FORMAT, is_constrained};
 use super::wire::{CallDelta, Chunk, Delta, Timings, WireUsage, usage};
 use crate::call_id::CallIds;
 use crate::complaint::Complaint;
-use crate::exchange::{self, Fault, Next};
+use crate::exchange::{self, CUT_ARGUMENTS, Fault, Next};
 use crate::json::is_object;
 
 /// What ends a stream.
@@ -63,7 +63,9 @@ impl Assembly {
             if let Some(delta) = choice.delta {
                 self.delta(delta, progress);
             }
-            self.finish = choice.finish_reason.or(self.finish.take());
+            // Some gateways write an empty reason into every chunk.
+            let reason = choice.finish_reason.filter(|reason| !reason.is_empty());
+            self.finish = reason.or(self.finish.take());
         }
         Ok(())
     }
@@ -152,8 +154,10 @@ impl exchange::Assembly for Assembly {
         self.finish.is_some()
     }
 
+    /// Only once the reply is complete: vLLM and others count along in every chunk where they are
+    /// asked to, and a call that broke off would look cheaper than it was.
     fn usage(&self) -> Option<Usage> {
-        usage(self.usage, self.timings)
+        self.finish.as_ref().and_then(|_| usage(self.usage, self.timings))
     }
 
     fn take_model(&mut self) -> String {
@@ -196,12 +200,19 @@ impl exchange::Assembly for Assembly {
         if !self.text.is_empty() {
             parts.push(Part::Text(self.text.into()));
         }
-        for call in self.calls {
+        let mut calls = self.calls.into_iter().peekable();
+        while let Some(call) = calls.next() {
             let id = if call.id.is_empty() { ids.next() } else { call.id };
+            let is_cut = stop == StopReason::Length && calls.peek().is_none();
+            let arguments = if is_cut && call.arguments.trim().is_empty() {
+                CUT_ARGUMENTS.to_owned()
+            } else {
+                call.arguments
+            };
             parts.push(Part::ToolCall {
                 id: id.into(),
                 name: call.name.into(),
-                arguments: call.arguments.into(),
+                arguments: arguments.into(),
             });
         }
         (parts, stop)

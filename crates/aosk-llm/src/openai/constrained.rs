@@ -19,6 +19,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::exchange::CUT_ARGUMENTS;
 use crate::json::{write_string, write_value};
 use crate::sendable::no_form;
 
@@ -181,6 +182,7 @@ pub(super) fn parse(text: &str, stop: StopReason, id: &str) -> (Vec<Part>, StopR
             Some((tool, rest)) if tool == FINAL => {
                 (Part::Text(cut_answer(rest).unwrap_or_default().into()), stop)
             }
+            Some((tool, "")) => (call(id, &tool, CUT_ARGUMENTS), stop),
             Some((tool, rest)) => (call(id, &tool, rest), stop),
             None => (Part::Text(text.into()), stop),
         },

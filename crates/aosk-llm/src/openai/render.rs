@@ -15,15 +15,15 @@
 //! large providers, so a byte that moves in front of the log costs up to ten times the whole prompt.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use aosk_abi::{Hash, Role, ToolCalls};
+use aosk_abi::{Role, ToolCalls};
 use aosk_ports::{Message, Part, RenderError, Rendered, Request};
 
 use super::constrained;
 use crate::json::{write_string, write_value};
-use crate::models::Quirks;
+use crate::quirks::Quirks;
 use crate::sendable::{self, no_form};
+use crate::speech::Speech;
 use crate::table::MaxOutputField;
 
 /// The version of these bytes and their dialect; changes whenever the prompt bytes of any request
@@ -33,214 +33,190 @@ pub(crate) const RENDER: &str = "1/openai";
 /// The prefix of opaque blocks that are fields of an assistant message.
 pub(crate) const FIELD_FORMAT: &str = "openai/";
 
-/// Renders requests for one model of one endpoint.
-#[derive(Debug, Clone)]
-pub(crate) struct Renderer {
-    /// What the endpoint calls the model.
-    pub model: String,
-    /// Where it leaves the common path.
-    pub quirks: Quirks,
-    /// The bound of a call's time.
-    pub timeout: Duration,
+/// The bytes of `request`, which `speech` accepts.
+pub(crate) fn render(speech: &Speech, request: &Request) -> Result<Rendered, RenderError> {
+    let mut body = prompt(&speech.quirks, request)?;
+    let prompt: Arc<[u8]> = body.as_bytes().into();
+    if let Some(tail) = &request.tail {
+        separate(&mut body);
+        text_message(&mut body, "user", &[tail.as_str()]);
+    }
+    body.push(']');
+    settings(&mut body, speech, request);
+    body.push('}');
+    Ok(speech.rendered(RENDER, prompt, body))
 }
 
-impl Renderer {
-    /// The bytes of `request`.
-    pub fn render(&self, request: &Request) -> Result<Rendered, RenderError> {
-        let mut body = self.prompt(request)?;
-        let prompt_len = body.len();
-        let prompt_bytes: Arc<[u8]> = body.as_bytes().into();
-        if let Some(tail) = &request.tail {
-            separate(&mut body);
-            text_message(&mut body, "user", &[tail.as_str()]);
+fn prompt(quirks: &Quirks, request: &Request) -> Result<String, RenderError> {
+    let mut out = String::with_capacity(4096);
+    out.push('{');
+    let constrained = is_constrained(request);
+    if !request.tools.is_empty() && !constrained {
+        out.push_str("\"tools\":[");
+        for (index, tool) in request.tools.iter().enumerate() {
+            if index > 0 {
+                out.push(',');
+            }
+            out.push_str("{\"type\":\"function\",\"function\":{\"name\":");
+            write_string(&mut out, &tool.name);
+            out.push_str(",\"description\":");
+            write_string(&mut out, &tool.description);
+            out.push_str(",\"parameters\":");
+            write_value(&mut out, &tool.parameters);
+            out.push_str("}}");
         }
-        body.push(']');
-        self.settings(&mut body, request)?;
-        body.push('}');
-        Ok(Rendered {
-            render: RENDER.to_owned(),
-            body: body.into_bytes().into(),
-            prompt: Hash::of(&prompt_bytes),
-            prompt_len: prompt_len as u64,
-            prompt_bytes,
-            timeout: self.timeout,
-        })
+        out.push_str("],");
     }
-
-    fn prompt(&self, request: &Request) -> Result<String, RenderError> {
-        let mut out = String::with_capacity(4096);
-        out.push('{');
-        let constrained = is_constrained(request);
-        if !request.tools.is_empty() && !constrained {
-            out.push_str("\"tools\":[");
-            for (index, tool) in request.tools.iter().enumerate() {
-                if index > 0 {
-                    out.push(',');
-                }
-                out.push_str("{\"type\":\"function\",\"function\":{\"name\":");
-                write_string(&mut out, &tool.name);
-                out.push_str(",\"description\":");
-                write_string(&mut out, &tool.description);
-                out.push_str(",\"parameters\":");
-                write_value(&mut out, &tool.parameters);
-                out.push_str("}}");
-            }
-            out.push_str("],");
-        }
-        out.push_str("\"messages\":[");
-        let mut messages = request.messages.as_slice();
-        if constrained {
-            // The tools of a constrained conversation are text, at the end of the system message.
-            let tools = constrained::describe(&request.tools);
-            let mut texts = Vec::new();
-            if let Some((first, rest)) = messages.split_first()
-                && first.role == Role::System
-            {
-                texts = plain_texts(first)?;
-                messages = rest;
-            }
-            let system = texts.iter().copied().chain([tools.as_str()]).collect::<Vec<_>>();
-            text_message(&mut out, "system", &[system.join("\n\n").as_str()]);
-        }
-        for message in messages {
-            self.message(&mut out, message, constrained)?;
-        }
-        Ok(out)
-    }
-
-    fn message(
-        &self,
-        out: &mut String,
-        message: &Message,
-        constrained: bool,
-    ) -> Result<(), RenderError> {
-        match message.role {
-            Role::System => {
-                separate(out);
-                text_message(out, "system", &plain_texts(message)?);
-            }
-            Role::User => {
-                separate(out);
-                text_message(out, "user", &plain_texts(message)?);
-            }
-            Role::Assistant if constrained => {
-                separate(out);
-                text_message(out, "assistant", &[constrained::said(&message.parts)?.as_str()]);
-            }
-            Role::Assistant => {
-                separate(out);
-                self.assistant(out, &message.parts)?;
-            }
-            Role::Tool => {
-                for part in message.parts.iter() {
-                    let Part::ToolResult { call, name, text, .. } = part else {
-                        return Err(no_form("tool", part));
-                    };
-                    separate(out);
-                    if constrained {
-                        text_message(out, "user", &[constrained::result(name, text).as_str()]);
-                        continue;
-                    }
-                    out.push_str("{\"role\":\"tool\",\"tool_call_id\":");
-                    write_string(out, call);
-                    out.push_str(",\"content\":");
-                    write_string(out, text);
-                    out.push('}');
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn assistant(&self, out: &mut String, parts: &[Part]) -> Result<(), RenderError> {
+    out.push_str("\"messages\":[");
+    let mut messages = request.messages.as_slice();
+    if constrained {
+        // The tools of a constrained conversation are text, at the end of the system message.
+        let tools = constrained::describe(&request.tools);
         let mut texts = Vec::new();
-        let mut calls = Vec::new();
-        let mut fields = Vec::new();
-        for part in parts {
-            match part {
-                Part::Text(text) => texts.push(text.as_ref()),
-                Part::ToolCall { id, name, arguments } => calls.push((id, name, arguments)),
-                Part::Opaque { format, bytes } => {
-                    // A block of another dialect, or one that this endpoint does not want back.
-                    let Some(field) = format
-                        .strip_prefix(FIELD_FORMAT)
-                        .filter(|field| self.quirks.echo.iter().any(|wanted| wanted == field))
-                    else {
-                        continue;
-                    };
-                    let text = std::str::from_utf8(bytes).map_err(|_| {
-                        RenderError(format!("an opaque block of format {format:?} is not UTF-8"))
-                    })?;
-                    fields.push((field, text));
-                }
-                Part::ToolResult { .. } => return Err(no_form("assistant", part)),
-            }
+        if let Some((first, rest)) = messages.split_first()
+            && first.role == Role::System
+        {
+            texts = plain_texts(first)?;
+            messages = rest;
         }
-        out.push_str("{\"role\":\"assistant\",\"content\":");
-        if texts.is_empty() && !calls.is_empty() {
-            out.push_str("null");
-        } else {
-            content(out, &texts);
-        }
-        for (field, text) in fields {
-            out.push(',');
-            write_string(out, field);
-            out.push(':');
-            write_string(out, text);
-        }
-        if !calls.is_empty() {
-            out.push_str(",\"tool_calls\":[");
-            for (index, (id, name, arguments)) in calls.into_iter().enumerate() {
-                if index > 0 {
-                    out.push(',');
-                }
-                out.push_str("{\"id\":");
-                write_string(out, id);
-                out.push_str(",\"type\":\"function\",\"function\":{\"name\":");
-                write_string(out, &sendable::name(name));
-                out.push_str(",\"arguments\":");
-                write_string(out, &sendable::arguments(arguments));
-                out.push_str("}}");
-            }
-            out.push(']');
-        }
-        out.push('}');
-        Ok(())
+        let system = texts.iter().copied().chain([tools.as_str()]).collect::<Vec<_>>();
+        text_message(&mut out, "system", &[system.join("\n\n").as_str()]);
     }
+    for message in messages {
+        push_message(quirks, &mut out, message, constrained)?;
+    }
+    Ok(out)
+}
 
-    fn settings(&self, out: &mut String, request: &Request) -> Result<(), RenderError> {
-        out.push_str(",\"model\":");
-        write_string(out, &self.model);
-        out.push_str(",\"stream\":true,\"stream_options\":{\"include_usage\":true}");
-        let field = match self.quirks.max_output_field {
-            MaxOutputField::MaxTokens => "max_tokens",
-            MaxOutputField::MaxCompletionTokens => "max_completion_tokens",
-        };
-        out.push_str(&format!(",\"{field}\":{}", request.max_output));
-        if let Some(temperature) = request.sampling.temperature {
-            if !self.quirks.temperature {
-                return Err(sendable::no_temperature(&self.model, temperature));
+fn push_message(
+    quirks: &Quirks,
+    out: &mut String,
+    message: &Message,
+    constrained: bool,
+) -> Result<(), RenderError> {
+    match message.role {
+        Role::System => {
+            separate(out);
+            text_message(out, "system", &plain_texts(message)?);
+        }
+        Role::User => {
+            separate(out);
+            text_message(out, "user", &plain_texts(message)?);
+        }
+        Role::Assistant if constrained => {
+            separate(out);
+            text_message(out, "assistant", &[constrained::said(&message.parts)?.as_str()]);
+        }
+        Role::Assistant => {
+            separate(out);
+            assistant(quirks, out, &message.parts)?;
+        }
+        Role::Tool => {
+            for part in message.parts.iter() {
+                let Part::ToolResult { call, name, text, .. } = part else {
+                    return Err(no_form("tool", part));
+                };
+                separate(out);
+                if constrained {
+                    text_message(out, "user", &[constrained::result(name, text).as_str()]);
+                    continue;
+                }
+                out.push_str("{\"role\":\"tool\",\"tool_call_id\":");
+                write_string(out, call);
+                out.push_str(",\"content\":");
+                write_string(out, text);
+                out.push('}');
             }
-            out.push_str(",\"temperature\":");
-            write_value(out, &temperature.into());
         }
-        if let Some(seed) = request.sampling.seed {
-            out.push_str(&format!(",\"seed\":{seed}"));
+    }
+    Ok(())
+}
+
+fn assistant(quirks: &Quirks, out: &mut String, parts: &[Part]) -> Result<(), RenderError> {
+    let mut texts = Vec::new();
+    let mut calls = Vec::new();
+    let mut fields = Vec::new();
+    for part in parts {
+        match part {
+            Part::Text(text) => texts.push(text.as_ref()),
+            Part::ToolCall { id, name, arguments } => calls.push((id, name, arguments)),
+            Part::Opaque { format, bytes } => {
+                // A block of another dialect, or one that this endpoint does not want back.
+                let Some(field) = format
+                    .strip_prefix(FIELD_FORMAT)
+                    .filter(|field| quirks.echo.iter().any(|wanted| wanted == field))
+                else {
+                    continue;
+                };
+                let text = std::str::from_utf8(bytes).map_err(|_| {
+                    RenderError(format!("an opaque block of format {format:?} is not UTF-8"))
+                })?;
+                fields.push((field, text));
+            }
+            Part::ToolResult { .. } => return Err(no_form("assistant", part)),
         }
-        if is_constrained(request) {
-            out.push_str(",\"response_format\":");
-            constrained::response_format(out, &request.tools, request.may_call);
-        } else if !request.tools.is_empty() && !request.may_call {
-            out.push_str(",\"tool_choice\":\"none\"");
+    }
+    out.push_str("{\"role\":\"assistant\",\"content\":");
+    if texts.is_empty() && !calls.is_empty() {
+        out.push_str("null");
+    } else {
+        content(out, &texts);
+    }
+    for (field, text) in fields {
+        out.push(',');
+        write_string(out, field);
+        out.push(':');
+        write_string(out, text);
+    }
+    if !calls.is_empty() {
+        out.push_str(",\"tool_calls\":[");
+        for (index, (id, name, arguments)) in calls.into_iter().enumerate() {
+            if index > 0 {
+                out.push(',');
+            }
+            out.push_str("{\"id\":");
+            write_string(out, id);
+            out.push_str(",\"type\":\"function\",\"function\":{\"name\":");
+            write_string(out, &sendable::name(name));
+            out.push_str(",\"arguments\":");
+            write_string(out, &sendable::arguments(arguments));
+            out.push_str("}}");
         }
-        if self.quirks.prompt_cache_key {
-            out.push_str(",\"prompt_cache_key\":");
-            write_string(out, &request.cache_key);
-        }
-        if self.quirks.cache_prompt {
-            out.push_str(",\"cache_prompt\":true");
-        }
-        Ok(())
+        out.push(']');
+    }
+    out.push('}');
+    Ok(())
+}
+
+fn settings(out: &mut String, speech: &Speech, request: &Request) {
+    let quirks = &speech.quirks;
+    out.push_str(",\"model\":");
+    write_string(out, &speech.model);
+    out.push_str(",\"stream\":true,\"stream_options\":{\"include_usage\":true}");
+    let field = match quirks.max_output_field {
+        MaxOutputField::MaxTokens => "max_tokens",
+        MaxOutputField::MaxCompletionTokens => "max_completion_tokens",
+    };
+    out.push_str(&format!(",\"{field}\":{}", request.max_output));
+    if let Some(temperature) = request.sampling.temperature {
+        out.push_str(",\"temperature\":");
+        write_value(out, &temperature.into());
+    }
+    if let Some(seed) = request.sampling.seed {
+        out.push_str(&format!(",\"seed\":{seed}"));
+    }
+    if is_constrained(request) {
+        out.push_str(",\"response_format\":");
+        constrained::response_format(out, &request.tools, request.may_call);
+    } else if !request.tools.is_empty() && !request.may_call {
+        out.push_str(",\"tool_choice\":\"none\"");
+    }
+    if quirks.prompt_cache_key {
+        out.push_str(",\"prompt_cache_key\":");
+        write_string(out, &request.cache_key);
+    }
+    if quirks.cache_prompt {
+        out.push_str(",\"cache_prompt\":true");
     }
 }
 

@@ -1,13 +1,16 @@
 //! Anthropic's dialect.
 
+mod events;
 mod failures;
 mod render;
 mod stream;
+mod thinking;
 
 use aosk_llm::{Models, Options, Remote};
+use aosk_ports::{Part, Reply};
 
-use crate::server::{Act, stream_head};
-use crate::support::CANARY;
+use crate::server::{Act, Server, stream_head};
+use crate::support::{CANARY, ask, question};
 
 /// The model's device at `base`, with what the variables besides its address say.
 async fn device_with(model: &str, base: &str, variables: &[(&str, &str)]) -> Remote {
@@ -55,4 +58,25 @@ fn grown(index: u64, delta: &str) -> String {
 
 fn ended(index: u64) -> String {
     format!(r#"{{"type":"content_block_stop","index":{index}}}"#)
+}
+
+fn text_block(index: u64, text: &str) -> Vec<String> {
+    let piece = serde_json::json!({"type": "text_delta", "text": text}).to_string();
+    vec![begun(index, r#"{"type":"text","text":""}"#), grown(index, &piece), ended(index)]
+}
+
+fn opaque(format: &str, block: &str) -> Part {
+    Part::Opaque { format: format.into(), bytes: block.as_bytes().into() }
+}
+
+async fn reply_to(acts: Vec<Act>) -> Reply {
+    let server = Server::start(vec![acts]).await;
+    ask(&device(&server.base()).await, &question()).await.expect("a reply")
+}
+
+async fn reply_of(between: &[String], reason: &str) -> Reply {
+    let stop = stopped(reason);
+    let between = between.iter().map(String::as_str);
+    let all: Vec<&str> = [START].into_iter().chain(between).chain([stop.as_str(), STOP]).collect();
+    reply_to(events(&all)).await
 }

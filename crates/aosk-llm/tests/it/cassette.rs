@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aosk_abi::{Code, FailureKind, Role, StopReason, Tokens};
+use aosk_abi::{Code, FailureKind, Role, StopReason, Tokens, Usage};
 use aosk_llm::{Error, Models, Options, Recorder, Remote, Scripted};
 use aosk_ports::{CallError, Delta, Device, DeviceInfo, Part, Prices, Reply, Request};
 
@@ -61,6 +61,7 @@ async fn what_was_recorded_is_played_by_prompt_each_reply_once() {
 
     let error = ask(&played, &first).await.expect_err("both were played");
     assert_eq!((error.kind, error.code), (FailureKind::Fatal, Code::LlmCassette));
+    assert_eq!(error.usage, Some(Usage::default()), "nobody was asked");
     let words = ["scripted:gpt-4o-mini", "What is 17 * 23?", "0 replies are left"];
     assert!(words.iter().all(|word| error.message.contains(word)), "{error}");
     // The file is not written over.
@@ -87,6 +88,32 @@ async fn a_cassette_renders_in_the_dialect_that_it_was_recorded_in() {
     assert_eq!(played.render(&question()).expect("a form").prompt, rendered.prompt);
     let reply = ask(&played, &question()).await.expect("a reply");
     assert_eq!((reply.parts, reply.usage), (recorded.parts, recorded.usage));
+}
+
+#[tokio::test]
+async fn a_cassette_keeps_the_thoughts_that_its_endpoint_took_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let thought = br#"{"type":"thinking","thinking":"hm","signature":""}"#;
+    let thought =
+        Part::Opaque { format: "anthropic/thinking".into(), bytes: thought.as_slice().into() };
+    let mut request = question();
+    request.messages.push(said([thought, Part::Text("Well".into())]));
+    let served = json("200 OK", r#"{"data":[{"id":"m"}]}"#);
+    let server = Server::start(vec![served, answer("404 Not Found", &[], "")]).await;
+    let base = server.base();
+    let env = |name: &str| (name == "ANTHROPIC_BASE_URL").then(|| base.clone());
+    let mut prompts = Vec::new();
+    for model in ["local-anthropic", "claude-haiku-4-5"] {
+        let (spec, endpoint) = Models::embedded().select(model, &env).expect("a model");
+        let device = Remote::connect(spec, endpoint, Options::default()).await.expect("a device");
+        let path = folder.path().join(model);
+        let prompt = device.render(&request).expect("a form").prompt;
+        Recorder::create(device, &path).expect("a new file");
+        let played = Scripted::open(&path).expect("a cassette");
+        assert_eq!(played.render(&request).expect("a form").prompt, prompt, "{model}");
+        prompts.push(prompt);
+    }
+    assert_ne!(prompts[0], prompts[1]);
 }
 
 #[tokio::test]

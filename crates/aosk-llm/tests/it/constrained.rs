@@ -88,6 +88,7 @@ async fn what_the_model_said_goes_back_letter_for_letter() {
         r#"{"tool":"final_answer","arguments":{"answer":"391"}}"#,
         "{ \"tool\" : \"final_answer\",\n \"arguments\" : {\"answer\": \"3\\u00391\"} }",
         r#"{"tool":"calculator","arguments":{"expression":"17 *"#,
+        r#"{"tool":"calculator","arguments":"#,
         r#"{"tool":"final_answer","arguments":{"answer":"It is 3"#,
         r#"{"tool":"calc"#,
         "I would rather talk.",
@@ -120,6 +121,10 @@ async fn a_reply_that_was_cut_keeps_what_it_said() {
         last(cut, "length").await,
         (call("call_1", "write_file", arguments), StopReason::Length)
     );
+    // Nothing of the arguments is another matter than a call without arguments.
+    for cut in [r#"{"tool":"now","arguments":"#, r#"{"tool":"now","arguments": "#] {
+        assert_eq!(last(cut, "length").await, (call("call_1", "now", "{"), StopReason::Length));
+    }
     for (text, answer) in [
         (r#"{"tool":"final_answer","arguments":{"answer":"It is 3"#, "It is 3"),
         (r#"{"tool":"final_answer","arguments":{"answer":"It\n"#, "It\n"),

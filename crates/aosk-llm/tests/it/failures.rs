@@ -6,7 +6,7 @@ use aosk_abi::{Code, FailureKind, Usage};
 use aosk_llm::Options;
 use aosk_ports::CallError;
 
-use crate::server::{Act, Server, answer, events, json, stream_head};
+use crate::server::{Act, Server, answer, events, json, send, stream_head};
 use crate::support::{CANARY, ask, device, device_with, question};
 
 async fn error_of(acts: Vec<Act>) -> CallError {
@@ -106,6 +106,33 @@ async fn a_prompt_that_is_too_long_is_told_apart_and_measured() {
 }
 
 #[tokio::test]
+async fn only_what_surely_nobody_bills_counts_as_nothing() {
+    let nothing = Some(Usage::default());
+    let counting = r#"{"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":null}],"usage":{"prompt_tokens":9,"completion_tokens":1}}"#;
+    let complaint = r#"{"error":{"message":"bad","type":"invalid_request_error"}}"#;
+    for (acts, usage) in [
+        (answer("302 Found", &[("location", "https://x.test")], ""), nothing),
+        (answer("200 OK", &[("content-type", "text/html")], "<html>"), nothing),
+        (answer("200 OK", &[], "hello"), nothing),
+        (json("401 Unauthorized", complaint), nothing),
+        (json("500 Internal Server Error", ""), nothing),
+        // The model may have been at work.
+        (json("408 Request Timeout", ""), None),
+        (json("524 A Timeout Occurred", ""), None),
+        (json("200 OK", complaint), None),
+        (json("200 OK", "{"), None),
+        (events(&[complaint]), None),
+        (events(&[counting, complaint]), None),
+        (events(&[counting, "{"]), None),
+        (vec![stream_head(), send(counting)], None),
+        (Vec::new(), None),
+    ] {
+        let error = error_of(acts.clone()).await;
+        assert_eq!(error.usage, usage, "{error} {acts:?}");
+    }
+}
+
+#[tokio::test]
 async fn redirects_are_not_followed() {
     let other = Server::start(vec![events(&[])]).await;
     for status in ["301 Moved Permanently", "307 Temporary Redirect", "308 Permanent Redirect"] {
@@ -125,6 +152,7 @@ async fn an_address_where_nobody_listens_is_named() {
     let error = ask(&device(&base).await, &question()).await.expect_err("nobody listens");
     assert_eq!((error.kind, error.code), (FailureKind::Transient, Code::LlmUnreachable));
     assert!(error.message.contains(&base) && error.message.contains("start the model server"));
+    assert_eq!(error.usage, Some(Usage::default()), "nothing was sent");
     // A connection that closes before it answers is another matter.
     let error = error_of(Vec::new()).await;
     assert_eq!((error.kind, error.code), (FailureKind::Transient, Code::LlmTransient));

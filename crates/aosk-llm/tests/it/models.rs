@@ -133,6 +133,12 @@ fn mistakes_are_named_with_their_line() {
         ("[providers.openai]\nslots = 0".to_owned(), 1, "`slots` is 0"),
         ("[providers.openai]\ndialect = \"opnai\"".to_owned(), 2, "did you mean `openai`?"),
         (new(&format!("{full}quirks.bound_thinking = true")), 2, "no quirk `bound_thinking`"),
+        (new(&format!("{full}quirks.unsigned_thinking = true")), 2, "no quirk `unsigned_thinking`"),
+        (
+            "[providers.anthropic.quirks]\njson_schema = true".to_owned(),
+            1,
+            "no quirk `json_schema`",
+        ),
         ("[providers.anthropic.quirks]\necho = []".to_owned(), 1, "no quirk `echo`"),
         (
             "[models.claude-opus-5.quirks]\ncache_prompt = true".to_owned(),
@@ -150,6 +156,34 @@ fn mistakes_are_named_with_their_line() {
     let text = format!("[models.gpt-5]\nwindow = 9000\n{}", new("window = 0"));
     assert_eq!(models.extend_toml(&text, "t").expect_err("refused").code(), Code::LlmModelTable);
     assert_eq!(models.resolve("gpt-5").expect("known").window, Tokens(400_000));
+}
+
+#[test]
+fn what_anthropic_takes_for_writing_to_its_cache_is_never_guessed() {
+    let entry = |provider: &str, price: &str| {
+        format!(
+            "\n[models.x]\nprovider = {provider:?}\nwindow = 100\nmax_output = 10\n\
+             price = {{ input = 4.0, output = 20.0{price} }}"
+        )
+    };
+    let message = message(&entry("anthropic", ""));
+    assert!(
+        message.starts_with("my.toml:2: models.\"x\": `price.cache_write` is missing"),
+        "{message}"
+    );
+    assert!(message.contains("1.25 times `price.input`"), "{message}");
+    let write = |provider, price| {
+        let models = extended(&entry(provider, price)).expect("valid");
+        models.resolve("x").expect("known").prices.cache_write
+    };
+    assert_eq!(write("anthropic", ", cache_write = 5.0"), MicroDollars(5_000_000));
+    // Nobody else takes more for it than for fresh input, and what runs here costs what it costs.
+    assert_eq!(write("openai", ""), MicroDollars(4_000_000));
+    assert_eq!(write("local-anthropic", ""), MicroDollars(4_000_000));
+    // A key of a built-in entry may be overridden by itself.
+    let models = extended("[models.claude-opus-5]\nprice = { input = 4.5 }").expect("valid");
+    let prices = models.resolve("claude-opus-5").expect("known").prices;
+    assert_eq!(prices.cache_write, MicroDollars(6_250_000));
 }
 
 #[test]

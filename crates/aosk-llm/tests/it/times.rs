@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use aosk_abi::{Code, FailureKind};
-use aosk_llm::Options;
+use aosk_llm::{Endpoint, Options, discover};
 use aosk_ports::{CallError, Reply};
 use tokio::time::Instant;
 
-use crate::server::{Act, Server, send, stream_head};
+use crate::server::{Act, Server, answer, send, stream_head};
 use crate::support::{ask, device_with, question};
 
 const END: &str = r#"{"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}"#;
@@ -106,6 +106,31 @@ async fn signs_of_life_keep_a_call_up_to_its_whole_time() {
     };
     assert!(timed(living(14)).await.0.is_ok());
     stalls(living(16), ms(60_000), "did not finish its reply within 60 s").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_never_finishes_its_list_of_models_is_given_up() {
+    let drip = |count: usize| {
+        let head =
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n";
+        let mut acts = vec![Act::Send(head.to_vec())];
+        acts.extend((0..count).flat_map(|_| [Act::Pause(ms(4_000)), Act::Send(b" ".to_vec())]));
+        acts.push(Act::Send(br#"{"data":[{"id":"m"}]}"#.to_vec()));
+        acts
+    };
+    let found = async |count| {
+        let server = Server::start(vec![drip(count), answer("404 Not Found", &[], "")]).await;
+        let endpoint = Endpoint::new("test", &server.base(), None).expect("valid");
+        let options = Options { idle: ms(5_000), total: ms(60_000), ..Options::default() };
+        let start = Instant::now();
+        (discover(&endpoint, options).await, start.elapsed())
+    };
+    assert_eq!(found(14).await.0.expect("in time").models.len(), 1);
+    let (outcome, took) = found(16).await;
+    let error = outcome.expect_err("too late");
+    assert_eq!((error.kind, error.code), (FailureKind::Transient, Code::LlmTransient), "{error}");
+    assert!(error.message.contains("list of models within 60 s"), "{error}");
+    assert!(took >= ms(60_000) && took < ms(60_050), "{took:?}");
 }
 
 #[test]

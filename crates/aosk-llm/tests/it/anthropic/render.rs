@@ -1,11 +1,11 @@
 //! The bytes that leave.
 
-use aosk_abi::{Hash, Role, Sampling, ToolCalls, ToolResult, ToolSpec};
+use aosk_abi::{Hash, Role, Sampling, ToolResult, ToolSpec};
 use aosk_llm::Remote;
 use aosk_ports::{Device, Message, Part, Request};
 use proptest::prelude::*;
 
-use super::{device, device_with};
+use super::{device, device_with, opaque};
 use crate::support::{calculator, call, failed_result, question, request, result, said, text};
 
 const MARK: &str = r#","cache_control":{"type":"ephemeral"}"#;
@@ -19,10 +19,6 @@ async fn plain() -> Remote {
 fn body(device: &Remote, request: &Request) -> String {
     let rendered = device.render(request).expect("a form");
     String::from_utf8(rendered.body.to_vec()).expect("UTF-8")
-}
-
-fn opaque(format: &str, block: &str) -> Part {
-    Part::Opaque { format: format.into(), bytes: block.as_bytes().into() }
 }
 
 #[tokio::test]
@@ -81,21 +77,6 @@ async fn models_get_what_their_table_says_and_nothing_else() {
         )),
         "{sent}"
     );
-    let refused = |device: &Remote, request: Request| {
-        device.render(&request).expect_err("no form").to_string()
-    };
-    let warm = Sampling { temperature: Some(0.2), ..Sampling::default() };
-    let message = refused(&bound, Request { sampling: warm, ..question() });
-    assert!(message.contains("temperature = 0.2"), "{message}");
-    let seeded = Sampling { seed: Some(7), ..Sampling::default() };
-    let message = refused(&plain, Request { sampling: seeded, ..question() });
-    assert!(message.contains("seed = 7"), "{message}");
-    let constrained = Request { tool_calls: ToolCalls::Constrained, ..question() };
-    let message = refused(&plain, constrained);
-    assert!(message.contains("tool_calls = \"constrained\""), "{message}");
-    // Without a tool there is nothing to hold a reply to.
-    let answer = Request { tool_calls: ToolCalls::Constrained, tools: [].into(), ..question() };
-    assert!(plain.render(&answer).is_ok());
 }
 
 #[tokio::test]
@@ -175,10 +156,11 @@ async fn each_call_marks_where_the_one_before_it_ended() {
     request.messages.extend([said([call("d", "f", "{}")]), result("d", "f", "x")]);
     request.messages.push(text(Role::User, "Hurry."));
     assert_eq!(marks(&request), ["tools.0", "system.0", "messages.2.11", "messages.4.1"]);
-    // Thinking bears no mark.
+    // What only its provider understands bears no mark, be it a thought or not.
     request.messages.push(said([
         Part::Text("Well".into()),
         opaque("anthropic/thinking", r#"{"type":"thinking","thinking":"","signature":"S"}"#),
+        opaque("anthropic/server_thought", r#"{"type":"server_thought"}"#),
     ]));
     assert_eq!(marks(&request), ["tools.0", "system.0", "messages.4.1", "messages.5.0"]);
     assert_eq!(marks(&Request { messages: Vec::new(), ..request.clone() }), ["tools.0"]);
@@ -232,7 +214,7 @@ proptest! {
         for (rendered, tail) in [(&before, tails.0), (&after, tails.1)] {
             prop_assert_eq!(rendered.prompt_len, rendered.prompt_bytes.len() as u64);
             prop_assert_eq!(rendered.prompt, Hash::of(&rendered.prompt_bytes));
-            prop_assert_eq!(rendered.render.as_str(), "1/anthropic");
+            prop_assert_eq!(rendered.render.as_str(), "2/anthropic");
             let body = std::str::from_utf8(&rendered.body).expect("UTF-8");
             let bare = body.replace(MARK, "");
             prop_assert!(bare.as_bytes().starts_with(&rendered.prompt_bytes));

@@ -2,33 +2,16 @@
 
 use aosk_abi::{Code, FailureKind, StopReason, Tokens, Usage};
 use aosk_llm::Remote;
-use aosk_ports::{Delta, Device, Part, Reply};
+use aosk_ports::{Delta, Device, Part};
 use proptest::prelude::*;
 
-use super::{START, STOP, begun, device, device_with, ended, event, events, grown, stopped};
+use super::{
+    START, STOP, begun, device, device_with, ended, event, events, grown, opaque, reply_of,
+    reply_to, stopped, text_block,
+};
+use crate::framing::{any_framing, pieces};
 use crate::server::{Act, Server, json, stream_head};
 use crate::support::{CANARY, Heard, ask, call, question};
-
-async fn reply_to(acts: Vec<Act>) -> Reply {
-    let server = Server::start(vec![acts]).await;
-    ask(&device(&server.base()).await, &question()).await.expect("a reply")
-}
-
-async fn reply_of(between: &[String], reason: &str) -> Reply {
-    let stop = stopped(reason);
-    let between = between.iter().map(String::as_str);
-    let all: Vec<&str> = [START].into_iter().chain(between).chain([stop.as_str(), STOP]).collect();
-    reply_to(events(&all)).await
-}
-
-fn text_block(index: u64, text: &str) -> Vec<String> {
-    let piece = serde_json::json!({"type": "text_delta", "text": text}).to_string();
-    vec![begun(index, r#"{"type":"text","text":""}"#), grown(index, &piece), ended(index)]
-}
-
-fn opaque(kind: &str, block: &str) -> Part {
-    Part::Opaque { format: format!("anthropic/{kind}").into(), bytes: block.as_bytes().into() }
-}
 
 #[tokio::test]
 async fn text_is_joined_and_the_raw_bytes_are_kept() {
@@ -127,52 +110,43 @@ async fn tool_calls_are_put_together_from_pieces_of_their_json() {
 }
 
 #[tokio::test]
-async fn thinking_and_its_signature_are_kept_to_the_letter() {
-    let mut all = vec![
-        begun(0, r#"{"type":"thinking","thinking":"","signature":""}"#),
-        grown(0, r#"{"type":"thinking_delta","thinking":"17 * 23, \"hm\"…\n"}"#),
-        grown(0, r#"{"type":"thinking_delta","thinking":"世 = 391"}"#),
-        grown(0, r#"{"type":"signature_delta","signature":"EqQBCgIYAhIM+/=="}"#),
-        ended(0),
-        // Whole, and in the words that it came in.
-        begun(1, r#"{"type":"redacted_thinking", "data":"EmwKAhgBEgy\u002F3va3"}"#),
-        ended(1),
-        // Thinking whose text is not shown: a signature alone.
-        begun(2, r#"{"type":"thinking","thinking":"","signature":""}"#),
-        grown(2, r#"{"type":"signature_delta","signature":"AAAA"}"#),
-        ended(2),
-    ];
-    all.extend(text_block(3, "391"));
-    let reply = reply_of(&all, "end_turn").await;
-    let blocks = [
-        r#"{"type":"thinking","thinking":"17 * 23, \"hm\"…\n世 = 391","signature":"EqQBCgIYAhIM+/=="}"#,
-        r#"{"type":"redacted_thinking", "data":"EmwKAhgBEgy\u002F3va3"}"#,
-        r#"{"type":"thinking","thinking":"","signature":"AAAA"}"#,
-    ];
-    assert_eq!(
-        reply.parts,
-        [
-            opaque("thinking", blocks[0]),
-            opaque("redacted_thinking", blocks[1]),
-            opaque("thinking", blocks[2]),
-            Part::Text("391".into()),
-        ]
-    );
-    // They go back letter for letter, in their places.
-    let server = device("http://127.0.0.1:9").await;
-    let mut request = question();
-    request.messages.push(crate::support::said(reply.parts));
-    let rendered = server.render(&request).expect("a form");
-    let body = String::from_utf8(rendered.body.to_vec()).expect("UTF-8");
-    let back = format!(r#""content":[{},{},{},{{"type":"text""#, blocks[0], blocks[1], blocks[2]);
-    assert!(body.contains(&back), "{body}");
+async fn a_call_that_was_cut_in_front_of_its_arguments_is_not_one_without_arguments() {
+    let head = |index, id: &str, input: &str| {
+        let block = format!(r#"{{"type":"tool_use","id":"{id}","name":"f"{input}}}"#);
+        [begun(index, &block), ended(index)]
+    };
+    let blank = grown(1, r#"{"type":"input_json_delta","partial_json":""}"#);
+    let brought = grown(1, r#"{"type":"input_json_delta","partial_json":"{}"}"#);
+    let whole = head(0, "a", r#","input":{}"#);
+    for (input, delta, reason, arguments) in [
+        (r#","input":{}"#, None, "max_tokens", "{"),
+        (r#","input":{ }"#, Some(&blank), "max_tokens", "{"),
+        ("", None, "model_context_window_exceeded", "{"),
+        // What was written was not cut, and what came whole neither.
+        (r#","input":{}"#, Some(&brought), "max_tokens", "{}"),
+        (r#","input":{"x":1}"#, None, "max_tokens", r#"{"x":1}"#),
+        (r#","input":{}"#, None, "tool_use", "{}"),
+    ] {
+        // The API ends a block also where the output ran out.
+        let [begin, end] = head(1, "b", input);
+        let mut all = whole.to_vec();
+        all.push(begin);
+        all.extend(delta.cloned());
+        all.push(end);
+        let reply = reply_of(&all, reason).await;
+        assert_eq!(
+            reply.parts,
+            [call("a", "f", "{}"), call("b", "f", arguments)],
+            "{input} {reason}"
+        );
+    }
 }
 
 #[tokio::test]
 async fn what_is_newer_than_this_program_does_no_harm() {
     let mut all = vec![
         r#"{"type":"brand_new_event","x":[1]}"#.to_owned(),
-        begun(0, r#"{"type":"server_thought","id":"s","payload":{"a":[]}}"#),
+        begun(0, r#"{"type":"server_thought","id":7,"name":[],"text":{"a":[]},"signature":true}"#),
         ended(0),
         // In pieces that nobody here can put together: not sent back in half.
         begun(1, r#"{"type":"server_tool_use","id":"srv","name":"web_search","input":{}}"#),
@@ -185,7 +159,10 @@ async fn what_is_newer_than_this_program_does_no_harm() {
     assert_eq!(
         reply.parts,
         [
-            opaque("server_thought", r#"{"type":"server_thought","id":"s","payload":{"a":[]}}"#),
+            opaque(
+                "anthropic/server_thought",
+                r#"{"type":"server_thought","id":7,"name":[],"text":{"a":[]},"signature":true}"#
+            ),
             Part::Text("Hi".into()),
         ]
     );
@@ -208,6 +185,17 @@ async fn reasons_are_mapped() {
         assert_eq!((reply.stop, reply.parts), (stop, vec![Part::Text("x".into())]), "{reason}");
     }
     assert_eq!(reply_of(&[], "end_turn").await.parts, []);
+    // A reason without a word is none: the reply goes on.
+    let start = START.replace(r#""stop_reason":null"#, r#""stop_reason":"""#);
+    let mut all = vec![start, stopped("")];
+    all.extend(text_block(0, "x"));
+    let cut: Vec<&str> = all.iter().map(String::as_str).collect();
+    let server = Server::start(vec![events(&cut)]).await;
+    let error = ask(&device(&server.base()).await, &question()).await.expect_err("cut off");
+    assert_eq!((error.kind, error.usage), (FailureKind::Transient, None), "{error}");
+    all.push(stopped("max_tokens"));
+    let said: Vec<&str> = all.iter().map(String::as_str).collect();
+    assert_eq!(reply_to(events(&said)).await.stop, StopReason::Length);
 }
 
 #[tokio::test]
@@ -330,7 +318,7 @@ async fn a_server_that_does_not_stream_is_understood() {
     assert_eq!(
         reply.parts,
         [
-            opaque("thinking", thinking),
+            opaque("anthropic/thinking", thinking),
             Part::Text("Let me see.".into()),
             call("a", "f", r#"{"x": 1}"#)
         ]
@@ -355,64 +343,36 @@ async fn a_server_that_does_not_stream_is_understood() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
-    /// Line ends, comments, pings, names and blanks do not matter, nor where TCP cuts (be it within
-    /// a character) or the model's words are cut into deltas.
+    /// Nor does it matter where the model's words are cut into deltas.
     #[test]
     fn a_reply_is_the_same_however_it_is_framed_and_split(
-        line_end in prop::sample::select(&["\n", "\r\n", "\r"][..]),
-        blank in prop::sample::select(&["", " "][..]),
-        named in any::<bool>(),
-        comments in any::<bool>(),
-        pings in any::<bool>(),
-        bom in any::<bool>(),
-        deltas in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
-        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+        framing in any_framing(),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
     ) {
         let thought = "Grüße, 世界 👩‍💻 \"hm\"\n";
         let arguments = r#"{"expression": "17 * 23", "note": "世界\n"}"#;
-        let pieces = |text: &str, key: &str, kind: &str| -> Vec<String> {
+        let deltas = |text: &str, key: &str, kind: &str| -> Vec<String> {
             let chars: Vec<char> = text.chars().collect();
-            let mut places: Vec<usize> = deltas.iter().map(|at| at.index(chars.len())).collect();
-            places.extend([0, chars.len()]);
-            places.sort_unstable();
-            let piece = |range: &[usize]| -> String {
-                let piece: String = chars[range[0]..range[1]].iter().collect();
+            let piece = |at: std::ops::Range<usize>| {
+                let piece: String = chars[at].iter().collect();
                 serde_json::json!({"type": kind, key: piece}).to_string()
             };
-            places.windows(2).map(piece).collect()
+            pieces(&cuts, chars.len()).map(piece).collect()
         };
         let mut all = vec![START.to_owned()];
         all.push(begun(0, r#"{"type":"thinking","thinking":"","signature":""}"#));
-        all.extend(pieces(thought, "thinking", "thinking_delta").iter().map(|d| grown(0, d)));
+        all.extend(deltas(thought, "thinking", "thinking_delta").iter().map(|d| grown(0, d)));
         all.push(grown(0, r#"{"type":"signature_delta","signature":"S+/="}"#));
         all.push(ended(0));
         all.push(begun(1, r#"{"type":"tool_use","id":"t","name":"f","input":{}}"#));
-        all.extend(pieces(arguments, "partial_json", "input_json_delta").iter().map(|d| grown(1, d)));
+        all.extend(deltas(arguments, "partial_json", "input_json_delta").iter().map(|d| grown(1, d)));
         all.extend([ended(1), stopped("tool_use"), STOP.to_owned()]);
-        let mut text = String::from(if bom { "\u{feff}" } else { "" });
-        for data in &all {
-            if comments {
-                text.push_str(&format!(": keep-alive{line_end}{line_end}"));
-            }
-            if pings {
-                text.push_str(&format!("event: ping{line_end}data: {{\"type\":\"ping\"}}{line_end}{line_end}"));
-            }
-            if named {
-                text.push_str(&format!("event: any{line_end}"));
-            }
-            text.push_str(&format!("data:{blank}{data}{line_end}{line_end}"));
-        }
-        let bytes = text.into_bytes();
-        let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len())).collect();
-        places.extend([0, bytes.len()]);
-        places.sort_unstable();
-        let sends = places.windows(2).map(|w| Act::Send(bytes[w[0]..w[1]].to_vec()));
-        let acts: Vec<Act> = [stream_head()].into_iter().chain(sends).collect();
+        let (bytes, acts) = framing.play(&all);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let reply = runtime.expect("a runtime").block_on(reply_to(acts));
         let block = serde_json::to_string(thought).expect("JSON");
         let block = format!(r#"{{"type":"thinking","thinking":{block},"signature":"S+/="}}"#);
-        prop_assert_eq!(reply.parts, [opaque("thinking", &block), call("t", "f", arguments)]);
+        prop_assert_eq!(reply.parts, [opaque("anthropic/thinking", &block), call("t", "f", arguments)]);
         prop_assert_eq!(reply.usage.map(|usage| usage.output), Some(Tokens(15)));
         prop_assert_eq!(reply.raw.as_deref(), Some(bytes.as_slice()));
     }
