@@ -86,4 +86,18 @@ impl Model {
         }
         Ok(last.seq)
     }
+
+    /// What removing items of a process must answer; of others' it removes none.
+    pub(crate) fn dismiss(
+        &mut self,
+        tenant: &Tenant,
+        pid: Pid,
+        items: &[InboxId],
+    ) -> Result<(), Code> {
+        if !self.processes.contains_key(&(tenant.clone(), pid)) {
+            return Err(Code::StoreUnknownProcess);
+        }
+        self.inbox.retain(|it| (&it.0, it.1) != (tenant, pid) || !items.contains(&it.2));
+        Ok(())
+    }
 }

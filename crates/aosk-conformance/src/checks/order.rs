@@ -10,6 +10,10 @@ use tokio::task::unconstrained;
 use super::refused;
 use crate::World;
 
+/// A store that has not answered an append while so many came behind it never will: what one commit
+/// takes at once is far less.
+const ANSWERED_WITHIN: usize = 100_000;
+
 /// What a ticket says now, without waiting. Asked outside the task's budget: once that is used up, a
 /// channel of tokio's says that it is not ready until the task yields, which a loop of these never
 /// does.
@@ -78,6 +82,8 @@ pub async fn a_refusal_takes_the_later_appends_of_its_process_with_it_and_no_oth
                 Poll::Ready(answer) => break (answer, ticket),
                 Poll::Pending => behind.push(ticket),
             }
+            let count = behind.len();
+            assert!(count < ANSWERED_WITHIN, "not refused while {count} appends came behind it");
             enqueue_good();
         };
         before.await.expect("before the refusal");

@@ -26,9 +26,26 @@ enum Flaw {
 
 #[derive(Debug, Clone)]
 enum Operation {
-    Append { of: usize, sizes: Vec<usize>, flaw: Flaw, checkpoint: bool, consume: bool, end: bool },
-    Claim { of: usize },
-    Post { of: usize, text: String },
+    Append {
+        of: usize,
+        sizes: Vec<usize>,
+        flaw: Flaw,
+        checkpoint: bool,
+        consume: bool,
+        end: bool,
+    },
+    Claim {
+        of: usize,
+    },
+    Post {
+        of: usize,
+        text: String,
+    },
+    /// Those of all items, whoever they came for, and one that there is not.
+    Dismiss {
+        of: usize,
+        items: Vec<prop::sample::Index>,
+    },
     Reopen,
 }
 
@@ -61,6 +78,8 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
         20 => append,
         2 => (0..PROCESSES).prop_map(|of| Operation::Claim { of }),
         4 => (0..PROCESSES, "\\PC{0,20}").prop_map(|(of, text)| Operation::Post { of, text }),
+        2 => (0..PROCESSES, prop::collection::vec(any::<prop::sample::Index>(), 0..4))
+            .prop_map(|(of, items)| Operation::Dismiss { of, items }),
         1 => Just(Operation::Reopen),
     ];
     prop::collection::vec(operation, 1..80)
@@ -137,6 +156,17 @@ async fn play(mut world: World, operations: &[Operation]) {
                     model.inbox.push((tenant.clone(), pid, answer.expect("there"), item));
                 } else {
                     refused(answer, Code::StoreUnknownProcess);
+                }
+            }
+            Operation::Dismiss { of, items } => {
+                let (tenant, pid) = name(*of);
+                let known = model.inbox.iter().map(|it| it.2).chain([InboxId(i64::MAX)]);
+                let known: Vec<_> = known.collect();
+                let items: Vec<_> = items.iter().map(|item| *item.get(&known)).collect();
+                let answer = world.store().dismiss(tenant, pid, &items).await;
+                match model.dismiss(tenant, pid, &items) {
+                    Ok(()) => answer.expect("gone"),
+                    Err(code) => refused(answer, code),
                 }
             }
             Operation::Reopen => world.reopen(),
