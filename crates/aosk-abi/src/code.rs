@@ -110,6 +110,8 @@ codes! {
     KernelPanic = "AOSK-K009",
     /// The model refused the task.
     KernelRefused = "AOSK-K010",
+    /// A kernel cannot be started from what it was given.
+    KernelSetup = "AOSK-K011",
 
     /// A tool's workspace cannot be used.
     ToolWorkspace = "AOSK-T001",

@@ -431,7 +431,8 @@ pub struct ToolRequested {
     pub attempt: u32,
     /// What a repeated call does.
     pub effect: Effect,
-    /// How the tool is isolated, for example `workspace` or `none`.
+    /// How the tool is isolated: what its process's sandbox says, for example `openat2` or
+    /// `no-files`; `none` for code of the operator's.
     pub isolation: String,
     /// The operation.
     pub op: Op,

@@ -164,7 +164,7 @@ impl Manifest {
             message: error.message().to_owned(),
             line: error.span().map(|span| line_of(text, span.start)),
         })?;
-        manifest.check().map_err(|(key, message)| ManifestError {
+        manifest.in_range().map_err(|(key, message)| ManifestError {
             message,
             line: text
                 .lines()
@@ -180,7 +180,17 @@ impl Manifest {
         self.quota.spend_usd.and_then(MicroDollars::from_dollars)
     }
 
-    fn check(&self) -> Result<(), (&'static str, String)> {
+    /// Checks a manifest that was made otherwise than from TOML as [`from_toml`](Self::from_toml)
+    /// does.
+    ///
+    /// # Errors
+    /// [`ManifestError`] for the first value that is out of range.
+    pub fn check(&self) -> Result<(), ManifestError> {
+        self.in_range().map_err(|(_, message)| ManifestError { message, line: None })
+    }
+
+    /// Whether each value is in its range; else the key of one that is not, and what is wrong.
+    fn in_range(&self) -> Result<(), (&'static str, String)> {
         let length = self.name.chars().count();
         if length == 0 || length > Self::NAME_MAX {
             return Err((
@@ -292,6 +302,18 @@ mod tests {
         assert!(Manifest::from_toml(&format!("name = \"{}\"", "é".repeat(64))).is_ok());
         assert!(Manifest::from_toml(&format!("name = \"{}\"", "é".repeat(65))).is_err());
         assert!(Manifest::from_toml("name = \"\"").is_err());
+    }
+
+    #[test]
+    fn a_manifest_that_was_not_read_from_toml_is_held_to_the_same_bounds() {
+        let mut manifest = Manifest::from_toml("name = \"a\"").expect("valid");
+        assert_eq!(manifest.check(), Ok(()));
+        for (dollars, holds) in [(0.0, true), (-1.0, false), (f64::NAN, false)] {
+            manifest.quota.spend_usd = Some(dollars);
+            assert_eq!(manifest.check().is_ok(), holds, "{dollars}");
+        }
+        let error = manifest.check().expect_err("no amount");
+        assert!(error.message.contains("spend_usd") && error.line.is_none(), "{error}");
     }
 
     #[test]

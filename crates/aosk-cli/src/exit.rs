@@ -20,6 +20,8 @@ pub(crate) enum Exit {
     Store,
     /// The command line, a manifest or the configuration is wrong.
     Usage,
+    /// Stopped by SIGHUP: its terminal went away.
+    HungUp,
     /// Stopped by SIGINT.
     Interrupted,
     /// Stopped by SIGTERM.
@@ -35,8 +37,9 @@ Exit codes:
   3    an agent is parked: its spend limit does not cover the next call
   4    the store failed, or its daemon
   5    the model endpoint failed
+  129  the terminal went away (SIGHUP)
   130  interrupted (SIGINT); 143: terminated (SIGTERM)
-Where agents of one run end differently: the first of 130/143, 4, 5, 3, 1.
+Where agents of one run end differently: the first of 129/130/143, 4, 5, 3, 1.
 `aosk doctor` ends with the code that `aosk run` would end with, `aosk daemon
 status` with 1 where none runs. To spawn, signal or send ends with 0 when that
 is durable; what becomes of the agent is `aosk show`'s to say.";
@@ -51,6 +54,7 @@ impl Exit {
             Self::Parked => 3,
             Self::Store => 4,
             Self::Endpoint => 5,
+            Self::HungUp => 129,
             Self::Interrupted => 130,
             Self::Terminated => 143,
         }
@@ -129,7 +133,7 @@ mod tests {
             .filter_map(|line| line.trim_start().split_once("  "))
             .map(|(number, meaning)| (number, meaning.trim()))
             .collect();
-        assert_eq!(rows.len(), 7, "{rows:?}");
+        assert_eq!(rows.len(), 8, "{rows:?}");
         for (number, meaning) in rows {
             let meaning = meaning.split(';').next().unwrap_or(meaning);
             assert!(manual.contains(&format!("| {number} | {meaning} |")), "{number} {meaning}");
@@ -145,6 +149,7 @@ mod tests {
             Exit::Parked,
             Exit::Store,
             Exit::Endpoint,
+            Exit::HungUp,
             Exit::Interrupted,
             Exit::Terminated,
         ] {

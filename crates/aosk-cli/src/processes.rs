@@ -6,6 +6,7 @@ use aosk_abi::{BlockedOn, Code, Pid, ProcessState, Tenant};
 use aosk_ports::{Journal, ProcessFilter, Receipt};
 use aosk_store::{Owner, SqliteReader, owner};
 
+use crate::daemon;
 use crate::error::Error;
 use crate::figures::{moment, time_of_day};
 use crate::text;
@@ -168,8 +169,14 @@ impl Works {
         Some(format!("Process {os_pid} ({command}) owns the store since {since}."))
     }
 
-    /// Whether the process waits for a kernel to take it up again. The owner of the store works
-    /// on what it was given; every process that it took up has an event since.
+    /// Whether somebody does.
+    pub(crate) const fn is_somebody(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Whether the process waits for a kernel to take it up again. A daemon holds every unfinished
+    /// one, also those that it has not read yet: sleepers, and who stands in line. A run works on
+    /// what it was given, and every process that it took up has an event since.
     pub(crate) fn is_interrupted(&self, receipt: &Receipt) -> bool {
         let row = &receipt.row;
         let waits_for_a_kernel = match &row.state {
@@ -179,7 +186,8 @@ impl Works {
             }
             ProcessState::Suspended { .. } | ProcessState::Exited { .. } => false,
         };
-        waits_for_a_kernel && self.0.as_ref().is_none_or(|owner| row.updated < owner.since)
+        let holds = |owner: &Owner| daemon::is_daemon(owner) || row.updated >= owner.since;
+        waits_for_a_kernel && !self.0.as_ref().is_some_and(holds)
     }
 }
 
@@ -290,5 +298,25 @@ mod tests {
         let parked = of(ProcessState::Blocked { on: quota, since });
         assert!(!Works(None).is_interrupted(&parked));
         assert!(state(&parked, &Works(None)).contains("spend limit"));
+    }
+
+    #[test]
+    fn what_a_daemon_holds_is_not_interrupted_however_old_its_last_event() {
+        let daemon = |since| {
+            let command = "aosk daemon run".to_owned();
+            Works(Some(Owner { os_pid: 1, command, since: Timestamp::from_millis(since) }))
+        };
+        let since = Timestamp::from_millis(9);
+        let until = Timestamp::from_millis(3_600_000);
+        let sleeper = ProcessState::Blocked { on: BlockedOn::Timer { until }, since };
+        // Older than the daemon: asleep and not read, in line, or begun before the clock was put
+        // back.
+        for held in [sleeper, ProcessState::Ready, ProcessState::New, ProcessState::Running] {
+            let held = receipt(Pid::from_alias("a"), held, 10);
+            for since in [9, 10, 11, 99_999] {
+                assert!(!daemon(since).is_interrupted(&held), "{held:?}");
+            }
+            assert!(Works(None).is_interrupted(&held), "{held:?}");
+        }
     }
 }

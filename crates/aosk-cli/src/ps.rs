@@ -54,7 +54,12 @@ pub(crate) async fn ps(args: &Ps, settings: &Settings, screen: &Screen) -> Resul
         screen.err.wrapped(&owner);
     }
     if shown.is_empty() {
-        let more = if args.all { "" } else { " `aosk ps --all` lists those that have ended." };
+        let more = match args.all {
+            true => String::new(),
+            false => {
+                format!(" `aosk ps --all{}` lists those that have ended.", settings.same_store)
+            }
+        };
         screen.err.wrapped(&format!("No process is unfinished.{more}"));
         return Ok(Exit::Done);
     }
@@ -94,11 +99,12 @@ pub(crate) async fn ps(args: &Ps, settings: &Settings, screen: &Screen) -> Resul
             }
         }
     }
-    if shown.iter().any(|receipt| works.is_interrupted(receipt)) {
-        screen.err.wrapped(
-            "Interrupted agents go on with `aosk run --resume [PID]`, or all of them in the \
-             background with `aosk daemon start`.",
-        );
+    if !works.is_somebody() && shown.iter().any(|receipt| works.is_interrupted(receipt)) {
+        let same = &settings.same_store;
+        screen.err.wrapped(&format!(
+            "Interrupted agents go on with `aosk run --resume{same} [PID]`, or all of them in the \
+             background with `aosk daemon start{same}`.",
+        ));
     }
     Ok(Exit::Done)
 }

@@ -70,7 +70,7 @@ pub(crate) async fn spawn(
         alias: args.alias.clone(),
         spend_limit,
     };
-    let (pid, os_pid, started) = daemon::spawn(&settings.data_dir, &order, screen)
+    let (pid, os_pid, started) = daemon::spawn(settings, &order, screen)
         .await
         .map_err(|error| agent::at_manifest(error, &wanted.path))?;
     let limited = format!("It may spend {spend_limit}.");

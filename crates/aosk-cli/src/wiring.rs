@@ -11,26 +11,28 @@ use aosk_abi::{Code, Tenant};
 use aosk_kernel::{Options, OsRandom, Parts, Redactor, SystemClock};
 use aosk_ports::{Sandbox, SandboxError};
 use aosk_sandbox::{NoFiles, Workspace};
-use aosk_store::{Options as StoreOptions, Owner, SqliteStore, owner};
+use aosk_store::{Flight, Options as StoreOptions, Owner, SqliteStore, owner};
 use aosk_tools::Registry;
 
+use crate::config::Settings;
 use crate::error::Error;
 use crate::processes::refuse_file;
 use crate::{daemon, diagnostics, version};
 
 /// Opens the store as its owner. `command` says to others what owns it.
 pub(crate) fn own_store(
-    dir: &Path,
+    settings: &Settings,
     command: &str,
     secrets: &Redactor,
 ) -> Result<Arc<SqliteStore>, Error> {
+    let Settings { data_dir: dir, same_store: same, .. } = settings;
     refuse_file(dir)?;
     let command = secrets.text(command).into_owned();
     let options = StoreOptions { dir: dir.to_owned(), command };
     let store = SqliteStore::open(&options).map(Arc::new).map_err(|error| {
         let error = Error::from(error);
         match error.code {
-            Code::StoreOwned => help_owned(error, owner(dir).ok().flatten().as_ref()),
+            Code::StoreOwned => help_owned(error, owner(dir).ok().flatten().as_ref(), same),
             _ => error,
         }
     })?;
@@ -39,23 +41,27 @@ pub(crate) fn own_store(
     Ok(store)
 }
 
-/// The error that names who owns the store.
-pub(crate) fn owned(owner: &Owner) -> Error {
+/// The error that names who owns the store. `same` is what a command repeats to find it.
+pub(crate) fn owned(owner: &Owner, same: &str) -> Error {
     let Owner { os_pid, command, .. } = owner;
     let message = format!("the store is owned by process {os_pid} ({command})");
-    help_owned(Error::new(Code::StoreOwned, message), Some(owner))
+    help_owned(Error::new(Code::StoreOwned, message), Some(owner), same)
 }
 
 /// The error that the store is owned, with what to do about that owner.
-fn help_owned(error: Error, owner: Option<&Owner>) -> Error {
+fn help_owned(error: Error, owner: Option<&Owner>, same: &str) -> Error {
     if owner.is_some_and(daemon::is_daemon) {
         return error
-            .help("it goes on with every unfinished agent; `aosk spawn` hands it another one")
-            .help("to run agents in the foreground, stop it first: aosk daemon stop");
+            .help(format!(
+                "it goes on with every unfinished agent; `aosk spawn{same}` hands it another one"
+            ))
+            .help(format!(
+                "to run agents in the foreground, stop it first: aosk daemon stop{same}"
+            ));
     }
     error
-        .help("several agents can share one run: aosk run A.toml --with B.toml")
-        .help("or wait for its end; `aosk ps` lists what it does")
+        .help(format!("several agents can share one run: aosk run A.toml --with B.toml{same}"))
+        .help(format!("or wait for its end; `aosk ps{same}` lists what it does"))
 }
 
 /// What a kernel on that store is built from, with neither models nor anyone who watches.
@@ -72,6 +78,14 @@ pub(crate) fn parts(store: Arc<SqliteStore>, secrets: Redactor) -> Parts {
         observer: Arc::new(()),
         secrets,
         recorder: None,
+    }
+}
+
+/// Says that the kernel on the store in `dir` ends in the middle of what it does because somebody
+/// wants that: none of the processes that it executes is to blame.
+pub(crate) fn end_on_purpose(dir: &Path) {
+    if let Err(error) = Flight::discard(dir) {
+        tracing::warn!(%error, "an agent may be blamed for this end");
     }
 }
 

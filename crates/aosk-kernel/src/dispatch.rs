@@ -26,7 +26,8 @@ pub(crate) struct Dispatcher {
 
 struct Queue {
     scheduler: Scheduler<Pid>,
-    devices: HashMap<String, DeviceId>,
+    /// With the number of their slots.
+    devices: HashMap<String, (DeviceId, usize)>,
     waiting: HashMap<Pid, (Units, oneshot::Sender<Slot>)>,
     alarm: Option<Duration>,
 }
@@ -64,14 +65,25 @@ impl Dispatcher {
         Ok(dispatcher)
     }
 
-    /// Adds a device that takes `slots` calls at once. One of that name that is there stays.
+    /// Adds a device that takes `slots` calls at once, if it is not there.
     pub(crate) fn add(&self, name: &str, slots: usize) -> Result<(), Error> {
+        let refused = |why: String| {
+            let message = format!("the device {name:?} cannot be used: {why}");
+            Err(Error::refused(Code::KernelSetup, message))
+        };
         let mut queue = self.lock();
-        if !queue.devices.contains_key(name) {
-            let device = queue.scheduler.add_device(slots).map_err(bug)?;
-            queue.devices.insert(name.to_owned(), device);
+        match queue.devices.get(name) {
+            Some((_, known)) if *known == slots => Ok(()),
+            Some((_, known)) => refused(format!(
+                "it is given with {known} slots and with {slots}; one name stands for one endpoint"
+            )),
+            None if slots == 0 => refused("it has no slots; give it at least 1".to_owned()),
+            None => {
+                let device = queue.scheduler.add_device(slots).map_err(bug)?;
+                queue.devices.insert(name.to_owned(), (device, slots));
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// Makes a process known, if it is not.
@@ -159,7 +171,7 @@ impl Dispatcher {
 
 impl Queue {
     fn device(&self, name: &str) -> Result<DeviceId, Error> {
-        self.devices.get(name).copied().ok_or_else(|| {
+        self.devices.get(name).map(|(device, _)| *device).ok_or_else(|| {
             Error::refused(Code::LlmUnknownModel, format!("no device is named {name:?}"))
         })
     }

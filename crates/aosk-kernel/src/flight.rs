@@ -1,4 +1,4 @@
-//! Recorded execution: a future whose every turn is told to the flight recorder.
+//! Recorded execution: what is done for a process is told to the flight recorder.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,7 +7,28 @@ use std::task::{Context, Poll};
 use aosk_abi::Pid;
 use aosk_ports::FlightRecorder;
 
-/// Runs a process's future; while it is polled, the recorder names the process.
+/// Something that is executed for a process; the recorder names the process until it is dropped,
+/// however that comes: a panic that is caught took nobody down.
+pub(crate) struct Flight(Option<(Arc<dyn FlightRecorder>, Pid)>);
+
+impl Flight {
+    pub(crate) fn enter(recorder: Option<Arc<dyn FlightRecorder>>, pid: Pid) -> Self {
+        Self(recorder.map(|recorder| {
+            recorder.enter(pid);
+            (recorder, pid)
+        }))
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        if let Some((recorder, pid)) = &self.0 {
+            recorder.leave(*pid);
+        }
+    }
+}
+
+/// Runs a process's future; while it is polled, and no longer, the recorder names the process.
 pub(crate) struct Recorded<F> {
     future: Pin<Box<F>>,
     recorder: Option<Arc<dyn FlightRecorder>>,
@@ -20,26 +41,11 @@ impl<F> Recorded<F> {
     }
 }
 
-/// Leaves however the turn ends: a panic that is caught took nobody down.
-struct Turn<'a>(&'a dyn FlightRecorder, Pid);
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.0.leave(self.1);
-    }
-}
-
 impl<F: Future> Future for Recorded<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let (recorder, pid) = (self.recorder.clone(), self.pid);
-        let turn = recorder.as_deref().map(|recorder| {
-            recorder.enter(pid);
-            Turn(recorder, pid)
-        });
-        let answer = self.future.as_mut().poll(context);
-        drop(turn);
-        answer
+        let _flight = Flight::enter(self.recorder.clone(), self.pid);
+        self.future.as_mut().poll(context)
     }
 }

@@ -1,6 +1,6 @@
 //! Loading an image: the last checkpoint and the events after it.
 
-use aosk_abi::{Code, Pid, Record, Seq, Tenant};
+use aosk_abi::{Code, Hash, Pid, Record, Seq, Tenant};
 use aosk_ports::{Journal, StoreError};
 
 use crate::error::Error;
@@ -20,8 +20,21 @@ pub async fn load(
     pid: Pid,
     at: Option<Seq>,
 ) -> Result<Image, Error> {
+    load_from(journal, tenant, pid, at).await.map(|(image, _)| image)
+}
+
+/// The image as [`load`] folds it, and the place of the first event that it had to read for that:
+/// behind the checkpoint, or 0 where none was of use.
+pub(crate) async fn load_from(
+    journal: &dyn Journal,
+    tenant: &Tenant,
+    pid: Pid,
+    at: Option<Seq>,
+) -> Result<(Image, Seq), Error> {
     let checkpoint = journal.checkpoint(tenant, pid, at).await?;
-    let mut image = checkpoint.as_ref().and_then(Image::from_checkpoint);
+    let is_its_own = |image: &Image| image.pid == pid && image.tenant == *tenant;
+    let mut image = checkpoint.as_ref().and_then(Image::from_checkpoint).filter(is_its_own);
+    let first = image.as_ref().map_or(Seq(0), |image| image.next);
     loop {
         let from = image.as_ref().map_or(Seq(0), |image| image.next);
         if at.is_some_and(|at| from > at) {
@@ -38,7 +51,7 @@ pub async fn load(
             break;
         }
     }
-    image.ok_or_else(|| {
+    image.map(|image| (image, first)).ok_or_else(|| {
         StoreError::new(
             Code::StoreUnknownProcess,
             format!("there is no process {pid}; `aosk ps --all` lists those there are"),
@@ -49,12 +62,13 @@ pub async fn load(
 
 fn fold(image: Option<Image>, tenant: &Tenant, pid: Pid, record: &Record) -> Result<Image, Error> {
     let error = |source: FoldError| Error::Fold { pid, source };
+    let head = image.as_ref().map_or(Hash::ZERO, |image| image.head);
+    record
+        .verify(tenant, pid, head)
+        .map_err(|broken| StoreError::new(Code::ChainBroken, broken.to_string()))?;
     let Some(mut image) = image else {
         return Image::begin(tenant, pid, record).map_err(error);
     };
-    record
-        .verify(tenant, pid, image.head)
-        .map_err(|broken| StoreError::new(Code::ChainBroken, broken.to_string()))?;
     image.apply(record).map_err(error)?;
     Ok(image)
 }

@@ -84,7 +84,8 @@ pub struct Retry {
     pub attempts: u32,
     /// The longest first wait; it doubles each time.
     pub base: Duration,
-    /// The longest wait of all.
+    /// The longest wait of the back-off; an endpoint may name a longer one, up to
+    /// [`LONGEST`](Self::LONGEST).
     pub cap: Duration,
 }
 
@@ -99,6 +100,18 @@ impl Retry {
     /// Attempts before another model is asked: one failure may be chance, and who has an
     /// alternative need not wait out a minute of them.
     pub const EARLY: u32 = 2;
+
+    /// The longest wait that an endpoint is believed, a day: the longest window of a provider's
+    /// limits. Whoever names a longer one is asked again then, and may name it again.
+    pub const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+    /// The wait that an endpoint named, as far as it is believed.
+    pub(crate) fn believed(named: Duration) -> Duration {
+        if named > Self::LONGEST {
+            tracing::warn!("an endpoint asks to be left alone for {named:?}; it is asked in a day");
+        }
+        named.min(Self::LONGEST)
+    }
 
     /// The wait before attempt `next` (2 is the first retry), with `random` from 0 to 65,535 as
     /// the jitter.
@@ -170,5 +183,18 @@ mod tests {
         let longest = |next| retry.wait(next, u16::MAX).as_secs_f64();
         assert_eq!([2, 3, 4, 5, 99].map(longest), [1.0, 2.0, 4.0, 5.0, 5.0]);
         assert_eq!(retry.wait(4, 0), Duration::ZERO);
+    }
+
+    #[test]
+    fn an_endpoint_is_believed_up_to_a_day() {
+        let second = Duration::from_secs(1);
+        for (named, believed) in [
+            (Retry::LONGEST - second, Retry::LONGEST - second),
+            (Retry::LONGEST, Retry::LONGEST),
+            (Retry::LONGEST + second, Retry::LONGEST),
+            (Duration::MAX, Retry::LONGEST),
+        ] {
+            assert_eq!(Retry::believed(named), believed);
+        }
     }
 }

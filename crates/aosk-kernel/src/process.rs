@@ -2,14 +2,15 @@
 //! only place where an image meets its journal.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aosk_abi::{
     BlockedOn, Cancelled, Code, Content, Event, Exit, Exited, Hash, MessageReceived, Op, Pid,
-    PriorityChanged, ProcessState, Record, RestartSpec, Restarted, Signal, SignalReceived,
+    PriorityChanged, ProcessState, Record, RestartSpec, Restarted, Seq, Signal, SignalReceived,
     SpendRaised, Timestamp, What,
 };
-use aosk_ports::{Append, InboxId, InboxItem, Ticket};
+use aosk_ports::{Append, InboxId, InboxItem, StoreError, Ticket};
 
 use crate::contents::Contents;
 use crate::error::Error;
@@ -23,7 +24,7 @@ pub(crate) struct Batch {
     records: Vec<Record>,
     contents: Vec<Content>,
     consumed: Vec<InboxId>,
-    in_flight: Vec<Ticket>,
+    sent: Arc<Sent>,
     last_checkpoint: u64,
     checkpoint_now: bool,
 }
@@ -37,7 +38,7 @@ impl Batch {
             records: Vec::new(),
             contents: Vec::new(),
             consumed: Vec::new(),
-            in_flight: Vec::new(),
+            sent: Arc::default(),
             last_checkpoint,
             checkpoint_now: false,
         }
@@ -53,17 +54,43 @@ impl Batch {
         self.consumed.push(id);
     }
 
-    /// The next write carries a checkpoint if anything happened since the last one.
+    /// The next write carries a checkpoint if enough happened since the last one.
     fn request_checkpoint(&mut self) {
         self.checkpoint_now = true;
     }
 
-    /// Whether a checkpoint is due: when asked for, or when the events since the last are many in
-    /// themselves and a quarter of the history. The second rule bounds the bytes of all
-    /// checkpoints by a constant share of the journal, because each is proportional to it.
+    /// Whether a checkpoint is due: when the events since the last are many in themselves and a
+    /// quarter of the history, or, where one was asked for because the process leaves memory, 8 and
+    /// a 64th of it, which is all that its return has to fold. Either share bounds the bytes of all
+    /// checkpoints by a constant multiple of the journal, because each is proportional to it.
     fn checkpoint_due(&self, next: u64, fewest: u64) -> bool {
         let since = next.saturating_sub(self.last_checkpoint);
-        since > 0 && (self.checkpoint_now && since >= 8 || since >= fewest.max(next / 4))
+        let least = if self.checkpoint_now { 8.max(next / 64) } else { fewest.max(next / 4) };
+        since > 0 && since >= least
+    }
+}
+
+/// Appends on their way to the disk. It outlives a driver that falls over, so that the journal is
+/// not read again before all that it sent is there or refused.
+#[derive(Default)]
+pub(crate) struct Sent(Mutex<Vec<Ticket>>);
+
+impl Sent {
+    fn push(&self, ticket: Ticket) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(ticket);
+    }
+
+    /// Waits for every answer, also behind a refusal: as long as one is due, the store refuses what
+    /// comes next with it, and the next stay of the process could begin before that. The last event
+    /// that became durable, or the first refusal.
+    pub(crate) async fn heard(&self) -> Result<Option<Seq>, StoreError> {
+        let due = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut heard = Ok(None);
+        for ticket in due {
+            let answer = ticket.await;
+            heard = heard.and_then(|_| answer.map(|committed| Some(committed.last)));
+        }
+        heard
     }
 }
 
@@ -78,9 +105,10 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// A process whose journal ends where the image does.
-    pub(crate) fn new(shared: Arc<Shared>, image: Image, contents: Contents) -> Self {
-        let batch = Batch::new(image.head, image.next.0);
+    /// A process whose journal ends where the image does; its last checkpoint was taken before the
+    /// event at `saved`.
+    pub(crate) fn new(shared: Arc<Shared>, image: Image, contents: Contents, saved: Seq) -> Self {
+        let batch = Batch::new(image.head, saved.0);
         Self { shared, image, contents, batch, taken: HashSet::new() }
     }
 
@@ -161,20 +189,19 @@ impl Process {
             checkpoint,
             consumed: std::mem::take(&mut batch.consumed),
         };
-        batch.in_flight.push(self.shared.parts.store.append(append));
+        batch.sent.push(self.shared.parts.store.append(append));
+    }
+
+    /// What was sent to the store and has no answer yet.
+    pub(crate) fn sent(&self) -> Arc<Sent> {
+        self.batch.sent.clone()
     }
 
     /// Waits until everything that was made is durable.
     pub(crate) async fn commit(&mut self) -> Result<(), Error> {
         self.flush();
-        // Every answer is heard, also behind a refusal: as long as one is due, the store refuses
-        // what comes next with it, and the next stay of the process could begin before that.
-        let mut heard = Ok(None);
-        for ticket in std::mem::take(&mut self.batch.in_flight) {
-            let answer = ticket.await;
-            heard = heard.and_then(|_| answer.map(|committed| Some(committed.last)));
-        }
-        if let Some(last) = heard? {
+        let sent = self.sent();
+        if let Some(last) = sent.heard().await? {
             let row = self.image.row();
             self.shared
                 .parts
@@ -222,11 +249,11 @@ impl Process {
             .image
             .pending
             .iter()
-            .filter(|(_, pending)| {
-                matches!(
-                    pending,
-                    Pending::Infer { attempts: 1.., .. } | Pending::Tool { attempts: 1.., .. }
-                )
+            .filter(|(op, pending)| match pending {
+                // One that waits for its next attempt is not in flight, and nothing is reserved.
+                Pending::Infer { .. } => self.image.account.reserved.contains_key(op),
+                Pending::Tool { attempts, .. } => *attempts > 0,
+                Pending::Tell { .. } | Pending::Exit { .. } => false,
             })
             .map(|(&op, _)| op)
             .collect();
@@ -273,6 +300,17 @@ impl Process {
     /// Why nothing is to be done for the process until something comes from outside.
     pub(crate) fn rest(&self) -> Option<Rest> {
         Rest::of(&self.image.state)
+    }
+}
+
+impl Drop for Process {
+    /// What happened before a panic happened all the same: a reply is paid for. To send it at once
+    /// would cost every step an append of its own, for a case that should not be.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // A second panic would end the program.
+            let _ = std::panic::catch_unwind(AssertUnwindSafe(|| self.flush()));
+        }
     }
 }
 
@@ -337,5 +375,9 @@ mod tests {
         batch.request_checkpoint();
         assert!(!batch.checkpoint_due(17, 256));
         assert!(batch.checkpoint_due(18, 256));
+        let mut batch = Batch::new(Hash::ZERO, 6_400);
+        batch.request_checkpoint();
+        assert!(!batch.checkpoint_due(6_500, 256), "99 events are less than a 64th");
+        assert!(batch.checkpoint_due(6_502, 256));
     }
 }

@@ -11,4 +11,11 @@ pub trait FlightRecorder: Send + Sync {
 
     /// It is done with that.
     fn leave(&self, pid: Pid);
+
+    /// Whom the last kernel was executing when it fell over, each once, as far as they are not
+    /// cleared.
+    fn suspects(&self) -> Vec<Pid>;
+
+    /// What befell the suspect is durable elsewhere: it is one no more, whatever happens next.
+    fn clear(&self, suspect: Pid);
 }

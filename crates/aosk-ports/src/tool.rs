@@ -28,7 +28,8 @@ pub trait Tool: Send + Sync {
     fn spec(&self) -> &ToolSpec;
 
     /// How the tool is isolated from the host: `workspace` where it reaches files through the
-    /// sandbox only, `none` for the operator's own in-process code.
+    /// sandbox only (the journal then says how that confines), `none` for the operator's own
+    /// in-process code.
     fn isolation(&self) -> &'static str;
 
     /// Runs it. `arguments` is a JSON object; checking it against the schema is the tool's part.

@@ -6,6 +6,7 @@
 //! it, by up to an hour either way. The step is a function of the seed and of the virtual time
 //! alone, not of who asks or how often, so that one reading more changes nothing for the others.
 
+use std::future::pending;
 use std::time::Duration;
 
 use aosk_abi::Timestamp;
@@ -14,6 +15,7 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::dice::{Chance, Dice};
+use crate::flaw::Flaw;
 use crate::power::Power;
 
 /// The wall clock stands still between two chances of a step for this long.
@@ -25,6 +27,8 @@ const LEAP_MS: u64 = 10 * 365 * 24 * 3_600_000;
 /// One stretch in five is off, and one in ten of those by years.
 const OFF: Chance = Chance::per_mille(200);
 const EMPTY: Chance = Chance::per_mille(100);
+/// A flawed clock forgets one alarm in twenty.
+const FORGOTTEN: Chance = Chance::per_mille(50);
 /// Where every simulated history begins: 2025-01-01T00:00:00Z.
 const BEGIN: Timestamp = Timestamp::from_millis(1_735_689_600_000);
 
@@ -35,6 +39,7 @@ pub struct SimClock {
     boot: Instant,
     before: Duration,
     power: Power,
+    flaw: Option<Flaw>,
 }
 
 impl SimClock {
@@ -42,7 +47,7 @@ impl SimClock {
     /// lives took `before` together.
     #[must_use]
     pub fn boot(seed: u64, before: Duration) -> Self {
-        Self { seed, boot: Instant::now(), before, power: Power::on() }
+        Self { seed, boot: Instant::now(), before, power: Power::on(), flaw: None }
     }
 
     /// The same clock, whose alarms need that power.
@@ -51,31 +56,61 @@ impl SimClock {
         Self { power, ..self }
     }
 
+    /// The same clock, with a flaw.
+    pub(crate) fn flawed(self, flaw: Option<Flaw>) -> Self {
+        Self { flaw, ..self }
+    }
+
     /// The virtual time of all lives together up to now.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.before + self.boot.elapsed()
     }
 
-    /// By how many milliseconds the wall is ahead of an honest one, plus [`LEAP_MS`].
-    fn skew(&self, elapsed: Duration) -> u64 {
-        let stretch = elapsed.as_secs() / STRETCH.as_secs();
-        let mut dice = Dice::keyed(self.seed, "clock", &stretch.to_le_bytes());
-        if !dice.hits(OFF) {
-            return LEAP_MS;
-        }
-        let most = if dice.hits(EMPTY) { LEAP_MS } else { STEP_MS };
-        LEAP_MS - most + dice.below(2 * most + 1)
+    /// Whether it never rings, as a flawed one now and then does not.
+    fn forgets(&self, duration: Duration) -> bool {
+        let key = format!("{:?} {duration:?}", self.elapsed());
+        self.flaw == Some(Flaw::ForgottenAlarm)
+            && Dice::keyed(self.seed, "alarm", key.as_bytes()).hits(FORGOTTEN)
     }
+}
+
+/// What the walls of a world show at a time.
+fn wall(seed: u64, elapsed: Duration) -> Timestamp {
+    let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    Timestamp::from_millis(BEGIN.as_millis() - LEAP_MS)
+        .plus_millis(millis)
+        .plus_millis(skew(seed, elapsed))
+}
+
+/// By how many milliseconds the wall is ahead of an honest one, plus [`LEAP_MS`].
+fn skew(seed: u64, elapsed: Duration) -> u64 {
+    let stretch = elapsed.as_secs() / STRETCH.as_secs();
+    let mut dice = Dice::keyed(seed, "clock", &stretch.to_le_bytes());
+    if !dice.hits(OFF) {
+        return LEAP_MS;
+    }
+    let most = if dice.hits(EMPTY) { LEAP_MS } else { STEP_MS };
+    LEAP_MS - most + dice.below(2 * most + 1)
+}
+
+/// Whether somebody who looked at the wall at any time from `from` on, and then waited for as long
+/// as it showed to be left until `until`, is done at `to`.
+pub(crate) fn can_be_over(seed: u64, from: Duration, to: Duration, until: Timestamp) -> bool {
+    let mut at = from;
+    while at <= to {
+        let left = Duration::from_millis(until.millis_since(wall(seed, at)));
+        if at.saturating_add(left) <= to {
+            return true;
+        }
+        at = STRETCH * u32::try_from(at.as_secs() / STRETCH.as_secs() + 1).unwrap_or(u32::MAX);
+    }
+    false
 }
 
 impl Clock for SimClock {
     fn now(&self) -> Timestamp {
-        let elapsed = self.elapsed();
-        let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-        Timestamp::from_millis(BEGIN.as_millis() - LEAP_MS)
-            .plus_millis(millis)
-            .plus_millis(self.skew(elapsed))
+        wall(self.seed, self.elapsed())
     }
 
     fn monotonic(&self) -> Duration {
@@ -83,6 +118,11 @@ impl Clock for SimClock {
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        if self.forgets(duration) {
+            return Box::pin(pending());
+        }
+        let early = self.flaw == Some(Flaw::HastyAlarm);
+        let duration = if early { duration / 2 } else { duration };
         self.power.guard(Box::pin(tokio::time::sleep(duration)))
     }
 }
@@ -109,6 +149,19 @@ mod tests {
             (wall, mono) = (next_wall, next_mono);
         }
         assert!(back > 10 && jumps > 10 && far > 10, "{back} back, {jumps} jumps, {far} by years");
+    }
+
+    #[test]
+    fn a_wait_is_over_when_it_has_passed_or_the_wall_says_so() {
+        let (seconds, from) = (Duration::from_secs, Duration::from_secs(7));
+        for seed in 0..200 {
+            let until = wall(seed, from).plus_millis(5_000);
+            assert!(!can_be_over(seed, from, seconds(11), until), "within a stretch nothing steps");
+            assert!(can_be_over(seed, from, seconds(12), until));
+        }
+        let far = |seed| wall(seed, from).plus_millis(3_600_000);
+        let early = (0..200).filter(|seed| can_be_over(*seed, from, seconds(600), far(*seed)));
+        assert!(early.count() > 5, "a wall that steps forward ends waits");
     }
 
     #[tokio::test(start_paused = true)]

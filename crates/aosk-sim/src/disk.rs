@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use aosk_abi::{Code, ContentKey, Epoch, Pid, Tenant};
 use aosk_ports::{Append, Committed, InboxId, InboxItem, StoreError};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::dice::{Chance, Dice};
@@ -48,9 +49,15 @@ pub(crate) struct Platter {
     cache: BTreeMap<StoreId, Vec<Vec<Waiting>>>,
     /// Other changes that were begun, oldest first.
     changes: BTreeMap<u64, Change>,
+    /// What tells the owners of open stores that something was posted.
+    bells: BTreeMap<StoreId, Arc<Notify>>,
+    /// How many reads of each store are under way.
+    reading: BTreeMap<StoreId, u64>,
     opened: StoreId,
     begun: u64,
     dice: Dice,
+    /// Of their own, so that one read more leaves the writes as they were.
+    reads: Dice,
     full_until: Option<Instant>,
     /// When the last stall ends.
     stalled_until: Option<Instant>,
@@ -119,9 +126,12 @@ impl Disk {
             flaw,
             cache: BTreeMap::new(),
             changes: BTreeMap::new(),
+            bells: BTreeMap::new(),
+            reading: BTreeMap::new(),
             opened: 0,
             begun: 0,
             dice: Dice::new(seed, "disk"),
+            reads: Dice::new(seed, "reads"),
             full_until: None,
             stalled_until: None,
         })))
@@ -145,12 +155,51 @@ impl Platter {
         self.opened
     }
 
-    /// The key of a tenant's contents: a function of the seed, as if it had been drawn at the
-    /// tenant's first use.
+    /// The key of a tenant's contents.
     pub(crate) fn content_key(&self, tenant: &Tenant) -> ContentKey {
-        let mut bytes = [0; 32];
-        Dice::keyed(self.seed, "content key", tenant.as_str().as_bytes()).fill(&mut bytes);
-        ContentKey::from_bytes(bytes)
+        content_key(self.seed, tenant)
+    }
+
+    /// Whether that store cannot tell its owner what is posted.
+    pub(crate) fn is_mute(&self, id: StoreId, faults: &DiskFaults) -> bool {
+        Dice::keyed(self.seed, "mute", &id.to_le_bytes()).hits(faults.mute)
+    }
+
+    /// What tells the owner of a store that something was posted after this was first asked for.
+    pub(crate) fn bell(&mut self, id: StoreId) -> Arc<Notify> {
+        self.bells.entry(id).or_default().clone()
+    }
+
+    /// A store is closed.
+    pub(crate) fn release(&mut self, id: StoreId) {
+        self.bells.remove(&id);
+    }
+
+    /// Begins a read of a store: how long it takes, and how it will fail if it does.
+    pub(crate) fn next_read(
+        &mut self,
+        id: StoreId,
+        faults: &DiskFaults,
+    ) -> (Duration, Option<StoreError>) {
+        *self.reading.entry(id).or_default() += 1;
+        let time = self.reads.time(&faults.read);
+        let fails = self.reads.hits(faults.unreadable).then(|| {
+            let message = "the simulated disk cannot be read at the moment; try again";
+            StoreError::new(Code::StoreIo, message)
+        });
+        (time, fails)
+    }
+
+    /// Ends a read of a store, heard or not.
+    pub(crate) fn end_read(&mut self, id: StoreId) {
+        if let Some(reading) = self.reading.get_mut(&id) {
+            *reading -= 1;
+        }
+    }
+
+    /// Whether a read of a store is under way.
+    pub(crate) fn is_reading(&self, id: StoreId) -> bool {
+        self.reading.get(&id).is_some_and(|&reading| reading > 0)
     }
 
     /// Commits an append, or changes nothing.
@@ -214,7 +263,16 @@ impl Platter {
     ) -> Result<InboxId, StoreError> {
         let id = self.image.post(tenant, pid, item.clone())?;
         self.watch.posted(pid, id, &item);
+        self.bells.values().for_each(|bell| bell.notify_one());
         Ok(id)
+    }
+
+    /// Adds everything that waits for an append's process to what the append takes over.
+    pub(crate) fn swallow(&self, append: &mut Append) {
+        let waiting = self.image.pending(&append.tenant).into_iter();
+        let of_process = waiting.filter(|(pid, ..)| *pid == append.pid).map(|(_, id, _)| id);
+        let more: Vec<_> = of_process.filter(|id| !append.consumed.contains(id)).collect();
+        append.consumed.extend(more);
     }
 
     /// Removes items of a process from the inbox.
@@ -279,6 +337,8 @@ impl Platter {
             _ => {}
         }
         (self.full_until, self.stalled_until) = (None, None);
+        self.bells.clear();
+        self.reading.clear();
     }
 
     fn keep(&mut self, waiting: impl Iterator<Item = Waiting>) {
@@ -343,4 +403,12 @@ impl Platter {
             )),
         }
     }
+}
+
+/// The key of a tenant's contents: a function of the seed, as if it had been drawn at the tenant's
+/// first use.
+pub(crate) fn content_key(seed: u64, tenant: &Tenant) -> ContentKey {
+    let mut bytes = [0; 32];
+    Dice::keyed(seed, "content key", tenant.as_str().as_bytes()).fill(&mut bytes);
+    ContentKey::from_bytes(bytes)
 }

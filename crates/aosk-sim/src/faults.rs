@@ -20,19 +20,31 @@ pub struct FaultPlan {
     pub model: ModelFaults,
     /// In the tools.
     pub tools: ToolFaults,
+    /// The machine falls over while it executes a process; for each turn of one.
+    pub fall: Chance,
 }
 
 impl FaultPlan {
     /// Nothing goes wrong and nothing takes time.
     #[must_use]
     pub const fn calm() -> Self {
-        Self { disk: DiskFaults::calm(), model: ModelFaults::calm(), tools: ToolFaults::calm() }
+        Self {
+            disk: DiskFaults::calm(),
+            model: ModelFaults::calm(),
+            tools: ToolFaults::calm(),
+            fall: Chance::NEVER,
+        }
     }
 
     /// Everything goes wrong now and then.
     #[must_use]
     pub const fn rough() -> Self {
-        Self { disk: DiskFaults::rough(), model: ModelFaults::rough(), tools: ToolFaults::rough() }
+        Self {
+            disk: DiskFaults::rough(),
+            model: ModelFaults::rough(),
+            tools: ToolFaults::rough(),
+            fall: Chance::per_mille(1),
+        }
     }
 }
 
@@ -57,6 +69,12 @@ pub struct DiskFaults {
     pub crash_before: Chance,
     /// The power is cut when everything is durable and nothing acknowledged.
     pub crash_after: Chance,
+    /// How long a read takes.
+    pub read: RangeInclusive<Duration>,
+    /// A read fails with `AOSK-S011`.
+    pub unreadable: Chance,
+    /// The store cannot tell its owner that something was posted. Drawn when it is opened.
+    pub mute: Chance,
 }
 
 impl DiskFaults {
@@ -72,6 +90,9 @@ impl DiskFaults {
             io_error: Chance::NEVER,
             crash_before: Chance::NEVER,
             crash_after: Chance::NEVER,
+            read: Duration::ZERO..=Duration::ZERO,
+            unreadable: Chance::NEVER,
+            mute: Chance::NEVER,
         }
     }
 
@@ -87,6 +108,9 @@ impl DiskFaults {
             io_error: Chance::per_mille(10),
             crash_before: Chance::per_mille(8),
             crash_after: Chance::per_mille(8),
+            read: Duration::ZERO..=Duration::from_millis(20),
+            unreadable: Chance::per_mille(3),
+            mute: Chance::per_mille(250),
         }
     }
 }
@@ -109,7 +133,7 @@ pub struct ModelFaults {
     pub stuck: Chance,
     /// No byte comes until the request's time is up.
     pub hang: Chance,
-    /// The connection breaks in the middle of the reply.
+    /// The connection breaks in the middle of the reply, or the endpoint breaks it off.
     pub disconnect: Chance,
     /// The prompt is said to be too long although it is not; once in a conversation.
     pub context_length: Chance,
@@ -117,6 +141,10 @@ pub struct ModelFaults {
     pub lying_usage: Chance,
     /// The reply itself is odd: cut off, malformed, refused.
     pub odd: Chance,
+    /// The machine's own part of the device panics: for each prompt, the first few times.
+    pub panic: Chance,
+    /// The device cannot be connected; for each time that it is to be.
+    pub unreachable: Chance,
 }
 
 impl ModelFaults {
@@ -135,6 +163,8 @@ impl ModelFaults {
             context_length: Chance::NEVER,
             lying_usage: Chance::NEVER,
             odd: Chance::NEVER,
+            panic: Chance::NEVER,
+            unreachable: Chance::NEVER,
         }
     }
 
@@ -153,6 +183,8 @@ impl ModelFaults {
             context_length: Chance::per_mille(10),
             lying_usage: Chance::per_mille(100),
             odd: Chance::per_mille(150),
+            panic: Chance::per_mille(8),
+            unreachable: Chance::per_mille(200),
         }
     }
 }

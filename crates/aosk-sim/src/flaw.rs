@@ -82,6 +82,46 @@ flaws! {
     ExtraSlot "extra-slot" Slots;
     /// Now and then nobody is told that an append is durable.
     LostWakeup "lost-wakeup" Waits;
+    /// An append takes everything over that waits for its process, heard or not.
+    SwallowedItem "swallowed-item" InboxKept;
+    /// The store says that it will tell what is posted, and never does.
+    DeafKernel "deaf-kernel" InboxKept;
+    /// A tool call is answered with what the machine's tools gave before.
+    CrossedResults "crossed-results" Outcome;
+    /// A reply loses its last part on its way.
+    AlteredReply "altered-reply" Outcome;
+    /// A call sends the prompt that the conversation's last call sent.
+    StalePrompt "stale-prompt" Planned;
+    /// The kernel believes that agents may spend ten times as much.
+    RaisedLimit "raised-limit" Limit;
+    /// The kernel believes that its run may spend a hundred times as much.
+    LooseBudget "loose-budget" Limit;
+    /// A checkpoint comes back as if nothing had been spent.
+    LostCost "lost-cost" Counted;
+    /// The kernel believes that agents may make a step more.
+    EndlessSteps "endless-steps" Steps;
+    /// Now and then an alarm never rings.
+    ForgottenAlarm "forgotten-alarm" Ends;
+    /// The kernel believes that a stop may take a minute.
+    SlowStop "slow-stop" Stops;
+    /// What the endpoint refuses comes with the code of another failure.
+    OddCode "odd-code" Explained;
+    /// The kernel believes that calls cost double.
+    DoublePrices "double-prices" Charged;
+    /// The kernel does not hear when the endpoint wants to be asked again.
+    HastyRetry "hasty-retry" Retried;
+    /// The kernel believes that a call may be tried no more than twice.
+    ShortRetry "short-retry" Retried;
+    /// Alarms ring after half their time.
+    HastyAlarm "hasty-alarm" Retried;
+    /// The name of the second model leads to the first.
+    WrongModel "wrong-model" Fallback;
+    /// The kernel believes that every agent is to begin again once more.
+    EagerRestart "eager-restart" Restarts;
+    /// A call stands on the wire for ten seconds before it leaves.
+    LateCall "late-call" Rests;
+    /// A checkpoint comes back as if the kernel had never fallen over.
+    ForgottenCrash "forgotten-crash" Reviewed;
 }
 
 impl fmt::Display for Flaw {

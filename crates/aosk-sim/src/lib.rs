@@ -75,6 +75,6 @@ pub use promise::Promise;
 pub use random::SeededRandom;
 pub use simulation::{Line, Report, Scenario, Shrunk, Violation, shrink, simulate};
 pub use store::MemoryStore;
-pub use sweep::{regressions, sweep};
+pub use sweep::{PATIENCE, regressions, sweep};
 pub use tokens::SimTokenizer;
 pub use tools::SimTool;

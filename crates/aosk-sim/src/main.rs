@@ -6,19 +6,21 @@ use std::process::ExitCode;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-use aosk_sim::{Flaw, Report, Scenario, Shrunk, regressions, shrink, simulate, sweep};
+use aosk_sim::{Flaw, PATIENCE, Report, Scenario, Shrunk, regressions, shrink, simulate, sweep};
 
 const HELP: &str = "\
 Simulates whole machines with the real kernel on them, one for each seed, and looks for a broken
-promise. Exits with 0 where none was found, with 1 where one was, with 2 where the command is wrong.
+promise. Exits with 0 where none was found, with 1 where one was, with 2 where the command is wrong,
+with 3 where a seed hangs.
 Without --from and --flaw the seeds that once failed go first (regressions.txt).
 
-./x sim [--seeds N] [--from S] [--threads T] [--flaw NAME] [--json]
+./x sim [--seeds N] [--from S] [--threads T] [--flaw NAME] [--patience S] [--json]
 
   --seeds N    how many seeds (1000)
   --from S     the first seed (0)
   --threads T  how many at once (one for each core)
   --flaw NAME  break something on purpose, to see that it is found and how that looks
+  --patience S how many seconds of real time a seed may take (60)
   --json       one JSON object on standard output in place of words
 ";
 
@@ -29,6 +31,7 @@ const PROGRESS: Duration = Duration::from_secs(5);
 struct Arguments {
     seeds: Range<u64>,
     threads: usize,
+    patience: Duration,
     flaw: Option<Flaw>,
     json: bool,
     /// Whether the seeds that once failed go first.
@@ -58,8 +61,9 @@ impl Arguments {
     fn read(mut given: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
         let threads = available_parallelism().map_or(1, usize::from);
         let (mut count, mut from) = (1000, None);
+        let (seeds, patience) = (0..0, PATIENCE);
         let mut arguments =
-            Self { seeds: 0..0, threads, flaw: None, json: false, regressions: true };
+            Self { seeds, threads, patience, flaw: None, json: false, regressions: true };
         while let Some(name) = given.next() {
             let mut value = || given.next().ok_or_else(|| format!("{name} needs a value"));
             match name.as_str() {
@@ -71,6 +75,9 @@ impl Arguments {
                         .ok()
                         .filter(|threads| (1..=1024).contains(threads))
                         .ok_or_else(|| format!("--threads is {threads}: give 1 to 1024"))?;
+                }
+                "--patience" => {
+                    arguments.patience = Duration::from_secs(number(&name, &value()?)?);
                 }
                 "--flaw" => arguments.flaw = Some(flaw(&value()?)?),
                 "--json" => arguments.json = true,
@@ -118,17 +125,13 @@ impl Default for Run {
 impl Run {
     /// Simulates the regressions and then the seeds; the first that fails, shrunk.
     fn all(&mut self, arguments: &Arguments) -> io::Result<Option<Shrunk>> {
-        for (seed, _) in regressions().filter(|_| arguments.regressions) {
-            let report = simulate(seed, &arguments.scenario(seed));
-            self.count(&report);
-            if !report.is_clean() {
-                return self.shrink(arguments, seed);
-            }
-        }
+        let once_failed = regressions().map(|(seed, _)| seed);
+        let once_failed = once_failed.filter(|_| arguments.regressions);
         let (mut failed, mut said, mut heard) = (None, Instant::now(), Ok(()));
         sweep(
-            arguments.seeds.clone(),
+            once_failed.chain(arguments.seeds.clone()),
             arguments.threads,
+            arguments.patience,
             |seed| simulate(seed, &arguments.scenario(seed)),
             |report| {
                 self.count(&report);

@@ -17,7 +17,7 @@ use aosk_ports::{
 };
 use futures::future::BoxFuture;
 
-use crate::dice::Dice;
+use crate::dice::{Chance, Dice};
 use crate::faults::ModelFaults;
 use crate::speech::{Speech, speak};
 use crate::{prompt, tokens};
@@ -45,6 +45,8 @@ pub struct SimModel {
 struct Seen {
     /// How often each prompt came.
     attempts: HashMap<Hash, u64>,
+    /// How often each prompt was too much for a machine's part of the device.
+    panics: HashMap<Hash, u64>,
     /// Conversations that were told once that their prompt is too long although it is not.
     told_too_long: HashSet<String>,
     conversations: HashMap<String, Conversation>,
@@ -69,13 +71,35 @@ pub struct Conversation {
 impl SimModel {
     /// The name of the simulated model, for manifests.
     pub const NAME: &'static str = "sim";
+    /// The name of the model that may be asked instead.
+    pub const SPARE: &'static str = "spare";
 
     /// An endpoint with a window of that many tokens, 4 bytes each, and that many slots.
     #[must_use]
     pub fn new(seed: u64, window: Tokens, slots: usize, faults: ModelFaults) -> Self {
+        Self::named(Self::NAME, seed, window, slots, faults)
+    }
+
+    /// The endpoint of another model, which costs twice as much and knows the length of its window.
+    #[must_use]
+    pub fn spare(seed: u64, window: Tokens, slots: usize, faults: ModelFaults) -> Self {
+        let faults = ModelFaults { context_length: Chance::NEVER, ..faults };
+        let mut spare = Self::named(Self::SPARE, !seed, window, slots, faults);
+        let Prices { input, cached, cache_write, output } = spare.info.prices;
+        let twice = |price: MicroDollars| price + price;
+        spare.info.prices = Prices {
+            input: twice(input),
+            cached: twice(cached),
+            cache_write: twice(cache_write),
+            output: twice(output),
+        };
+        spare
+    }
+
+    fn named(name: &str, seed: u64, window: Tokens, slots: usize, faults: ModelFaults) -> Self {
         let info = DeviceInfo {
-            name: Self::NAME.to_owned(),
-            model: "sim-1".to_owned(),
+            name: name.to_owned(),
+            model: format!("{name}-1"),
             window,
             max_output: Tokens(256),
             prices: Prices {
@@ -104,6 +128,16 @@ impl SimModel {
     /// What the operator of the endpoint will ask for in a conversation, by its cache key.
     pub(crate) fn billed(&self, cache_key: &str) -> MicroDollars {
         self.seen().conversations.get(cache_key).map_or(MicroDollars::ZERO, |it| it.billed)
+    }
+
+    /// Whether the machine's part of the device panics over a prompt this time.
+    pub(crate) fn panics(&self, rendered: &Rendered) -> bool {
+        let mut dice = Dice::keyed(self.seed, "panic", rendered.prompt.as_bytes());
+        let times = if dice.hits(self.faults.panic) { 1 + dice.below(3) } else { 0 };
+        let mut seen = self.seen();
+        let before = seen.panics.entry(rendered.prompt).or_default();
+        *before += 1;
+        *before <= times
     }
 
     /// The window: prompt and reply together.
@@ -169,11 +203,7 @@ impl SimModel {
             tokio::time::sleep(dice.time(&self.faults.latency) / 4).await;
             report(part, progress);
             if dice.hits(self.faults.disconnect) {
-                return Err(failed(
-                    FailureKind::Transient,
-                    Code::LlmTransient,
-                    "the simulated endpoint closed the connection in the middle of the reply",
-                ));
+                return Err(broken_off(&mut dice));
             }
         }
         self.converse(request, |conversation| {
@@ -209,6 +239,8 @@ impl SimModel {
         request: &Request,
         input: Tokens,
     ) -> Result<(), CallError> {
+        // Who refuses a call before it has begun may say that nothing was used.
+        let nothing = (dice.below(4) > 0).then(Usage::default);
         if dice.hits(self.faults.throttled) {
             let mut error = failed(
                 FailureKind::Throttled,
@@ -220,11 +252,13 @@ impl SimModel {
                 10 => Some(dice.time(&LONG)),
                 _ => Some(dice.time(&SHORT)),
             };
+            error.usage = nothing;
             return Err(error);
         }
         if dice.hits(self.faults.transient) {
             let message = "the simulated endpoint answered 503";
-            return Err(failed(FailureKind::Transient, Code::LlmTransient, message));
+            let error = failed(FailureKind::Transient, Code::LlmTransient, message);
+            return Err(CallError { usage: nothing, ..error });
         }
         if dice.hits(self.faults.garbage) {
             let message = "the simulated endpoint answered with something that is no reply";
@@ -249,6 +283,17 @@ impl SimModel {
         }
         Ok(())
     }
+}
+
+/// A reply that ends in its middle, and will be billed. Most of the time the connection is gone; now
+/// and then the endpoint says why in place of the rest.
+fn broken_off(dice: &mut Dice) -> CallError {
+    let (kind, code) = match dice.below(8) {
+        0 => (FailureKind::Throttled, Code::LlmThrottled),
+        1 => (FailureKind::Fatal, Code::LlmBadRequest),
+        _ => (FailureKind::Transient, Code::LlmTransient),
+    };
+    failed(kind, code, "the simulated endpoint broke off in the middle of the reply")
 }
 
 /// Counts a call as in flight while it lives.

@@ -14,6 +14,11 @@ macro_rules! promises {
             $(#[doc = $text] $name,)*
         }
 
+        impl Promise {
+            /// Every promise.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+        }
+
         impl fmt::Display for Promise {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(match self {
@@ -34,6 +39,9 @@ promises! {
     Intent "an intent is durable before its effect begins";
     UnsafeOnce "an unsafe effect happens at most once";
     IdempotentOnce "an idempotent effect happens once a key, and a call has one key";
+    Outcome "an outcome is what came of its own call";
+    Retried "a call is tried again as often and as late as it may be";
+    Fallback "another model is asked only where one fails for good, and the journal says which";
     InboxOnce "a message is taken over once";
     InboxKept "a message that was posted is not lost";
     Planned "what is sent is what was planned";
@@ -42,7 +50,11 @@ promises! {
     Limit "no call is begun that could pass the spend limit";
     Counted "what is spent is what the events say";
     Billed "what is spent is never less than what will be billed";
+    Charged "a call is charged what it cost";
     Steps "no process makes more steps than it may";
+    Restarts "a process begins again only as its manifest asks";
+    Rests "who has ended, is stopped or waits for somebody begins nothing";
+    Reviewed "who crashes twice in a row waits for a person";
     Slots "no call runs beyond a device's slots";
     Waits "a process that does nothing says what it waits for";
     Ends "every process comes to its end";

@@ -7,6 +7,7 @@
 //! makes group commit fast in a real store and is what makes "durable" and "acknowledged" come
 //! apart for many processes at once, so the model has it too.
 
+use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aosk_abi::{Code, ContentKey, Epoch, Hash, Kind, MicroDollars, Pid, Record, Seq, Tenant};
@@ -43,7 +44,18 @@ struct Open {
     faults: DiskFaults,
     power: Power,
     flaw: Option<Flaw>,
+    /// Whether it cannot tell that something was posted.
+    mute: bool,
     queue: Mutex<Queue>,
+}
+
+/// A read that is under way, until it is dropped.
+struct Reading<'a>(&'a Open);
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        self.0.disk.with(|platter| platter.end_read(self.0.id));
+    }
 }
 
 #[derive(Debug, Default)]
@@ -70,8 +82,11 @@ impl MemoryStore {
     }
 
     fn connect(disk: Disk, faults: DiskFaults, power: Power) -> Self {
-        let (id, flaw) = disk.with(|platter| (platter.admit(), platter.flaw));
-        let open = Open { id, disk, faults, power, flaw, queue: Mutex::default() };
+        let (id, mute, flaw) = disk.with(|platter| {
+            let id = platter.admit();
+            (id, platter.is_mute(id, &faults), platter.flaw)
+        });
+        let open = Open { id, disk, faults, power, flaw, mute, queue: Mutex::default() };
         Self(Arc::new(Handle(Arc::new(open))))
     }
 
@@ -81,11 +96,13 @@ impl MemoryStore {
         self.inner().power.cut("the store was told to crash");
     }
 
-    /// Whether an append or a change of a process has no answer yet.
+    /// Whether an append or a change of a process, or a read, has no answer yet.
     pub(crate) fn is_busy(&self, pid: Pid) -> bool {
         let open = self.inner();
         open.queue().waiting.iter().any(|waiting| waiting.is_of(pid))
-            || open.disk.with(|platter| platter.is_changing() || platter.is_writing(pid))
+            || open.disk.with(|platter| {
+                platter.is_changing() || platter.is_writing(pid) || platter.is_reading(open.id)
+            })
     }
 
     fn inner(&self) -> &Open {
@@ -96,6 +113,7 @@ impl MemoryStore {
 impl Drop for Handle {
     fn drop(&mut self) {
         self.0.close();
+        self.0.disk.with(|platter| platter.release(self.0.id));
     }
 }
 
@@ -226,11 +244,22 @@ impl Open {
         }))
     }
 
+    /// Reads what is durable, in its time.
     fn view<'a, T: Send + 'a>(
         &'a self,
-        view: impl FnOnce(&Platter) -> T + Send + 'a,
-    ) -> BoxFuture<'a, T> {
-        self.power.guard(Box::pin(async move { self.disk.with(|platter| view(platter)) }))
+        view: impl FnOnce(&Platter) -> Result<T, StoreError> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, StoreError>> {
+        self.power.guard(Box::pin(async move {
+            let (time, fails) = self.disk.with(|platter| platter.next_read(self.id, &self.faults));
+            let _reading = Reading(self);
+            if !time.is_zero() {
+                tokio::time::sleep(time).await;
+            }
+            match fails {
+                Some(error) => Err(error),
+                None => self.disk.with(|platter| view(platter)),
+            }
+        }))
     }
 }
 
@@ -240,8 +269,11 @@ fn closed() -> StoreError {
 }
 
 impl JournalWriter for MemoryStore {
-    fn append(&self, append: Append) -> Ticket {
+    fn append(&self, mut append: Append) -> Ticket {
         let open = self.inner();
+        if open.flaw == Some(Flaw::SwallowedItem) {
+            open.disk.with(|platter| platter.swallow(&mut append));
+        }
         let early = open.answers_early(&append);
         let (ticket, answer) = oneshot::channel();
         let start = {
@@ -292,6 +324,18 @@ impl Inbox for MemoryStore {
     ) -> BoxFuture<'_, Result<Vec<(Pid, InboxId, InboxItem)>, StoreError>> {
         let tenant = tenant.clone();
         self.inner().view(move |platter| Ok(platter.image.pending(&tenant)))
+    }
+
+    fn posted(&self) -> Option<BoxFuture<'_, ()>> {
+        let open = self.inner();
+        if open.mute {
+            return None;
+        }
+        let bell = open.disk.with(|platter| platter.bell(open.id));
+        if open.flaw == Some(Flaw::DeafKernel) {
+            return Some(Box::pin(pending()));
+        }
+        Some(open.power.guard(Box::pin(async move { bell.notified().await })))
     }
 }
 
@@ -351,18 +395,23 @@ impl Journal for MemoryStore {
             platter.watch.read_back(pid);
             let found = platter.image.checkpoint(&tenant, pid, at)?;
             Ok(match platter.flaw {
-                Some(Flaw::WrongCheckpoint) => found.map(altered),
-                _ => found,
+                Some(flaw) => found.map(|found| altered(found, flaw)),
+                None => found,
             })
         })
     }
 }
 
-/// The checkpoint of a process that has spent a millionth of a dollar more.
-fn altered(checkpoint: Checkpoint) -> Checkpoint {
+/// The checkpoint as a flawed store gives it back.
+fn altered(checkpoint: Checkpoint, flaw: Flaw) -> Checkpoint {
     let Some(mut fold) = Fold::from_checkpoint(&checkpoint) else {
         return checkpoint;
     };
-    fold.account.settled += MicroDollars(1);
+    match flaw {
+        Flaw::WrongCheckpoint => fold.account.settled += MicroDollars(1),
+        Flaw::LostCost => fold.account.settled = MicroDollars::ZERO,
+        Flaw::ForgottenCrash => fold.crashes = 0,
+        _ => return checkpoint,
+    }
     fold.to_checkpoint().unwrap_or(checkpoint)
 }

@@ -13,6 +13,7 @@ use super::file::{File, KEYS, Level};
 use super::{Folders, Settings};
 use crate::error::{Error, nearest};
 use crate::print::Color;
+use crate::text::shell_word;
 
 /// What a run may spend where nobody says anything.
 const MAX_SPEND_USD: f64 = 1.0;
@@ -136,14 +137,7 @@ pub(super) fn load(
             )
         })?,
         same_store: flags.data_dir.as_deref().map_or_else(String::new, |dir| {
-            let dir = dir.display().to_string();
-            let plain = |c: char| c.is_alphanumeric() || "/._-+".contains(c);
-            let quoted = if dir.chars().all(plain) {
-                dir
-            } else {
-                format!("'{}'", dir.replace('\'', r"'\''"))
-            };
-            format!(" --data-dir {quoted}")
+            format!(" --data-dir {}", shell_word(&dir.display().to_string()))
         }),
         color: flags.color.unwrap_or(merged.color),
     })

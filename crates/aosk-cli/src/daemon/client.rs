@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aosk_abi::{Code, Pid};
 
-use super::protocol::{Answer, Ask, Fault, Hello, Order, PROTOCOL, Status, Wire};
+use super::protocol::{Answer, Ask, Fault, Hello, Order, PROTOCOL, Refused, Status, Wire};
 use super::socket::Place;
 use crate::error::Error;
 
@@ -18,6 +18,8 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// A connection to a daemon that said hello.
 pub(super) struct Client {
     wire: Wire,
+    /// What a command that is suggested repeats to find the same daemon.
+    pub(super) same: String,
     pub(super) daemon: Hello,
 }
 
@@ -41,7 +43,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error`] where something else than a daemon answers.
-    pub(super) async fn connect(place: &Place) -> Result<Option<Self>, Error> {
+    pub(super) async fn connect(place: &Place, same: &str) -> Result<Option<Self>, Error> {
         let Some(stream) = place.connect().await? else {
             return Ok(None);
         };
@@ -51,10 +53,13 @@ impl Client {
             Err(fault) => Err(fault),
         };
         match heard {
-            Ok(Some(daemon)) if daemon.hello == "aosk" => Ok(Some(Self { wire, daemon })),
+            Ok(Some(daemon)) if daemon.hello == "aosk" => {
+                let same = same.to_owned();
+                Ok(Some(Self { wire, same, daemon }))
+            }
             Ok(None) | Err(Fault::Gone(_)) => Ok(None),
             Ok(Some(_)) => Err(no_daemon(place, "it says something else")),
-            Err(Fault::Slow) => Err(silent(place)),
+            Err(Fault::Slow) => Err(silent(place, same)),
             Err(fault) => Err(no_daemon(place, &fault.to_string())),
         }
     }
@@ -76,10 +81,13 @@ impl Client {
             Ok(Answer::Refused(refused)) if refused.code == Code::KernelStopping.as_str() => {
                 Ok(None)
             }
-            Ok(other) => Err(unexpected(other)),
-            Err(fault) => Err(self
-                .silent(&fault)
-                .help("whether the agent began is in the store: `aosk ps` lists it if it did")),
+            Ok(Answer::Refused(refused)) => Err(self.refused(refused)),
+            Ok(other) => Err(self.unexpected(other)),
+            Err(fault) => {
+                let listed = format!("`aosk ps --all{}` lists it if it did", self.same);
+                let help = format!("whether the agent began is in the store: {listed}");
+                Err(self.silent(&fault).help(help))
+            }
         }
     }
 
@@ -92,7 +100,7 @@ impl Client {
             Ok(Answer::Refused(refused)) if refused.code == Code::KernelStopping.as_str() => {
                 Ok(false)
             }
-            Ok(other) => Err(unexpected(other)),
+            Ok(other) => Err(self.unexpected(other)),
             Err(fault) => Err(self.silent(&fault)),
         }
     }
@@ -101,7 +109,7 @@ impl Client {
     pub(super) async fn status(&mut self) -> Result<Status, Error> {
         match self.ask(&Ask::Status, ANSWER).await {
             Ok(Answer::Status(status)) => Ok(status),
-            Ok(other) => Err(unexpected(other)),
+            Ok(other) => Err(self.unexpected(other)),
             Err(fault) => Err(self.silent(&fault)),
         }
     }
@@ -110,7 +118,7 @@ impl Client {
     pub(super) async fn stop(mut self) -> Result<(), Error> {
         match self.ask(&Ask::Stop, ANSWER).await {
             Ok(Answer::Stopping) | Err(Fault::Gone(_)) => Ok(()),
-            Ok(other) => Err(unexpected(other)),
+            Ok(other) => Err(self.unexpected(other)),
             Err(fault) => Err(self.silent(&fault)),
         }
     }
@@ -119,6 +127,31 @@ impl Client {
         self.wire.send(ask).await?;
         let answer = self.wire.hear::<Answer>(patience).await?;
         answer.ok_or_else(|| Fault::Gone(std::io::ErrorKind::UnexpectedEof.into()))
+    }
+
+    /// Why it did not begin an agent, and what to do about it. What could not be asked for at all
+    /// was found before; what only the daemon misses, it does not know yet.
+    fn refused(&self, refused: Refused) -> Error {
+        let again = format!("`aosk daemon stop{}` lets the next", self.same);
+        let error = Error::from(refused);
+        match error.code {
+            Code::LlmUnknownModel => error.help(format!(
+                "the daemon read models.toml when it started; {again} start read it anew"
+            )),
+            Code::CliDaemon => error.help(format!("{again} `aosk spawn` start one in yours")),
+            _ => error,
+        }
+    }
+
+    fn unexpected(&self, answer: Answer) -> Error {
+        match answer {
+            Answer::Refused(refused) => refused.into(),
+            other => Error::new(
+                Code::CliDaemon,
+                format!("the daemon answered something else than it was asked: {other:?}"),
+            )
+            .help(format!("`aosk daemon stop{}` lets the next command start another", self.same)),
+        }
     }
 
     fn silent(&self, fault: &Fault) -> Error {
@@ -139,26 +172,15 @@ fn no_daemon(place: &Place, why: &str) -> Error {
 }
 
 /// The error for one who listens and says nothing: stopped by a debugger or a signal, most likely.
-fn silent(place: &Place) -> Error {
+fn silent(place: &Place, same: &str) -> Error {
     let patience = ANSWER.as_secs();
     Error::new(
         Code::CliDaemon,
         format!("the daemon listens and gives no answer within {patience} seconds"),
     )
     .at(place.path(), None)
-    .help("`aosk ps` says which process it is; if it was suspended: kill -CONT")
+    .help(format!("`aosk ps{same}` says which process it is; if it was suspended: kill -CONT"))
     .help("to end it at once, which loses nothing: kill -KILL")
-}
-
-fn unexpected(answer: Answer) -> Error {
-    match answer {
-        Answer::Refused(refused) => refused.into(),
-        other => Error::new(
-            Code::CliDaemon,
-            format!("the daemon answered something else than it was asked: {other:?}"),
-        )
-        .help("`aosk daemon stop` lets the next command start another"),
-    }
 }
 
 fn compare(daemon: &Hello, own: &Hello) -> Result<Compared, Error> {

@@ -5,7 +5,6 @@
 //! whoever started it; the pipe's end says that it is ready or that it has died, and of what.
 
 use std::io::{Read, Write};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use tokio::time::timeout;
 
 use super::protocol::Refused;
 use crate::args::IDLE_STOP;
+use crate::config::Settings;
 use crate::error::Error;
 use crate::print::Screen;
 
@@ -37,20 +37,25 @@ impl Default for Launch {
     }
 }
 
-/// Starts a daemon on the store in `dir` and waits until it listens.
+/// Starts a daemon on the store of those settings and waits until it listens.
 ///
 /// # Errors
 /// The daemon's own [`Error`], where it could not begin.
-pub(super) async fn start(dir: &Path, launch: Launch, screen: &Screen) -> Result<(), Error> {
+pub(super) async fn start(
+    settings: &Settings,
+    launch: Launch,
+    screen: &Screen,
+) -> Result<(), Error> {
+    let Settings { data_dir, same_store, .. } = settings;
     let failed = |why: String| {
         Error::new(Code::CliDaemon, format!("the daemon cannot be started: {why}"))
-            .help("to see it fail in the foreground: aosk daemon run")
+            .help(format!("to see it fail in the foreground: aosk daemon run{same_store}"))
     };
     let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
     let mut child = Command::new(&program)
         .args(["daemon", "run", "--detached", "--idle-stop", &launch.idle_stop.to_string()])
         .arg("--data-dir")
-        .arg(dir)
+        .arg(data_dir)
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())

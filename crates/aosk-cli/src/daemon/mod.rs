@@ -29,12 +29,13 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::print::{Screen, clean, json};
 
+use client::Client;
 use launch::Launch;
 use protocol::Refused;
 use reach::Found;
 use socket::Place;
 
-pub(crate) use protocol::Order;
+pub(crate) use protocol::{Broken, Order};
 
 /// How a daemon calls itself as the owner of a store.
 const COMMAND: &str = "aosk daemon run";
@@ -63,16 +64,16 @@ pub(crate) fn check_place(dir: &Path) -> Result<(), Error> {
 }
 
 /// Tells whoever works on the store that something was posted.
-pub(crate) async fn nudge(dir: &Path, screen: &Screen) -> Result<Hearer, Error> {
+pub(crate) async fn nudge(settings: &Settings, screen: &Screen) -> Result<Hearer, Error> {
     loop {
-        match reach::look(dir, screen).await? {
+        match reach::look(settings, screen).await? {
             Found::Daemon(mut client) => {
                 let os_pid = client.daemon.os_pid;
                 // One of another protocol looks by itself.
                 if !client.speaks() || client.nudge().await? {
                     return Ok(Hearer::Daemon(os_pid));
                 }
-                reach::wait_until_gone(dir, os_pid).await?;
+                reach::wait_until_gone(&settings.data_dir, os_pid).await?;
             }
             Found::Run(owner) => return Ok(Hearer::Run(owner)),
             Found::Nobody => return Ok(Hearer::Nobody),
@@ -82,29 +83,37 @@ pub(crate) async fn nudge(dir: &Path, screen: &Screen) -> Result<Hearer, Error> 
 
 /// Has a daemon look at what was posted, one that is started where there is none. Answers the
 /// number of its process, and whether it was started.
-pub(crate) async fn hear(dir: &Path, screen: &Screen) -> Result<(u32, bool), Error> {
+pub(crate) async fn hear(settings: &Settings, screen: &Screen) -> Result<(u32, bool), Error> {
     loop {
-        let (mut client, started) = reach::ensure(dir, Launch::default(), screen).await?;
+        let (mut client, started) = reach::ensure(settings, Launch::default(), screen).await?;
         if client.nudge().await? {
             return Ok((client.daemon.os_pid, started));
         }
-        reach::wait_until_gone(dir, client.daemon.os_pid).await?;
+        reach::wait_until_gone(&settings.data_dir, client.daemon.os_pid).await?;
+    }
+}
+
+/// The processes that a daemon cannot go on with; none where no daemon answers.
+pub(crate) async fn broken(settings: &Settings) -> Result<Vec<Broken>, Error> {
+    match Client::connect(&Place::of(&settings.data_dir)?, &settings.same_store).await? {
+        Some(mut client) if client.speaks() => Ok(client.status().await?.broken),
+        _ => Ok(Vec::new()),
     }
 }
 
 /// Has a daemon begin an agent, one that is started where there is none. Answers the agent, the
 /// number of the daemon's process, and whether it was started.
 pub(crate) async fn spawn(
-    dir: &Path,
+    settings: &Settings,
     order: &Order,
     screen: &Screen,
 ) -> Result<(Pid, u32, bool), Error> {
     loop {
-        let (mut client, started) = reach::ensure(dir, Launch::default(), screen).await?;
+        let (mut client, started) = reach::ensure(settings, Launch::default(), screen).await?;
         if let Some(pid) = client.spawn(order.clone()).await? {
             return Ok((pid, client.daemon.os_pid, started));
         }
-        reach::wait_until_gone(dir, client.daemon.os_pid).await?;
+        reach::wait_until_gone(&settings.data_dir, client.daemon.os_pid).await?;
     }
 }
 
@@ -114,11 +123,10 @@ pub(crate) async fn daemon(
     folders: &Folders,
     screen: &Screen,
 ) -> Result<Exit, Error> {
-    let dir = &settings.data_dir;
     match command {
         DaemonCommand::Start(args) => start(args, settings, screen).await,
-        DaemonCommand::Stop => stop(dir, screen).await,
-        DaemonCommand::Status(args) => status::status(args, dir, screen).await,
+        DaemonCommand::Stop => stop(settings, screen).await,
+        DaemonCommand::Status(args) => status::status(args, settings, screen).await,
         DaemonCommand::Run(args) => run(args, settings, folders, screen).await,
     }
 }
@@ -144,7 +152,7 @@ async fn run(
 
 async fn start(args: &DaemonStart, settings: &Settings, screen: &Screen) -> Result<Exit, Error> {
     let launch = args.idle_stop.map_or_else(Launch::default, |idle_stop| Launch { idle_stop });
-    let (mut client, started) = reach::ensure(&settings.data_dir, launch, screen).await?;
+    let (mut client, started) = reach::ensure(settings, launch, screen).await?;
     let os_pid = client.daemon.os_pid;
     let status = client.status().await?;
     if started {
@@ -179,12 +187,12 @@ fn until(idle_stop: u32) -> String {
     }
 }
 
-async fn stop(dir: &Path, screen: &Screen) -> Result<Exit, Error> {
-    match reach::look(dir, screen).await? {
+async fn stop(settings: &Settings, screen: &Screen) -> Result<Exit, Error> {
+    match reach::look(settings, screen).await? {
         Found::Daemon(client) => {
             let os_pid = client.daemon.os_pid;
             client.stop().await?;
-            reach::wait_until_gone(dir, os_pid).await?;
+            reach::wait_until_gone(&settings.data_dir, os_pid).await?;
             screen.err.wrapped(&format!("Stopped the daemon (process {os_pid})."));
         }
         Found::Run(owner) => screen.err.wrapped(&format!(

@@ -125,10 +125,10 @@ pub(super) struct Status {
 /// A process that a daemon cannot go on with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Broken {
-    pub(super) pid: Pid,
-    pub(super) code: String,
-    pub(super) message: String,
+pub(crate) struct Broken {
+    pub(crate) pid: Pid,
+    pub(crate) code: String,
+    pub(crate) message: String,
 }
 
 /// An error on its way to whom it concerns.

@@ -14,8 +14,10 @@ use super::client::{Client, Compared};
 use super::is_daemon;
 use super::launch::{self, Launch};
 use super::socket::{LOOK, Place};
+use crate::config::Settings;
 use crate::error::Error;
 use crate::print::Screen;
+use crate::processes::refuse_file;
 use crate::wiring;
 
 /// How long a daemon may take to begin, to make its socket again or to stop. A stop takes 4
@@ -42,13 +44,18 @@ pub(super) enum Found {
 }
 
 /// Looks who works on the store.
-pub(super) async fn look(dir: &Path, screen: &Screen) -> Result<Found, Error> {
+///
+/// # Errors
+/// [`Error`] where something else answers, or whoever owns the store does not.
+pub(super) async fn look(settings: &Settings, screen: &Screen) -> Result<Found, Error> {
+    let dir = &settings.data_dir;
+    refuse_file(dir)?;
     let place = Place::of(dir);
     let began = Instant::now();
     let mut said = false;
     loop {
         if let Ok(place) = &place
-            && let Some(client) = Client::connect(place).await?
+            && let Some(client) = Client::connect(place, &settings.same_store).await?
         {
             return Ok(Found::Daemon(client));
         }
@@ -59,7 +66,7 @@ pub(super) async fn look(dir: &Path, screen: &Screen) -> Result<Found, Error> {
             return Ok(Found::Run(owner));
         }
         // Without a place for a socket the owner is one that carries out a signal.
-        let path = place.as_ref().map(Place::path).unwrap_or(dir);
+        let path = place.as_ref().map_or(dir.as_path(), Place::path);
         if began.elapsed() > PATIENCE {
             return Err(no_socket(&owner, path));
         }
@@ -80,15 +87,16 @@ pub(super) async fn look(dir: &Path, screen: &Screen) -> Result<Found, Error> {
 /// A daemon of this version or a newer one that speaks the same protocol, started or put in the
 /// place of an older one where there is none. Says whether it was started.
 pub(super) async fn ensure(
-    dir: &Path,
+    settings: &Settings,
     launch: Launch,
     screen: &Screen,
 ) -> Result<(Client, bool), Error> {
+    let dir = &settings.data_dir;
     // Where no socket can be, nothing is begun.
     Place::of(dir)?;
     let mut started = false;
     for _ in 0..TRIES {
-        match look(dir, screen).await? {
+        match look(settings, screen).await? {
             Found::Daemon(client) => {
                 if accepts(&client, screen)? {
                     return Ok((client, started));
@@ -97,8 +105,8 @@ pub(super) async fn ensure(
                 client.stop().await?;
                 wait_until_gone(dir, os_pid).await?;
             }
-            Found::Run(owner) => return Err(wiring::owned(&owner)),
-            Found::Nobody => match launch::start(dir, launch, screen).await {
+            Found::Run(owner) => return Err(wiring::owned(&owner, &settings.same_store)),
+            Found::Nobody => match launch::start(settings, launch, screen).await {
                 Ok(()) => started = true,
                 // Somebody else was faster.
                 Err(error) if error.code == Code::StoreOwned => {}
@@ -112,13 +120,13 @@ pub(super) async fn ensure(
 
 /// Whether this program may use that daemon; if not, it is to be replaced.
 fn accepts(client: &Client, screen: &Screen) -> Result<bool, Error> {
-    let (os_pid, build) = (client.daemon.os_pid, &client.daemon.build);
+    let (os_pid, build, same) = (client.daemon.os_pid, &client.daemon.build, &client.same);
     let own = crate::version::LINE;
     match client.compare()? {
         Compared::Same => {}
         Compared::OtherBuild => screen.err.wrapped(&format!(
             "The daemon (process {os_pid}) is another build, {build}; this is {own}. `aosk daemon \
-             stop` lets the next command start this one."
+             stop{same}` lets the next command start this one."
         )),
         Compared::Newer => screen.err.wrapped(&format!(
             "The daemon (process {os_pid}) is newer, aosk {build}; this is {own}. It is left as it \
@@ -149,7 +157,10 @@ pub(super) fn foreign(client: &Client) -> Error {
             crate::version::LINE
         ),
     )
-    .help("use the newer program, or stop its daemon first: aosk daemon stop")
+    .help(format!(
+        "use the newer program, or stop its daemon first: aosk daemon stop{}",
+        client.same
+    ))
 }
 
 /// Waits until that process no longer owns the store.

@@ -64,17 +64,9 @@ pub(super) async fn serve(
     let endpoints = Arc::new(Endpoints::load(folders)?);
     let secrets = endpoints.redactor();
     crate::print::hide(secrets.clone());
-    let store = own_store(&settings.data_dir, COMMAND, &secrets)?;
+    let store = own_store(settings, COMMAND, &secrets)?;
     let mut socket = Socket::bind(place)?;
-    // Whoever was executed when the last daemon died is told so before it is taken up again.
-    let (recorder, suspects) = Flight::open(&settings.data_dir)?;
-    let daemon = Arc::new(begin(args, settings, store, endpoints, secrets, recorder)?);
-    for suspect in suspects {
-        tracing::warn!(pid = %suspect, "{DIED}");
-        if let Err(error) = daemon.kernel.accuse(suspect, DIED).await {
-            tracing::warn!(pid = %suspect, %error, "its crash cannot be written down");
-        }
-    }
+    let daemon = Arc::new(begin(args, settings, store, endpoints, secrets)?);
     let recovered = daemon.kernel.recover().await.map_err(kernel_error)?.len();
     say(screen, &format!("listens; goes on with {recovered} agents"));
     if args.detached {
@@ -123,13 +115,11 @@ pub(super) async fn serve(
         signal = signals.next() => {
             daemon.kernel.stop(Stop::Now);
             say(screen, "stops at once: a second signal");
+            wiring::end_on_purpose(&settings.data_dir);
             std::process::exit(signal.number().into());
         }
     }
 }
-
-/// What is known of a crash that nobody lived to tell.
-const DIED: &str = "the daemon died while it executed this process";
 
 /// Starts a kernel that takes up whatever comes.
 fn begin(
@@ -138,9 +128,9 @@ fn begin(
     store: Arc<aosk_store::SqliteStore>,
     endpoints: Arc<Endpoints>,
     secrets: Redactor,
-    recorder: Flight,
 ) -> Result<Daemon, Error> {
     let activity = Arc::new(Activity::new());
+    let recorder = Flight::open(&settings.data_dir)?;
     let parts = wiring::parts(store.clone(), secrets);
     let since = parts.clock.now().as_millis();
     let parts = Parts {

@@ -3,8 +3,8 @@
 //! It stands beside the store, so that whoever finds the store finds its daemon, and it is made
 //! only by the owner of the store: what stands in its place is therefore stale, whoever left it.
 //! It gets its mode before it gets its name, so nobody else can come in between. Somebody may
-//! remove it while the daemon runs: its folder is watched for that, or looked at every [`LOOK`]
-//! where the system cannot watch it.
+//! remove or replace it while the daemon runs: its folder is watched for that, or looked at every
+//! [`LOOK`] where the system cannot watch it, and where the socket could not be made again.
 
 use std::ffi::CStr;
 use std::io::ErrorKind;
@@ -130,14 +130,15 @@ impl Socket {
             _ => {}
         }
         let listener = UnixListener::bind(&new).map_err(failed)?;
-        let listening = std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600))
-            .and_then(|()| std::fs::rename(&new, path))
-            .and_then(|()| identity(path));
-        let identity = listening.map_err(failed)?;
+        // Before it has its name: what happens to it from then on is told.
         let folder = path.parent().unwrap_or(Path::new("/"));
         let watch = Watch::removal(folder, NAME_TOLD)
             .inspect_err(|error| tracing::warn!("cannot watch {}: {error}", folder.display()))
             .ok();
+        let listening = std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600))
+            .and_then(|()| std::fs::rename(&new, path))
+            .and_then(|()| identity(path));
+        let identity = listening.map_err(failed)?;
         Ok(Self { place, listener, identity, watch })
     }
 
@@ -146,10 +147,11 @@ impl Socket {
         self.listener.accept().await.map(|(stream, _)| stream)
     }
 
-    /// Resolves when somebody may have removed it.
+    /// Resolves when somebody may have removed it, and again and again while it is gone.
     pub(super) async fn touched(&self) {
         match &self.watch {
-            Some(watch) => watch.changed().await,
+            Some(watch) if !self.is_gone() => watch.changed().await,
+            Some(watch) => drop(tokio::time::timeout(LOOK, watch.changed()).await),
             None => tokio::time::sleep(LOOK).await,
         }
     }

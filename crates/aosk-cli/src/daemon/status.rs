@@ -1,7 +1,5 @@
 //! `aosk daemon status`.
 
-use std::path::Path;
-
 use aosk_abi::Timestamp;
 use aosk_store::{Owner, owner};
 use serde::Serialize;
@@ -12,6 +10,7 @@ use super::reach::{self, Found};
 use super::socket::Place;
 use super::until;
 use crate::args::DaemonStatus;
+use crate::config::Settings;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::figures::moment;
@@ -46,12 +45,13 @@ struct OwnerFacts<'a> {
 
 pub(super) async fn status(
     args: &DaemonStatus,
-    dir: &Path,
+    settings: &Settings,
     screen: &Screen,
 ) -> Result<Exit, Error> {
+    let Settings { data_dir: dir, same_store: same, .. } = settings;
     refuse_file(dir)?;
     let place = Place::of(dir)?;
-    let mut found = match reach::look(dir, screen).await? {
+    let mut found = match reach::look(settings, screen).await? {
         Found::Daemon(client) => Some(client),
         Found::Run(_) | Found::Nobody => None,
     };
@@ -77,7 +77,7 @@ pub(super) async fn status(
                 Some(Owner { os_pid, command, .. }) => {
                     format!("No daemon runs; process {os_pid} ({command}) owns the store.")
                 }
-                None => "No daemon runs; `aosk spawn` starts one.".to_owned(),
+                None => format!("No daemon runs; `aosk spawn{same}` starts one."),
             })?,
         }
     }
@@ -121,15 +121,16 @@ fn tell(client: &Client, status: &Status, screen: &Screen) -> Result<(), Error> 
         until(status.idle_stop)
     ))?;
     out.line(&format!(
-        "Agents: {} unfinished, {} in memory. `aosk ps` lists them.",
-        status.unfinished, status.in_memory
+        "Agents: {} unfinished, {} in memory. `aosk ps{}` lists them.",
+        status.unfinished, status.in_memory, client.same
     ))?;
     for Broken { pid, code, message } in &status.broken {
         let line = format!("{pid} cannot go on: {code}: {}", one_line(message));
         out.line(&out.paint(Ink::Warning, &line))?;
     }
     if !status.broken.is_empty() {
-        out.line("They are tried again when something comes for them: `aosk cont PID`.")?;
+        let command = format!("`aosk cont PID{}`", client.same);
+        out.line(&format!("They are tried again when something comes for them: {command}."))?;
     }
     Ok(())
 }

@@ -1,10 +1,9 @@
 //! Serving those who come: each in a task of its own, none of them trusted to be quick.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use aosk_abi::{Code, Manifest, MicroDollars, Pid, Tenant};
-use aosk_kernel::{Kernel, Outcome, Spawn};
+use aosk_kernel::{Kernel, Spawn, Stop};
 use aosk_ports::{Journal, ProcessFilter};
 use aosk_store::SqliteStore;
 use tokio::net::UnixStream;
@@ -97,15 +96,17 @@ impl Daemon {
                 Ok(pid) => Answer::Spawned { pid },
                 Err(error) => refuse(&error),
             },
-            Ask::Nudge => {
-                self.kernel.nudge();
-                Answer::Nudged
-            }
+            Ask::Nudge => match self.kernel.nudge() {
+                Ok(()) => Answer::Nudged,
+                Err(error) => refuse(&kernel_error(error)),
+            },
             Ask::Status => match self.status().await {
                 Ok(status) => Answer::Status(status),
                 Err(error) => refuse(&error),
             },
             Ask::Stop => {
+                // Before it says so: whoever comes after that is told to come again.
+                self.kernel.stop(Stop::Graceful);
                 self.stop.notify_one();
                 Answer::Stopping
             }
@@ -131,8 +132,7 @@ impl Daemon {
                     own.base()
                 ),
             )
-            .help("it keeps the environment that it was started in")
-            .help("`aosk daemon stop` lets the next `aosk spawn` start one in yours"));
+            .help("it keeps the environment that it was started in"));
         }
         let name = manifest.name.clone();
         let request = Spawn { manifest, model, task, alias, parent: None };
@@ -143,18 +143,10 @@ impl Daemon {
 
     async fn status(&self) -> Result<Status, Error> {
         let unfinished = self.store.processes(&Tenant::local(), ProcessFilter::Unfinished).await?;
-        let mut broken = Vec::new();
-        for receipt in &unfinished {
-            // Who runs is waited for; who cannot is known at once.
-            let known = tokio::time::timeout(Duration::ZERO, self.kernel.wait(receipt.pid)).await;
-            if let Ok(Some(Outcome::Broken { code, message })) = known {
-                let code = code.as_str().to_owned();
-                broken.push(Broken { pid: receipt.pid, code, message });
-            }
-            if broken.len() == BROKEN {
-                break;
-            }
-        }
+        let broken = self.kernel.broken(BROKEN).into_iter();
+        let broken = broken
+            .map(|(pid, code, message)| Broken { pid, code: code.as_str().to_owned(), message })
+            .collect();
         Ok(Status {
             since: self.since,
             idle_stop: self.idle_stop,

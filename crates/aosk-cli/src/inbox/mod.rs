@@ -6,15 +6,15 @@
 //! command's own carries out what needs no model, on these processes and no others; the rest is a
 //! daemon's.
 
+mod report;
 mod wish;
 
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::ops::Range;
 
 use aosk_abi::{Code, Pid, Tenant};
 use aosk_kernel::{Kernel, Outcome, Redactor, Stop, load};
-use aosk_ports::{Inbox, InboxId, Journal, Receipt};
-use aosk_store::{Owner, SqliteReader, owner};
+use aosk_ports::{Inbox, Receipt};
+use aosk_store::owner;
 
 use crate::args;
 use crate::config::{self, Folders, Settings};
@@ -25,17 +25,10 @@ use crate::exit::Exit;
 use crate::print::Screen;
 use crate::processes::{self, Processes};
 use crate::task;
-use crate::text::one_line;
 use crate::wiring::{self, kernel_error, own_store};
 
-use wish::Wish;
-
-/// How long one waits to say what came of it. Who works on a process takes over what comes within
-/// milliseconds, between two calls.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// How often one looks meanwhile.
-const PAUSE: Duration = Duration::from_millis(20);
+use report::Report;
+use wish::{Whom, Wish};
 
 pub(crate) async fn kill(
     args: &args::Kill,
@@ -83,11 +76,13 @@ pub(crate) async fn send(
     leave(&wish, std::slice::from_ref(&args.pid), settings, screen).await
 }
 
-/// A process for which something was posted.
+/// A process for which something is posted.
 struct Told {
+    /// How it stood before that.
     receipt: Receipt,
     short: String,
-    items: Vec<InboxId>,
+    /// Which of all that is posted is for it.
+    items: Range<usize>,
 }
 
 /// Leaves the wish for each of the processes, all or none, and says what came of it.
@@ -97,55 +92,59 @@ async fn leave(
     settings: &Settings,
     screen: &Screen,
 ) -> Result<Exit, Error> {
-    let dir = &settings.data_dir;
+    let (dir, same) = (&settings.data_dir, settings.same_store.as_str());
     let Some(reader) = processes::open(dir)? else {
         return Err(processes::unknown(named.first().map_or("", String::as_str)));
     };
     let processes = Processes::read(&reader).await?;
-    let mut wanted: Vec<(&Receipt, _)> = Vec::new();
+    let mut told: Vec<Told> = Vec::new();
+    let mut items = Vec::new();
     for named in named {
         let receipt = processes.find(named)?;
-        if wanted.iter().any(|(known, _)| known.pid == receipt.pid) {
+        let pid = receipt.pid;
+        if told.iter().any(|known| known.receipt.pid == pid) {
             continue;
         }
-        let image =
-            load(&reader, &Tenant::local(), receipt.pid, None).await.map_err(kernel_error)?;
-        let items =
-            wish.items(receipt, &image, &processes.short(receipt.pid), &settings.same_store)?;
-        wanted.push((receipt, items));
+        let image = load(&reader, &Tenant::local(), pid, None).await.map_err(kernel_error)?;
+        let short = processes.short(pid);
+        let otherwise = settings.max_spend;
+        let whom = Whom { receipt, image: &image, short: &short, same, otherwise };
+        let wished = wish.items(&whom)?;
+        let first = items.len();
+        items.extend(wished.into_iter().map(|item| (pid, item)));
+        told.push(Told { receipt: receipt.clone(), short, items: first..items.len() });
     }
     if !wish.needs_no_model() && owner(dir)?.is_none() {
         daemon::check_place(dir)?;
     }
-    let mut told = Vec::with_capacity(wanted.len());
-    for (receipt, items) in wanted {
-        let mut posted = Vec::with_capacity(items.len());
-        for item in items {
-            posted.push(reader.post(&Tenant::local(), receipt.pid, item).await?);
-        }
-        let short = processes.short(receipt.pid);
-        told.push(Told { receipt: receipt.clone(), short, items: posted });
-    }
-    let hearer = be_heard(wish, &told, dir, screen).await.map_err(|error| {
+    let ids = reader.post_all(&Tenant::local(), items).await?;
+    let report = Report { wish, told: &told, ids: &ids, reader: &reader, settings };
+    let kept = |error: Error| {
         error.help("what was left for the agent is kept: whoever takes it up next hears it")
-    })?;
-    report(wish, &told, &reader, &hearer, screen).await
+    };
+    loop {
+        let hearer = be_heard(wish, &told, settings, screen).await.map_err(kept)?;
+        // Whoever was told may stop before it heard.
+        if let Some(waiting) = report.waiting(&hearer).await.map_err(kept)? {
+            return report.say(&waiting, &hearer, screen).await;
+        }
+    }
 }
 
 /// Sees to it that somebody takes up what was posted.
 async fn be_heard(
     wish: &Wish,
     told: &[Told],
-    dir: &Path,
+    settings: &Settings,
     screen: &Screen,
 ) -> Result<Hearer, Error> {
     loop {
-        let hearer = daemon::nudge(dir, screen).await?;
+        let hearer = daemon::nudge(settings, screen).await?;
         if !matches!(hearer, Hearer::Nobody) {
             return Ok(hearer);
         }
         if !wish.needs_no_model() {
-            let (os_pid, started) = daemon::hear(dir, screen).await?;
+            let (os_pid, started) = daemon::hear(settings, screen).await?;
             if started {
                 screen.err.wrapped(&format!(
                     "Started the daemon (process {os_pid}), which goes on with every unfinished \
@@ -155,7 +154,7 @@ async fn be_heard(
             return Ok(Hearer::Daemon(os_pid));
         }
         let pids = told.iter().map(|told| told.receipt.pid);
-        match in_place(wish, pids.collect(), dir).await {
+        match in_place(wish, pids.collect(), settings).await {
             // Somebody came first, who will hear.
             Err(error) if error.code == Code::StoreOwned => {}
             other => return other.map(|()| Hearer::Nobody),
@@ -164,9 +163,9 @@ async fn be_heard(
 }
 
 /// Takes up what waits for these processes, and lets go of them again.
-async fn in_place(wish: &Wish, pids: Vec<Pid>, dir: &Path) -> Result<(), Error> {
+async fn in_place(wish: &Wish, pids: Vec<Pid>, settings: &Settings) -> Result<(), Error> {
     let secrets = Redactor::new(config::secret_variables());
-    let store = own_store(dir, wish.command(), &secrets)?;
+    let store = own_store(settings, wish.command(), &secrets)?;
     let parts = wiring::parts(store.clone(), secrets);
     let kernel = Kernel::start(parts, wiring::options()).map_err(kernel_error)?;
     for &pid in &pids {
@@ -185,49 +184,4 @@ async fn in_place(wish: &Wish, pids: Vec<Pid>, dir: &Path) -> Result<(), Error> 
         }
     }
     Ok(())
-}
-
-/// Says for each process what came of the wish, or when that will be.
-async fn report(
-    wish: &Wish,
-    told: &[Told],
-    reader: &SqliteReader,
-    hearer: &Hearer,
-    screen: &Screen,
-) -> Result<Exit, Error> {
-    let began = Instant::now();
-    let mut waiting = loop {
-        let pending = reader.pending(&Tenant::local()).await?;
-        let waits = |told: &&Told| pending.iter().any(|(_, id, _)| told.items.contains(id));
-        let waiting: Vec<Pid> = told.iter().filter(waits).map(|told| told.receipt.pid).collect();
-        if waiting.is_empty() || began.elapsed() > PATIENCE {
-            break waiting;
-        }
-        tokio::time::sleep(PAUSE).await;
-    };
-    waiting.sort_unstable();
-    for Told { receipt, short, .. } in told {
-        let name = one_line(&receipt.row.name);
-        let said = if waiting.binary_search(&receipt.pid).is_ok() {
-            later(hearer)
-        } else {
-            let now = reader.process(&Tenant::local(), receipt.pid).await?;
-            wish.done(&now.map_or(receipt.row.state.clone(), |now| now.row.state))
-        };
-        screen.out.line(&format!("{short} ({name}) {said}"))?;
-    }
-    Ok(Exit::Done)
-}
-
-/// When what waits in the inbox is heard.
-fn later(hearer: &Hearer) -> String {
-    match hearer {
-        Hearer::Daemon(os_pid) => {
-            format!("hears it when the daemon (process {os_pid}) has it in memory")
-        }
-        Hearer::Run(Owner { os_pid, command, .. }) => format!(
-            "hears it later: process {os_pid} ({command}) owns the store and does not work on it"
-        ),
-        Hearer::Nobody => "hears it when it is taken up".to_owned(),
-    }
 }

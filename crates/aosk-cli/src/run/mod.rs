@@ -16,7 +16,8 @@ use std::sync::Arc;
 
 use aosk_abi::Pid;
 use aosk_kernel::{Kernel, Model, Parts, Redactor, Stop};
-use aosk_store::SqliteStore;
+use aosk_ports::FlightRecorder;
+use aosk_store::{Flight, SqliteStore};
 
 use crate::args::Run;
 use crate::config::{Folders, Settings};
@@ -70,7 +71,7 @@ pub(crate) async fn run(
 
     let beginning = Beginning { args, settings, endpoints, secrets, screen };
 
-    let mut signals = Signals::listen()?;
+    let mut signals = Signals::of_terminal()?;
     let start = async {
         match wanted {
             Some(wanted) => spawn::start(&beginning, wanted).await,
@@ -80,7 +81,10 @@ pub(crate) async fn run(
     let started = tokio::select! {
         biased;
         signal = signals.next() => {
-            screen.err.wrapped("Interrupted. `aosk run --resume` goes on with what had begun.");
+            let same = &settings.same_store;
+            screen.err.wrapped(&format!(
+                "Interrupted. `aosk run --resume{same}` goes on with what had begun."
+            ));
             return Ok(signal);
         }
         started = start => started?,
@@ -88,8 +92,7 @@ pub(crate) async fn run(
     let Some(machine) = started else {
         return Ok(Exit::Done);
     };
-    let (outcomes, interrupted) =
-        until_done(&machine.kernel, &machine.pids, &mut signals, screen).await;
+    let (outcomes, interrupted) = until_done(&machine, &mut signals, settings, screen).await;
     machine.board.finish(&outcomes);
     machine.watch.end().await;
     let results = outcome::read(machine.store.as_ref(), outcomes).await?;
@@ -99,9 +102,16 @@ pub(crate) async fn run(
     }
     if !args.json {
         let processes = Processes::read(machine.store.as_ref()).await?;
-        summary::print(&results, &machine.board, &processes, &settings.same_store, screen)?;
+        let said =
+            summary::print(&results, &machine.board, &processes, &settings.same_store, screen);
+        // A terminal that went away shows nothing any more.
+        if interrupted != Some(Exit::HungUp) {
+            said?;
+        }
     }
-    for error in results.iter().filter_map(outcome::Result::error).chain(machine.refused.clone()) {
+    let same = &settings.same_store;
+    let failed = results.iter().filter_map(|result| result.error(same));
+    for error in failed.chain(machine.refused.clone()) {
         error.print(&screen.err);
     }
     let refused = machine.refused.iter().map(Error::exit);
@@ -119,9 +129,9 @@ pub(crate) async fn run(
 /// steps; the second ends the program, which loses no more than a crash would: nothing that was
 /// acknowledged.
 async fn until_done(
-    kernel: &Kernel,
-    pids: &[Pid],
+    Machine { kernel, pids, .. }: &Machine,
     signals: &mut Signals,
+    settings: &Settings,
     screen: &Screen,
 ) -> (Vec<(Pid, aosk_kernel::Outcome)>, Option<Exit>) {
     let mut interrupted = None;
@@ -133,7 +143,10 @@ async fn until_done(
             signal = signals.next() => {
                 if interrupted.is_some() {
                     kernel.stop(Stop::Now);
-                    screen.err.wrapped("Stopped at once. `aosk run --resume` goes on.");
+                    let same = &settings.same_store;
+                    let goes_on = format!("`aosk run --resume{same}` goes on");
+                    screen.err.wrapped(&format!("Stopped at once. {goes_on}."));
+                    wiring::end_on_purpose(&settings.data_dir);
                     std::process::exit(signal.number().into());
                 }
                 interrupted = Some(signal);
@@ -149,7 +162,7 @@ async fn until_done(
 impl Beginning<'_> {
     /// Opens the store as its owner; `what` names what is run.
     fn own_store(&self, what: &str) -> Result<Arc<SqliteStore>, Error> {
-        own_store(&self.settings.data_dir, &format!("aosk run {what}"), &self.secrets)
+        own_store(self.settings, &format!("aosk run {what}"), &self.secrets)
     }
 
     /// Says what the run may spend, and starts its kernel with those models, and what shows it to
@@ -167,7 +180,9 @@ impl Beginning<'_> {
         ));
         let (board, watch) = Watch::begin(args.json, store.clone(), screen);
         let parts = wiring::parts(store.clone(), secrets.clone());
-        let mut parts = Parts { models, observer: board.clone(), ..parts };
+        let recorder = Flight::open(&settings.data_dir)?;
+        let recorder = Some(Arc::new(recorder) as Arc<dyn FlightRecorder>);
+        let mut parts = Parts { models, observer: board.clone(), recorder, ..parts };
         if args.cassette.is_none() && args.record.is_none() {
             parts.alternatives = endpoints.alternatives();
             parts.connect = Some(endpoints.clone());

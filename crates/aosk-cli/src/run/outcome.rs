@@ -121,8 +121,9 @@ impl Result {
         }
     }
 
-    /// The error in full, where something went wrong that is more than a state.
-    pub(super) fn error(&self) -> Option<Error> {
+    /// The error in full, where something went wrong that is more than a state. `same` is what a
+    /// command repeats to find the same store.
+    pub(super) fn error(&self, same: &str) -> Option<Error> {
         let name = one_line(&self.row.name);
         match &self.outcome {
             Outcome::Exited(Ended::Failed { code, .. }) => {
@@ -156,7 +157,9 @@ impl Result {
                          {limit} is spent"
                     ),
                 )
-                .help("`aosk run --resume PID --max-spend-usd X` goes on with a higher limit"),
+                .help(format!(
+                    "`aosk run --resume PID --max-spend-usd X{same}` goes on with a higher limit"
+                )),
             ),
             _ => None,
         }

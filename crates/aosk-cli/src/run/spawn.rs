@@ -58,8 +58,9 @@ pub(super) async fn start(
     }
     let unfinished = Processes::read(store.as_ref()).await?.unfinished().count();
     if unfinished > 0 {
+        let same = &settings.same_store;
         screen.err.wrapped(&format!(
-            "{}; `aosk ps` lists them, `aosk run --resume` goes on with them.",
+            "{}; `aosk ps{same}` lists them, `aosk run --resume{same}` goes on with them.",
             match unfinished {
                 1 => "1 agent of earlier runs is unfinished".to_owned(),
                 many => format!("{many} agents of earlier runs are unfinished"),

@@ -46,13 +46,7 @@ fn a_model_that_the_endpoint_does_not_know_fails_the_agent_for_good() {
 
 #[test]
 fn no_server_is_said_within_seconds() {
-    // A port that was free a moment ago.
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a port")
-        .port();
-    let mut world = World::new();
-    world.set("OPENAI_BASE_URL", &format!("http://127.0.0.1:{port}/v1"));
+    let (world, port) = World::with_nobody();
     let agent = world.agent("a", "");
     let began = Instant::now();
     world.run(&["run", &agent, "hi"]).failed(5, "AOSK-L001").says(&port.to_string());
@@ -159,13 +153,19 @@ fn a_file_in_place_of_the_data_folder_is_said_to_be_one() {
     assert_eq!(world.run(&["run", &agent, "hi"]).code, Some(0));
     let store = world.data().join("aosk.db");
     let store = store.to_str().expect("UTF-8");
-    let commands: [&[&str]; 6] = [
+    let commands: [&[&str]; 12] = [
         &["ps"],
         &["logs", "abcdef"],
         &["show", "abcdef"],
         &["run", &agent, "hi"],
         &["run", "--resume"],
         &["demo"],
+        &["spawn", &agent, "hi"],
+        &["daemon", "start"],
+        &["daemon", "stop"],
+        &["daemon", "status"],
+        &["kill", "abcdef"],
+        &["send", "abcdef", "hi"],
     ];
     for command in commands {
         let ran = world.run(&[command, &["--data-dir", store]].concat());

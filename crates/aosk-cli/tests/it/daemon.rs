@@ -1,14 +1,14 @@
 //! The daemon: it begins on demand, goes on after anything, and ends when nothing is to be done.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, getsid, kill_process, test_kill_process};
 use serde_json::{Value, json};
 
 use crate::endpoint::{Answer, Endpoint, call, says};
-use crate::lifecycle::pausing;
+use crate::scene::{AGENT, QUESTION, pausing, run, scene, spawn};
 use crate::world::{Running, World, kinds, lines, wait_until};
 
 #[test]
@@ -81,10 +81,16 @@ fn an_agent_without_a_limit_of_its_own_gets_the_users_from_a_daemon() {
     ran.failed(2, "AOSK-C007").says("--max-spend-usd");
     let ran = world.run(&["stop", &pid]);
     assert!(ran.out.contains("suspended"), "{ran:?}");
-    assert_eq!(world.run(&["cont", &pid]).code, Some(0));
-    world.wait_for_state(&pid, "blocked");
+    let ran = world.run(&["cont", &pid]);
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert!(ran.out.contains("is parked: spend limit"), "{ran:?}");
     let limit = world.show(&pid)["detail"]["on"]["limit"].clone();
     assert_eq!(limit, 20_000, "{}", world.show(&pid));
+    // The daemon's limit holds, whatever the user's is by now.
+    world.unset("AOSK_MAX_SPEND_USD");
+    let ran = world.run(&["cont", &pid]);
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert!(ran.out.contains("is parked: ") && ran.out.contains("of $0.02 used"), "{ran:?}");
 }
 
 /// A model whose call may cost some $0.10.
@@ -93,12 +99,8 @@ pub const DEAR: &str = "[models.dear]\nprovider = \"local\"\nwindow = 4000\nmax_
 
 #[test]
 fn a_daemon_that_was_killed_goes_on_where_it_was() {
-    let (endpoint, go_on) = pausing();
-    let world = World::with(&endpoint);
-    let agent = world.agent("a", "tools = [\"calculator\"]");
-    let pid = world.spawn(&[&agent, "What is 17 * 23?"]);
-    endpoint.wait_for_call();
-    endpoint.wait_for_call();
+    let (world, endpoint, go_on) = scene();
+    let pid = spawn(&world, &endpoint);
     kill_process(world.daemon_pid(), Signal::KILL).expect("it runs");
     wait_until("it is gone", || world.processes()[0]["state"] == "interrupted");
     let before = world.run(&["logs", "--json", &pid]).out;
@@ -119,14 +121,37 @@ fn a_daemon_that_was_killed_goes_on_where_it_was() {
 }
 
 #[test]
-fn an_agent_that_took_two_daemons_down_waits_for_a_person() {
-    let (endpoint, go_on) = pausing();
+fn a_sleeper_is_held_by_the_next_daemon_and_wakes_in_time() {
+    let asked = AtomicUsize::new(0);
+    let endpoint = Endpoint::new(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+        0 => Answer::Status(400, r#"{"error":{"message":"no"}}"#.to_owned()),
+        _ => Answer::Text("at the second time".to_owned()),
+    });
     let world = World::with(&endpoint);
-    let agent = world.agent("a", "tools = [\"calculator\"]");
-    let pid = world.spawn(&[&agent, "What is 17 * 23?"]);
+    let agent = world.agent("a", "[restart]\nwhen = \"on_failure\"\nwait_s = 6");
+    let pid = world.spawn(&[&agent, "hi"]);
+    world.wait_for_state(&pid, "blocked");
+    let before = world.events(&pid);
+    kill_process(world.daemon_pid(), Signal::KILL).expect("it runs");
+    wait_until("it is gone", || world.processes()[0]["state"] == "interrupted");
+    world.run(&["ps"]).says("aosk run --resume");
+
+    world.run(&["daemon", "start"]).says("Started the daemon");
+    let listed = world.run(&["ps"]);
+    assert!(listed.out.contains("blocked") && listed.out.contains("next attempt"), "{listed:?}");
+    assert!(!listed.err.contains("Interrupted"), "{listed:?}");
+    assert_eq!(world.show(&pid)["state"], "blocked");
+    assert_eq!(world.events(&pid), before, "it was laid to sleep unread");
+    world.wait_for_state(&pid, "completed");
+    assert_eq!(world.show(&pid)["answer"], "at the second time");
+}
+
+#[test]
+fn an_agent_that_took_two_daemons_down_waits_for_a_person() {
+    let (world, endpoint, go_on) = scene();
+    let pid = spawn(&world, &endpoint);
     for crashes in 1..=2 {
-        endpoint.wait_for_call();
-        if crashes == 1 {
+        if crashes == 2 {
             endpoint.wait_for_call();
         }
         kill_process(world.daemon_pid(), Signal::KILL).expect("it runs");
@@ -150,12 +175,8 @@ fn an_agent_that_took_two_daemons_down_waits_for_a_person() {
 
 #[test]
 fn a_daemon_outlives_its_terminal_and_stops_between_two_steps() {
-    let (endpoint, go_on) = pausing();
-    let world = World::with(&endpoint);
-    let agent = world.agent("a", "tools = [\"calculator\"]");
-    let pid = world.spawn(&[&agent, "What is 17 * 23?"]);
-    endpoint.wait_for_call();
-    endpoint.wait_for_call();
+    let (world, endpoint, go_on) = scene();
+    let pid = spawn(&world, &endpoint);
     let daemon = world.daemon_pid();
     assert_eq!(getsid(Some(daemon)), Ok(daemon), "a session of its own");
     kill_process(daemon, Signal::HUP).expect("it runs");
@@ -177,6 +198,7 @@ fn a_daemon_outlives_its_terminal_and_stops_between_two_steps() {
     let began = Instant::now();
     wait_until("the second stops at once", || test_kill_process(daemon).is_err());
     assert!(began.elapsed() < Duration::from_secs(2));
+    assert!(!world.data().join("aosk.flight").exists(), "nobody is blamed for it");
     go_on.store(true, Ordering::SeqCst);
     assert_eq!(world.run(&["run", "--resume"]).code, Some(0));
     assert_eq!(world.show(&pid)["answer"], "It is 391.");
@@ -184,12 +206,10 @@ fn a_daemon_outlives_its_terminal_and_stops_between_two_steps() {
 
 #[test]
 fn a_store_with_a_daemon_is_not_taken_over() {
-    let (endpoint, _) = pausing();
-    let world = World::with(&endpoint);
-    let agent = world.agent("a", "tools = [\"calculator\"]");
-    world.spawn(&[&agent, "What is 17 * 23?"]);
+    let (world, endpoint, _) = scene();
+    spawn(&world, &endpoint);
     let daemon = world.daemon().expect("it runs")["os_pid"].to_string();
-    for args in [&["daemon", "run"] as &[&str], &["run", &agent, "x"], &["run", "--resume"]] {
+    for args in [&["daemon", "run"] as &[&str], &["run", AGENT, "x"], &["run", "--resume"]] {
         let ran = world.run(args);
         ran.failed(4, "AOSK-S006").says(&daemon).says("aosk daemon run").says("aosk daemon stop");
     }
@@ -203,12 +223,9 @@ fn a_store_with_a_daemon_is_not_taken_over() {
 
 #[test]
 fn a_store_with_a_run_in_the_foreground_gets_no_daemon() {
-    let (endpoint, _) = pausing();
-    let world = World::with(&endpoint);
-    let agent = world.agent("a", "tools = [\"calculator\"]");
-    let running = world.start(&["run", &agent, "What is 17 * 23?"]);
-    endpoint.wait_for_call();
-    for args in [&["spawn", &agent, "x"] as &[&str], &["daemon", "start"]] {
+    let (world, endpoint, _) = scene();
+    let running = run(&world, &endpoint);
+    for args in [&["spawn", AGENT, "x"] as &[&str], &["daemon", "start"]] {
         let owner = running.pid().to_string();
         world.run(args).failed(4, "AOSK-S006").says(&owner).says("aosk run a.toml");
     }
@@ -221,12 +238,8 @@ fn a_store_with_a_run_in_the_foreground_gets_no_daemon() {
 
 #[test]
 fn two_resumes_at_once_are_one_that_goes_on_and_one_that_hears_who() {
-    let (endpoint, go_on) = pausing();
-    let world = World::with(&endpoint);
-    let agent = world.agent("a", "tools = [\"calculator\"]");
-    let running = world.start(&["run", &agent, "What is 17 * 23?"]);
-    endpoint.wait_for_call();
-    endpoint.wait_for_call();
+    let (world, endpoint, go_on) = scene();
+    let running = run(&world, &endpoint);
     running.kill_9();
     let mut both = [(); 2].map(|()| world.start(&["run", "--resume"]));
     endpoint.wait_for_call();
@@ -292,14 +305,10 @@ fn a_daemon_with_nothing_to_do_stops_by_itself_and_not_before() {
 
 #[test]
 fn an_agent_keeps_the_manifest_that_it_began_with() {
-    let (endpoint, go_on) = pausing();
-    let world = World::with(&endpoint);
-    let agent = world.agent("a", "tools = [\"calculator\"]");
-    let pid = world.spawn(&[&agent, "What is 17 * 23?"]);
-    endpoint.wait_for_call();
-    endpoint.wait_for_call();
+    let (world, endpoint, go_on) = scene();
+    let pid = spawn(&world, &endpoint);
     kill_process(world.daemon_pid(), Signal::KILL).expect("it runs");
-    world.write(&agent, "name = \"b\"\nsystem = \"You are somebody else.\"\nmax_steps = 1\n");
+    world.write(AGENT, "name = \"b\"\nsystem = \"You are somebody else.\"\nmax_steps = 1\n");
     go_on.store(true, Ordering::SeqCst);
     world.run(&["daemon", "start"]);
     world.wait_for_state(&pid, "completed");
@@ -351,12 +360,25 @@ fn a_daemon_asks_models_where_it_was_started_to_and_says_so_to_others() {
 }
 
 #[test]
+fn a_model_that_the_daemon_does_not_know_yet_is_said_to_be_new_to_it() {
+    let (world, endpoint) = (World::new(), says("hi"));
+    let agent = world.agent("a", "model = \"other\"");
+    world.run(&["daemon", "start"]);
+    let elsewhere = GONE.replace("http://127.0.0.1:9/v1", &endpoint.url());
+    world.configure("models.toml", &elsewhere);
+    let ran = world.run(&["spawn", &agent, "hi"]);
+    ran.failed(5, "AOSK-L003").says("read models.toml when it started").says("aosk daemon stop");
+    world.run(&["daemon", "stop"]);
+    world.spawn(&[&agent, "hi"]);
+}
+
+#[test]
 fn what_a_daemon_cannot_go_on_with_is_in_its_status() {
     let (endpoint, _) = pausing();
     let world = World::with(&endpoint);
     let agent = world.agent("a", "model = \"other\"\ntools = [\"calculator\"]");
     world.configure("models.toml", OTHER);
-    let pid = world.spawn(&[&agent, "What is 17 * 23?"]);
+    let pid = world.spawn(&[&agent, QUESTION]);
     endpoint.wait_for_call();
     kill_process(world.daemon_pid(), Signal::KILL).expect("it runs");
     world.configure("models.toml", GONE);
@@ -370,11 +392,12 @@ fn what_a_daemon_cannot_go_on_with_is_in_its_status() {
     assert!(world.run(&["daemon", "status"]).out.contains("AOSK-L001"));
 }
 
-const OTHER: &str = "[models.other]\nprovider = \"local\"\nwindow = 9000\nmax_output = 900\n\
+/// A model of its own name, asked at the local address.
+pub const OTHER: &str = "[models.other]\nprovider = \"local\"\nwindow = 9000\nmax_output = 900\n\
                      price = { input = 0, output = 0 }\n";
 
 /// The same model, asked where nobody answers.
-const GONE: &str = "[providers.gone]\ndialect = \"openai\"\nloopback = true\nslots = 1\n\
+pub const GONE: &str = "[providers.gone]\ndialect = \"openai\"\nloopback = true\nslots = 1\n\
                     base_url = \"http://127.0.0.1:9/v1\"\n\
                     [models.other]\nprovider = \"gone\"\nwindow = 9000\nmax_output = 900\n\
                     price = { input = 0, output = 0 }\n";

@@ -88,12 +88,7 @@ fn a_machine_that_can_run_is_ready_and_its_endpoint_was_asked_for_its_models() {
 
 #[test]
 fn an_endpoint_that_does_not_answer_or_refuses_the_key_ends_as_a_run_would() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a port")
-        .port();
-    let mut world = World::new();
-    world.set("OPENAI_BASE_URL", &format!("http://127.0.0.1:{port}/v1"));
+    let (mut world, _) = World::with_nobody();
     world.set("OPENAI_API_KEY", KEY);
     let (ran, checks) = report(&world, &[]);
     assert_eq!(ran.code, Some(5));

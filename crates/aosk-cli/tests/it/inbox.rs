@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustix::process::{Signal, kill_process};
 use serde_json::json;
 
-use crate::daemon::DEAR;
+use crate::daemon::{DEAR, GONE, OTHER};
 use crate::endpoint::{Answer, Endpoint, call, says};
-use crate::lifecycle::pausing;
+use crate::scene::{QUESTION, pausing};
+use crate::secrets::scan;
 use crate::world::{KEY, Ran, World, kinds, wait_until};
 
 /// Looks at the clock, ten times a second, until it is let go on.
@@ -42,7 +44,7 @@ fn interrupted(names: &[&str]) -> (World, Endpoint, Arc<AtomicBool>) {
     let world = World::with(&endpoint);
     let files: Vec<String> =
         names.iter().map(|name| world.agent(name, "tools = [\"calculator\"]")).collect();
-    let mut args = vec!["run", &files[0], "What is 17 * 23?"];
+    let mut args = vec!["run", &files[0], QUESTION];
     for other in &files[1..] {
         args.extend(["--with", other]);
     }
@@ -186,11 +188,65 @@ fn an_agent_that_is_parked_goes_on_with_enough_money() {
 }
 
 #[test]
+fn an_agent_that_a_run_had_no_money_for_goes_on_within_its_own_limit() {
+    let world = World::with(&says("done"));
+    world.configure("models.toml", DEAR);
+    let agent = world.agent("a", "model = \"dear\"\n[quota]\nspend_usd = 5");
+    assert_eq!(world.run(&["run", &agent, "hi", "--max-spend-usd", "0.01"]).code, Some(3));
+    let pid = world.only_pid();
+    let ran = world.run(&["cont", &pid, "--max-spend-usd", "0.11"]);
+    ran.failed(2, "AOSK-C007").says("may spend $5.00 already").says("as it is: aosk cont");
+    did(&world.run(&["cont", &pid]), "goes on");
+    world.wait_for_state(&pid, "completed");
+    let events = world.events(&pid);
+    assert!(!kinds(&events).contains(&"spend_raised"), "{events:?}");
+}
+
+#[test]
+fn what_an_agent_did_not_hear_before_it_ended_is_said_not_to_be_heard() {
+    let (endpoint, _) = busy();
+    let world = World::with(&endpoint);
+    let agent = world.agent("a", BUSY);
+    let pid = world.spawn(&[&agent, "go"]);
+    let daemon = world.daemon_pid();
+    kill_process(daemon, Signal::STOP).expect("it runs");
+    // Both are posted, the one after the other, before the daemon hears of either.
+    let both = [&["kill", &pid] as &[&str], &["send", &pid, "are you there?"]].map(|args| {
+        let running = world.start(args);
+        std::thread::sleep(Duration::from_secs(1));
+        running
+    });
+    kill_process(daemon, Signal::CONT).expect("it is there");
+    let [killed, sent] = both.map(|one| one.end(Duration::from_secs(20)).0);
+    did(&killed, "killed");
+    assert_eq!(sent.code, Some(1), "{sent:?}");
+    assert!(sent.out.contains("ended meanwhile (killed) and did not hear it"), "{sent:?}");
+}
+
+#[test]
+fn an_agent_that_heard_and_cannot_go_on_is_not_said_to_go_on() {
+    let world = World::with(&says("hi"));
+    let agent = world.agent("a", "model = \"other\"\ntools = [\"now\"]");
+    world.configure("models.toml", OTHER);
+    let pid = world.spawn(&[&agent, "hi"]);
+    world.wait_for_state(&pid, "completed");
+    world.run(&["daemon", "stop"]);
+    world.configure("models.toml", GONE);
+    let ran = world.run(&["send", &pid, "and now?"]);
+    assert_eq!(ran.code, Some(5), "{ran:?}");
+    assert!(ran.out.contains("has heard it, and the daemon cannot go on"), "{ran:?}");
+    did(&world.run(&["stop", &pid]), "suspended");
+    let ran = world.run(&["cont", &pid]);
+    assert_eq!(ran.code, Some(5), "{ran:?}");
+    assert!(ran.out.contains("AOSK-L001") && !ran.out.contains("goes on\n"), "{ran:?}");
+}
+
+#[test]
 fn a_run_in_the_foreground_hears_by_itself_and_of_its_own_agents_only() {
     let (world, endpoint, go_on) = interrupted(&["old"]);
     let old = world.only_pid();
     let other = world.agent("new", "tools = [\"calculator\"]");
-    let running = world.start(&["run", &other, "What is 17 * 23?"]);
+    let running = world.start(&["run", &other, QUESTION]);
     endpoint.wait_for_call();
     endpoint.wait_for_call();
     let new = world.processes()[1]["pid"].as_str().expect("a pid").to_owned();
@@ -248,11 +304,5 @@ fn what_is_sent_or_spawned_is_cleaned_before_it_leaves() {
     world.run(&["spawn", &agent, "x", "--alias", KEY]).failed(2, "AOSK-C001").says("secret");
     let ran = world.run(&["logs", "--contents", &pid]);
     assert!(ran.out.contains("[redacted]") && !ran.out.contains(KEY), "{ran:?}");
-    for entry in std::fs::read_dir(world.data()).expect("a folder").flatten() {
-        if entry.path().is_file() {
-            let bytes = std::fs::read(entry.path()).expect("readable");
-            let holds = bytes.windows(KEY.len()).any(|part| part == KEY.as_bytes());
-            assert!(!holds, "{}", entry.path().display());
-        }
-    }
+    assert!(scan(&world.data(), &[KEY.to_owned()]) > 3, "the store, its log and the log");
 }

@@ -1,35 +1,20 @@
 //! Stopping, crashing, resuming, owning.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::json;
 
 use crate::endpoint::{Answer, Endpoint, call, says};
+use crate::scene::{AGENT, QUESTION, pausing, run, scene};
 use crate::world::{World, kinds, lines};
-
-/// Calls the calculator at first; then is silent until it is let go on, and answers.
-pub fn pausing() -> (Endpoint, Arc<AtomicBool>) {
-    let go_on = Arc::new(AtomicBool::new(false));
-    let switch = go_on.clone();
-    let endpoint = Endpoint::new(move |asked| match asked.results() {
-        0 => call("calculator", json!({"expression": "17 * 23"})),
-        _ if switch.load(Ordering::SeqCst) => Answer::Text("It is 391.".to_owned()),
-        _ => Answer::Silence,
-    });
-    (endpoint, go_on)
-}
 
 #[test]
 fn a_run_that_was_killed_goes_on_where_it_was() {
-    let (endpoint, go_on) = pausing();
-    let world = World::with(&endpoint);
-    let agent = world.agent("a", "tools = [\"calculator\"]");
-    let running = world.start(&["run", &agent, "What is 17 * 23?"]);
-    endpoint.wait_for_call();
-    endpoint.wait_for_call();
+    let (world, endpoint, go_on) = scene();
+    let running = run(&world, &endpoint);
     running.kill_9();
 
     let pid = world.only_pid();
@@ -63,12 +48,10 @@ fn a_run_that_was_killed_goes_on_where_it_was() {
 
 #[test]
 fn the_first_interrupt_stops_within_five_seconds_and_says_how_to_go_on() {
-    let (endpoint, go_on) = pausing();
-    let world = World::with(&endpoint);
-    let agent = world.agent("a", "tools = [\"calculator\"]");
+    let (world, endpoint, go_on) = scene();
     for (signal, exit) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let args: &[&str] =
-            if exit == 130 { &["run", &agent, "What is 17 * 23?"] } else { &["run", "--resume"] };
+            if exit == 130 { &["run", AGENT, QUESTION] } else { &["run", "--resume"] };
         let running = world.start(args);
         if exit == 130 {
             endpoint.wait_for_call();
@@ -90,12 +73,8 @@ fn the_first_interrupt_stops_within_five_seconds_and_says_how_to_go_on() {
 
 #[test]
 fn the_second_interrupt_stops_at_once_and_loses_nothing() {
-    let (endpoint, go_on) = pausing();
-    let world = World::with(&endpoint);
-    let agent = world.agent("a", "tools = [\"calculator\"]");
-    let running = world.start(&["run", &agent, "What is 17 * 23?"]);
-    endpoint.wait_for_call();
-    endpoint.wait_for_call();
+    let (world, endpoint, go_on) = scene();
+    let running = run(&world, &endpoint);
     running.signal(Signal::INT);
     std::thread::sleep(Duration::from_millis(500));
     running.signal(Signal::INT);
@@ -103,6 +82,7 @@ fn the_second_interrupt_stops_at_once_and_loses_nothing() {
     assert!(took < Duration::from_secs(2), "{took:?}");
     assert_eq!(ran.code, Some(130), "{ran:?}");
     ran.says("Stopped at once");
+    assert!(!world.data().join("aosk.flight").exists(), "nobody is blamed for it");
     go_on.store(true, Ordering::SeqCst);
     assert_eq!(world.run(&["run", "--resume"]).code, Some(0));
     assert_eq!(world.show(&world.only_pid())["steps"], 2);
@@ -110,15 +90,11 @@ fn the_second_interrupt_stops_at_once_and_loses_nothing() {
 
 #[test]
 fn one_store_has_one_owner_and_the_second_hears_who() {
-    let (endpoint, _) = pausing();
-    let world = World::with(&endpoint);
-    let agent = world.agent("a", "tools = [\"calculator\"]");
-    let running = world.start(&["run", &agent, "What is 17 * 23?"]);
-    endpoint.wait_for_call();
-    endpoint.wait_for_call();
+    let (world, endpoint, _) = scene();
+    let running = run(&world, &endpoint);
     let owner = running.pid().to_string();
     world
-        .run(&["run", &agent, "hi"])
+        .run(&["run", AGENT, "hi"])
         .failed(4, "AOSK-S006")
         .says(&owner)
         .says("aosk run a.toml")
@@ -133,19 +109,15 @@ fn one_store_has_one_owner_and_the_second_hears_who() {
 
 #[test]
 fn a_new_run_leaves_unfinished_agents_alone_and_says_so() {
-    let (endpoint, _) = pausing();
-    let world = World::with(&endpoint);
-    let agent = world.agent("a", "tools = [\"calculator\"]");
-    let running = world.start(&["run", &agent, "What is 17 * 23?"]);
-    endpoint.wait_for_call();
-    endpoint.wait_for_call();
+    let (world, endpoint, _) = scene();
+    let running = run(&world, &endpoint);
     running.kill_9();
     let before = world.events(&world.only_pid());
 
     let mut world = world;
     let other = says("hello");
     world.set("OPENAI_BASE_URL", &other.url());
-    let ran = world.run(&["run", &agent, "Another task"]);
+    let ran = world.run(&["run", AGENT, "Another task"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     ran.says("1 agent of earlier runs is unfinished").says("aosk run --resume");
     let first = world.processes()[0]["pid"].as_str().expect("a pid").to_owned();
@@ -199,7 +171,7 @@ fn an_agent_that_cannot_be_taken_up_does_not_keep_others_from_it() {
     );
     let first = world.agent("a", "tools = [\"calculator\"]\nmodel = \"other\"");
     let second = world.agent("b", "tools = [\"calculator\"]");
-    let running = world.start(&["run", &first, "--with", &second, "What is 17 * 23?"]);
+    let running = world.start(&["run", &first, "--with", &second, QUESTION]);
     for _ in 0..4 {
         endpoint.wait_for_call();
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::endpoint::{Answer, Endpoint, calculates, says};
-use crate::world::{Ran, World, kinds, lines};
+use crate::world::{Ran, World, kinds, lines, wait_until};
 
 /// A world in which one agent with a wide name ran.
 fn ran() -> (World, String) {
@@ -132,12 +132,8 @@ fn a_terminal_gets_colour_and_live_lines_unless_no_color_is_set() {
     let agent = world.agent("a", "");
     let on_terminal = |world: &World| {
         // `script` gives its command a terminal.
-        let command = format!("{} run {agent} hi", env!("CARGO_BIN_EXE_aosk"));
-        let like = world.command(&[]);
-        let mut script = std::process::Command::new("script");
-        script.args(["-qec", &command, "/dev/null"]).env_clear().stdin(Stdio::null());
-        script.current_dir(like.get_current_dir().expect("a folder"));
-        script.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let line = format!("{} run {agent} hi", env!("CARGO_BIN_EXE_aosk"));
+        let mut script = world.of_build("script".as_ref(), &["-qec", &line, "/dev/null"]);
         Ran::of(script.output().expect("script runs"))
     };
     let shown = on_terminal(&world);
@@ -183,13 +179,46 @@ fn a_reader_that_goes_away_ends_a_command_quietly() {
         &["completions", "zsh"],
         &["man"],
     ] {
-        let mut command = world.command(args);
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
-        drop(child.stdout.take());
-        let ran = Ran::of(child.wait_with_output().expect("output"));
+        let ran = without_a_reader(&world, args);
         assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{args:?}");
     }
+}
+
+#[test]
+fn a_reader_that_goes_away_keeps_no_agent_from_what_was_asked() {
+    let (world, _) = ran();
+    let agent = world.agent("b", "tools = [\"calculator\"]");
+    let completed = || {
+        let all = world.processes();
+        all.iter().filter(|process| process["state"] == "completed").count()
+    };
+    for (args, done) in [
+        (&["run", &agent, "What is 17 * 23?"] as &[&str], 2),
+        (&["run", "--json", &agent, "What is 17 * 23?"], 3),
+        (&["spawn", &agent, "What is 17 * 23?", "--alias", "other"], 4),
+        (&["daemon", "status"], 4),
+        (&["send", "other", "And now?"], 4),
+    ] {
+        let ran = without_a_reader(&world, args);
+        assert_eq!(ran.code, Some(0), "{args:?}: {ran:?}");
+        assert!(!ran.err.contains("error"), "{args:?}: {ran:?}");
+        wait_until("they are done", || completed() == done);
+    }
+    let (_, agent) = (world.run(&["daemon", "stop"]), world.agent("c", ""));
+    let endpoint = Endpoint::new(|_| Answer::Silence);
+    let mut world = world;
+    world.set("OPENAI_BASE_URL", &endpoint.url());
+    let pid = world.spawn(&[&agent, "hi"]);
+    assert_eq!(without_a_reader(&world, &["kill", &pid]).code, Some(0));
+    world.wait_for_state(&pid, "killed");
+}
+
+/// Runs a command whose reader goes away at once.
+fn without_a_reader(world: &World, args: &[&str]) -> Ran {
+    let mut command = world.command(args);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
+    drop(child.stdout.take());
+    Ran::of(child.wait_with_output().expect("output"))
 }
 
 #[test]

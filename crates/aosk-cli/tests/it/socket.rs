@@ -7,11 +7,12 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use aosk_conformance::skip;
 use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::endpoint::says;
-use crate::lifecycle::pausing;
+use crate::scene::{scene, spawn};
 use crate::world::{Ran, World, wait_until};
 
 /// The longest path of a socket.
@@ -32,7 +33,7 @@ fn hello(protocol: u32, version: &str) -> String {
 }
 
 /// A program that listens where a daemon would and greets with `line`; what it is asked comes out.
-/// Asked to stop, it is gone.
+/// Asked to stop or nudged, it stops and is gone.
 fn impostor(path: &Path, line: String) -> Receiver<Value> {
     std::fs::create_dir_all(path.parent().expect("a folder")).expect("folder");
     let listener = UnixListener::bind(path).expect("free");
@@ -45,16 +46,20 @@ fn impostor(path: &Path, line: String) -> Receiver<Value> {
             if lines.next().is_none() || writeln!(stream, "{line}").is_err() {
                 continue;
             }
-            while let Some(Ok(ask)) = lines.next() {
-                let ask: Value = serde_json::from_str(&ask).expect("JSON");
-                let stop = ask["ask"] == "stop";
-                sender.send(ask).expect("heard");
-                if stop {
-                    std::fs::remove_file(&path).expect("its own");
-                    let _ = writeln!(stream, "{}", json!({"answer": "stopping"}));
-                    return;
-                }
-            }
+            let Some(Ok(ask)) = lines.next() else {
+                continue;
+            };
+            let ask: Value = serde_json::from_str(&ask).expect("JSON");
+            let answer = match ask["ask"].as_str() {
+                Some("stop") => json!({"answer": "stopping"}),
+                Some("nudge") => json!({"answer": "refused", "code": "AOSK-K008",
+                                        "message": "it stops", "help": []}),
+                _ => panic!("it is asked {ask}"),
+            };
+            sender.send(ask).expect("heard");
+            std::fs::remove_file(&path).expect("its own");
+            let _ = writeln!(stream, "{answer}");
+            return;
         }
     });
     asked
@@ -103,6 +108,106 @@ fn a_socket_that_was_removed_is_made_again_and_whoever_comes_meanwhile_hears_of_
         ran.says("somebody removed it").says("aosk.sock");
     }
     assert_eq!(world.daemon_pid(), daemon, "the same one");
+}
+
+#[test]
+fn a_socket_that_cannot_be_made_again_is_tried_again() {
+    let world = World::with(&says("hi"));
+    world.run(&["daemon", "start"]);
+    let (path, daemon) = (world.data().join("aosk.sock"), world.daemon_pid());
+    // A folder with the name that a socket has until it has its mode.
+    let new = world.data().join("aosk.new");
+    std::fs::create_dir(&new).expect("made");
+    std::fs::remove_file(&path).expect("there");
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(!path.exists(), "it could not");
+    std::fs::remove_dir(&new).expect("there");
+    wait_until("it is there again", || path.exists());
+    assert_eq!(world.daemon_pid(), daemon);
+}
+
+#[test]
+fn a_socket_that_another_was_put_over_is_made_again_at_once() {
+    let world = World::with(&says("hi"));
+    world.run(&["daemon", "start"]);
+    let (path, other) = (world.data().join("aosk.sock"), world.data().join("other.sock"));
+    drop(UnixListener::bind(&other).expect("free"));
+    std::fs::rename(&other, &path).expect("over it");
+    let began = Instant::now();
+    wait_until("it answers again", || UnixStream::connect(&path).is_ok());
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(world.daemon().is_some());
+}
+
+#[test]
+fn whoever_comes_to_a_daemon_that_stops_comes_again() {
+    let world = World::with(&says("hi"));
+    let agent = world.agent("a", "");
+    assert_eq!(world.run(&["run", &agent, "hi"]).code, Some(0));
+    world.run(&["daemon", "start"]);
+    let path = world.data().join("aosk.sock");
+    let [mut one, mut other] = [(); 2].map(|()| {
+        let mut stream = UnixStream::connect(&path).expect("it listens");
+        assert_eq!(talk(&mut stream, &hello(1, "0.1.0")).expect("hello")["hello"], "aosk");
+        stream
+    });
+    assert_eq!(talk(&mut one, r#"{"ask":"stop"}"#), Some(json!({"answer": "stopping"})));
+    let refused = talk(&mut other, r#"{"ask":"nudge"}"#).expect("an answer");
+    assert_eq!((&refused["answer"], &refused["code"]), (&json!("refused"), &json!("AOSK-K008")));
+    drop((one, other));
+    wait_until("it has stopped", || world.daemon().is_none());
+
+    let asked = impostor(&path, hello(1, "0.1.0"));
+    let ran = world.run(&["send", &world.only_pid(), "again"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    ran.says("Started the daemon");
+    assert!(ran.out.contains("has the message"), "{ran:?}");
+    assert_eq!(asked.iter().collect::<Vec<_>>(), [json!({"ask": "nudge"})]);
+}
+
+#[test]
+fn clients_below_at_and_above_the_bound() {
+    let world = World::with(&says("hi"));
+    world.run(&["daemon", "start"]);
+    let path = world.data().join("aosk.sock");
+    let greeted = || {
+        let mut stream = UnixStream::connect(&path).expect("it listens");
+        talk(&mut stream, &hello(1, "0.1.0")).map(|_| stream)
+    };
+    let mut all: Vec<UnixStream> = (0..64).map_while(|_| greeted()).collect();
+    assert_eq!(all.len(), 64);
+    assert!(greeted().is_none(), "one too many");
+    all.pop();
+    wait_until("one has left", || greeted().is_some());
+}
+
+#[test]
+fn another_users_client_is_cut_off() {
+    if !rustix::process::geteuid().is_root() {
+        return skip("only root can come as somebody else");
+    }
+    let world = World::with(&says("hi"));
+    world.run(&["daemon", "start"]);
+    let open = |path: &Path, mode| {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("ours");
+    };
+    // Everything lets them in but the daemon.
+    let socket = world.data().join("aosk.sock");
+    for folder in socket.ancestors().skip(1).take(3) {
+        open(folder, 0o755);
+    }
+    open(&socket, 0o666);
+    open(&world.data().join("aosk.lock"), 0o644);
+    let program = world.path("aosk");
+    std::fs::copy(env!("CARGO_BIN_EXE_aosk"), &program).expect("copied");
+    let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+    let program = [&nobody[..], &[program.to_str().expect("UTF-8"), "daemon", "status"]].concat();
+    let mut command = world.of_build("setpriv".as_ref(), &program);
+    let ran = Ran::of(command.output().expect("it runs"));
+    assert_eq!(ran.code, Some(4), "{ran:?}");
+    let log = std::fs::read_to_string(world.data().join("logs/aosk.log")).expect("a log");
+    assert!(log.contains("a client of user 65534 was cut off"), "{log}");
+    assert!(world.daemon().is_some(), "its own user is served");
 }
 
 #[test]
@@ -180,11 +285,8 @@ fn what_is_no_daemon_is_not_taken_for_one() {
 
 #[test]
 fn a_daemon_that_is_suspended_is_said_to_be_silent_and_hears_later_what_was_left() {
-    let (endpoint, _) = pausing();
-    let world = World::with(&endpoint);
-    let agent = world.agent("a", "tools = [\"calculator\"]");
-    let pid = world.spawn(&[&agent, "What is 17 * 23?"]);
-    endpoint.wait_for_call();
+    let (world, endpoint, _) = scene();
+    let pid = spawn(&world, &endpoint);
     let daemon = world.daemon_pid();
     kill_process(daemon, Signal::STOP).expect("it runs");
     let ran = world.run(&["stop", &pid]);

@@ -1,5 +1,6 @@
 //! A user's machine in a temporary folder, and what a command did on it.
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -45,6 +46,16 @@ impl World {
         let mut world = Self::new();
         world.set("OPENAI_BASE_URL", &endpoint.url());
         world
+    }
+
+    /// A machine whose environment points to an address where nobody answers, and its port.
+    pub fn with_nobody() -> (Self, u16) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        // Free again as soon as this returns.
+        let port = listener.local_addr().expect("an address").port();
+        let mut world = Self::new();
+        world.set("OPENAI_BASE_URL", &format!("http://127.0.0.1:{port}/v1"));
+        (world, port)
     }
 
     /// Sets a variable for all later commands.
@@ -106,6 +117,21 @@ impl World {
         command
     }
 
+    /// The same command by that program, which gets what it is to run as its last arguments.
+    pub fn through(&self, program: &[&str], args: &[&str]) -> Command {
+        let like = self.command(args);
+        let mut command = Command::new(program[0]);
+        command.args(&program[1..]).arg(like.get_program()).args(like.get_args());
+        like_it(command, &like)
+    }
+
+    /// The same command of another build of the program.
+    pub fn of_build(&self, program: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(args);
+        like_it(command, &self.command(&[]))
+    }
+
     /// Runs a command to its end.
     pub fn run(&self, args: &[&str]) -> Ran {
         Ran::of(self.command(args).output().expect("the binary runs"))
@@ -113,13 +139,7 @@ impl World {
 
     /// Starts a command and lets it run.
     pub fn start(&self, args: &[&str]) -> Running {
-        let child = self
-            .command(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary runs");
-        Running { child }
+        Running::start(self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()))
     }
 
     /// The events of a process, as `aosk logs --json` prints them.
@@ -194,6 +214,14 @@ impl Drop for World {
     }
 }
 
+/// The command, in the folder and environment of another.
+fn like_it(mut command: Command, other: &Command) -> Command {
+    command.env_clear().stdin(Stdio::null());
+    command.current_dir(other.get_current_dir().expect("a folder"));
+    command.envs(other.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command
+}
+
 fn os_pid(number: &Value) -> Option<Pid> {
     Pid::from_raw(number.as_i64()?.try_into().ok()?)
 }
@@ -236,6 +264,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// Starts that command.
+    pub fn start(command: &mut Command) -> Self {
+        Self { child: command.spawn().expect("the binary runs") }
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);

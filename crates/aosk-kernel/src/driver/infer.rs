@@ -5,17 +5,17 @@ use std::task::Poll;
 use std::time::Duration;
 
 use aosk_abi::{
-    Blocked, BlockedOn, Code, Content, FailureKind, LlmFailed, LlmRequested, LlmReturned,
-    MicroDollars, Op, Pid, Planned, ReplyPart, What,
+    Blocked, BlockedOn, Content, LlmRequested, LlmReturned, Manifest, MicroDollars, Op, Pid,
+    Planned, ReplyPart, ToolSpec, What,
 };
-use aosk_ports::{CallError, Delta, Part, Progress, Rendered, Reply, Request};
+use aosk_ports::{Delta, Demand, Part, Progress, Rendered, Reply, Request};
 
-use super::{Driver, Interruption};
+use super::failure::{Failed, stuck};
+use super::{Driver, Interruption, Wait};
 use crate::dispatch::Slot;
 use crate::error::Error;
 use crate::image::Pending;
 use crate::observe::{Notice, Observer};
-use crate::options::Retry;
 
 /// The longest tool name that is journaled as the model wrote it, in characters. Real names have
 /// at most 64; what is longer is a malformed call and its beginning is enough to say so.
@@ -37,16 +37,21 @@ impl Driver {
     pub(super) async fn infer(&mut self, op: Op) -> Result<(), Error> {
         if self.means.asked != self.process.image.model {
             let name = self.process.image.model.clone();
-            self.means.model = self.process.shared.model(&name).await?;
-            self.means.asked = name;
+            let model = self.process.shared.model(&name).await?;
+            self.ask(name, model);
         }
-        match self.turn().await? {
-            Some(slot) => self.attempt(op, slot).await,
-            None => Ok(()),
+        let Some(slot) = self.turn().await? else {
+            return Ok(());
+        };
+        // The turn may have come together with a signal.
+        if self.hear()?.is_some() {
+            slot.settle(Some(0));
+            return Ok(());
         }
+        self.attempt(op, slot).await
     }
 
-    /// A slot of the device; `None` where the process was killed while it waited.
+    /// A slot of the device; `None` where the process came to rest while it waited.
     async fn turn(&mut self) -> Result<Option<Slot>, Error> {
         let device = self.means.model.device.info().name.clone();
         let estimate = self.process.image.pages.tokens().0 + self.max_output().0;
@@ -59,10 +64,10 @@ impl Driver {
         self.process.commit().await?;
         let waiting = Notice::Waiting(BlockedOn::Slot { device });
         self.process.shared.parts.observer.notice(self.process.pid(), &waiting);
-        match self.interruptible(turn, Duration::ZERO).await? {
+        match self.interruptible(turn, Wait::Turn).await? {
             Ok(slot) => slot.map(Some),
             Err(Interruption::Stop) => Err(Error::Stopping),
-            Err(Interruption::Killed) => Ok(None),
+            Err(Interruption::Rest) => Ok(None),
         }
     }
 
@@ -70,6 +75,7 @@ impl Driver {
         let call = match self.planned_call(op).await? {
             Ok(call) => call,
             Err(impossible) => {
+                slot.settle(Some(0));
                 let restart = &self.means.manifest.restart;
                 return self.process.end_failed(
                     impossible.code(),
@@ -82,23 +88,18 @@ impl Driver {
         let reserved =
             prices.ceiling(self.padded(call.planned.prompt_tokens), call.request.max_output);
         if let Some(on) = self.over_budget(reserved) {
+            slot.settle(Some(0));
             return self.process.emit(What::Blocked(Blocked { on }));
         }
-        let attempt = 1 + match self.process.image.pending.get(&op) {
-            Some(Pending::Infer { attempts, .. }) => *attempts,
-            _ => 0,
+        let attempt = match self.intend_call(op, reserved).await {
+            Ok(attempt) => attempt,
+            Err(error) => {
+                // Nothing was sent, so nothing is spent.
+                self.process.shared.budget.settle(reserved, MicroDollars::ZERO);
+                return Err(error);
+            }
         };
         let device = self.means.model.device.clone();
-        let name = device.info().name.clone();
-        self.process.emit(What::LlmRequested(LlmRequested {
-            op,
-            attempt,
-            device: name,
-            reserved,
-        }))?;
-        // The intent and its reservation are durable before the first byte leaves.
-        self.process.commit().await?;
-
         let clock = self.process.shared.parts.clock.clone();
         let started = clock.monotonic();
         let progress = Watching {
@@ -113,8 +114,7 @@ impl Driver {
                 () = clock.sleep(limit) => Err(stuck(&device.info().name, limit)),
             }
         };
-        let grace = self.process.shared.options.grace;
-        let answer = self.interruptible(answer, grace).await?;
+        let answer = self.interruptible(answer, Wait::Flight).await?;
         let took = clock.monotonic().saturating_sub(started);
         match answer {
             Ok(Ok(reply)) => {
@@ -130,23 +130,30 @@ impl Driver {
             Ok(Err(error)) => {
                 let cost = self.cost_of(&error, reserved);
                 self.process.shared.budget.settle(reserved, cost);
+                // Before the slot goes to the next: that one would be throttled as well.
+                let pause = self.pause(op, attempt, &error)?;
                 slot.settle(error.usage.map(|usage| usage.input.0 + usage.output.0));
-                self.failed_call(op, attempt, &error, cost, &call.planned)
+                let failed = Failed { op, attempt, error, cost, pause };
+                self.failed_call(&failed, &call.planned).await
             }
             // The intent stays without an outcome: the call is made again when the process is
             // resumed, and what it may have cost stays spent.
             Err(Interruption::Stop) => Err(Error::Stopping),
-            Err(Interruption::Killed) => Ok(()),
+            Err(Interruption::Rest) => Ok(()),
         }
     }
 
-    /// The model to ask after this one failed for good: the next on the list of the one that the
-    /// process was spawned with.
-    fn alternative(&self, error: &CallError) -> Option<String> {
-        let image = &self.process.image;
-        let list = self.process.shared.parts.alternatives.get(&image.spawned.model)?;
-        let at = list.iter().position(|name| *name == image.model).map_or(0, |at| at + 1);
-        list.get(at).filter(|_| is_of_the_model(error)).cloned()
+    /// Writes the intent down; which attempt it is. The intent and its reservation are durable
+    /// before the first byte leaves.
+    async fn intend_call(&mut self, op: Op, reserved: MicroDollars) -> Result<u32, Error> {
+        let attempt = 1 + match self.process.image.pending.get(&op) {
+            Some(Pending::Infer { attempts, .. }) => *attempts,
+            _ => 0,
+        };
+        let device = self.means.model.device.info().name.clone();
+        self.process.emit(What::LlmRequested(LlmRequested { op, attempt, device, reserved }))?;
+        self.process.commit().await?;
+        Ok(attempt)
     }
 
     /// Takes `reserved` out of the run's budget, or says what the process has to wait for.
@@ -158,18 +165,6 @@ impl Driver {
         let exhausted = shared.budget.reserve(reserved).err()?;
         let (limit, spent) = (exhausted.limit, exhausted.spent);
         Some(BlockedOn::Quota { limit, spent, needed: reserved })
-    }
-
-    /// What a failed call is charged: what the endpoint said, else nothing where it refused, else
-    /// all that was reserved, because a call that broke off may have been billed.
-    fn cost_of(&self, error: &CallError, reserved: MicroDollars) -> MicroDollars {
-        match (error.usage, error.kind, error.code) {
-            // What a refused prompt would have used tells its size, not its price.
-            (_, FailureKind::ContextLength, _) => MicroDollars::ZERO,
-            (Some(usage), ..) => self.means.model.device.info().prices.cost(&usage),
-            (None, FailureKind::Transient, code) if code != Code::LlmUnreachable => reserved,
-            (None, ..) => MicroDollars::ZERO,
-        }
     }
 
     fn returned_reply(
@@ -187,7 +182,11 @@ impl Driver {
         }
         // A stream may cut a secret into deltas, where no search finds it: a reply whose parts held
         // one is kept without its wire form.
-        let raw = reply.raw.filter(|_| !reply.parts.iter().any(|part| self.holds_secret(part)));
+        let secrets = &self.process.shared.parts.secrets;
+        let model = plain(&secrets.text(&reply.model));
+        let holds_secret = secrets.finds(reply.model.as_bytes())
+            || reply.parts.iter().any(|part| self.holds_secret(part));
+        let raw = reply.raw.filter(|_| !holds_secret);
         let raw = raw.map(|raw| {
             let clean = self.process.shared.parts.secrets.bytes(&raw).into_owned();
             let content = self.process.contents.seal_aside(clean);
@@ -202,7 +201,7 @@ impl Driver {
             stop: reply.stop,
             usage: reply.usage,
             cost,
-            model: plain(&reply.model),
+            model,
             raw,
             took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         };
@@ -239,12 +238,21 @@ impl Driver {
             Part::Text(text) => Some(ReplyPart::Text {
                 content: seal(secrets.text(text).into_owned().into_bytes()),
             }),
-            Part::Opaque { format, bytes } => Some(ReplyPart::Opaque {
-                format: plain(format),
-                content: seal(secrets.bytes(bytes).into_owned()),
-            }),
+            // Its provider signed it: with a secret taken out it would be refused in every later
+            // call, and without it the reply still stands.
+            Part::Opaque { format, bytes } if secrets.finds(bytes) => {
+                tracing::warn!(%op, %format, "left out of a reply: the block holds a secret");
+                None
+            }
+            Part::Opaque { format, bytes } => {
+                Some(ReplyPart::Opaque { format: plain(format), content: seal(bytes.to_vec()) })
+            }
             Part::ToolCall { id, name, arguments } => Some(ReplyPart::ToolCall {
-                id: if id.is_empty() { format!("call_{op}_{index}") } else { plain(id) },
+                id: if id.is_empty() {
+                    format!("call_{op}_{index}")
+                } else {
+                    plain(&secrets.text(id))
+                },
                 name: plain(&secrets.text(name)),
                 arguments: seal(secrets.text(arguments).into_owned().into_bytes()),
             }),
@@ -252,88 +260,14 @@ impl Driver {
             Part::ToolResult { .. } => None,
         }
     }
-
-    fn failed_call(
-        &mut self,
-        op: Op,
-        attempt: u32,
-        error: &CallError,
-        cost: MicroDollars,
-        planned: &Planned,
-    ) -> Result<(), Error> {
-        let retry = self.process.shared.options.retry;
-        let now = self.process.shared.parts.clock.now();
-        let (overflows, elsewhere) = match self.process.image.pending.get(&op) {
-            Some(Pending::Infer { overflows, elsewhere, .. }) => (*overflows, *elsewhere),
-            _ => (0, 0),
-        };
-        let next = self.alternative(error);
-        let attempts =
-            if next.is_some() { retry.attempts.min(Retry::EARLY) } else { retry.attempts };
-        let made = attempt.saturating_sub(elsewhere);
-        let wait = match error.kind {
-            FailureKind::Throttled | FailureKind::Transient if made < attempts => {
-                let mut jitter = [0; 2];
-                self.process.shared.parts.random.fill(&mut jitter);
-                let backoff = retry.wait(made + 1, u16::from_le_bytes(jitter));
-                Some(error.retry_after.unwrap_or(backoff))
-            }
-            FailureKind::ContextLength if overflows == 0 => {
-                self.recalibrate(error, planned);
-                Some(Duration::ZERO)
-            }
-            _ => None,
-        };
-        if let (FailureKind::Throttled, Some(wait)) = (error.kind, wait) {
-            let device = &self.means.model.device.info().name;
-            self.process.shared.dispatcher.pause(device, wait)?;
-        }
-        // Another model is asked at once.
-        let next = next.filter(|_| wait.is_none());
-        let wait = wait.or(next.is_some().then_some(Duration::ZERO));
-        let attempts = match error.kind {
-            FailureKind::Throttled | FailureKind::Transient if wait.is_none() || next.is_some() => {
-                format!(" (given up after {made} attempts)")
-            }
-            _ => String::new(),
-        };
-        let message =
-            format!("{}{attempts}", self.process.shared.parts.secrets.text(&error.message));
-        let message = self.process.contents.seal_aside(message.into_bytes());
-        let failed = LlmFailed {
-            op,
-            attempt,
-            failure: error.kind,
-            code: error.code.as_str().to_owned(),
-            message: message.reference(),
-            next,
-            retry_at: wait
-                .map(|wait| now.plus_millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))),
-            cost,
-        };
-        self.process.emit_with(What::LlmFailed(failed), [message])
-    }
 }
 
-/// Whether the failure says something of the model or its provider, and not of the request: then
-/// another one may do.
-const fn is_of_the_model(error: &CallError) -> bool {
-    !matches!(error.kind, FailureKind::ContextLength)
-        && !matches!(error.code, Code::LlmBadRequest | Code::LlmContextLength)
-}
-
-/// The failure of a call that never came back.
-fn stuck(device: &str, limit: Duration) -> CallError {
-    CallError {
-        kind: FailureKind::Transient,
-        code: Code::LlmTransient,
-        message: format!(
-            "{device} did not come back within {} s, which is longer than it allows itself; its \
-             driver is at fault",
-            limit.as_secs()
-        ),
-        retry_after: None,
-        usage: None,
+/// What every call of an agent asks for.
+pub(crate) fn demand_of<'a>(manifest: &'a Manifest, specs: &[ToolSpec]) -> Demand<'a> {
+    Demand {
+        sampling: &manifest.sampling,
+        tool_calls: manifest.tool_calls,
+        has_tools: !specs.is_empty(),
     }
 }
 

@@ -8,6 +8,7 @@
 //! A driver lets go of its process as soon as nothing is to be done for long: what waits costs no
 //! memory but its place in a table.
 
+mod failure;
 mod infer;
 mod prompt;
 mod tools;
@@ -25,9 +26,10 @@ use tokio::sync::mpsc;
 use crate::error::Error;
 use crate::image::Action;
 use crate::options::Model;
-use crate::process::{Process, Rest};
+use crate::process::{Process, Rest, Sent};
 use crate::shared::Shared;
 
+pub(crate) use infer::demand_of;
 use prompt::MessageCache;
 
 /// Why a kernel let go of a process.
@@ -98,12 +100,21 @@ pub(crate) struct Driver {
     steps: u64,
 }
 
+/// What a driver waits for, which says what may end the wait early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// Its turn: nothing is in flight, so whatever brings the process to rest ends it at once.
+    Turn,
+    /// What is in flight: a stop comes between two steps, and a graceful one leaves it some time.
+    Flight,
+}
+
 /// What ended a wait.
 enum Interruption {
     /// The kernel stops.
     Stop,
-    /// An inbox item was written into the journal and ends the process.
-    Killed,
+    /// An inbox item was written into the journal, and the process goes on no further.
+    Rest,
 }
 
 /// What a wait for a moment came to.
@@ -136,6 +147,11 @@ impl Driver {
         self.process.image.epoch
     }
 
+    /// What it sent to the store; this outlives it.
+    pub(crate) fn sent(&self) -> Arc<Sent> {
+        self.process.sent()
+    }
+
     /// Runs the process until there is nothing to do for long, or the kernel stops.
     pub(crate) async fn run(mut self) -> Ended {
         let image = &self.process.image;
@@ -144,25 +160,25 @@ impl Driver {
             return Ended::Outcome(Outcome::broken(&error));
         }
         let ended = match self.steps().await {
-            Ok(ended) => Ok(ended),
             Err(Error::Stopping) => Ok(Ended::Outcome(Outcome::Stopped)),
-            Err(error) => Err(error),
+            // An image that an event did not fit is no image any more, and must not be saved.
+            Err(error @ Error::Fold { .. }) => {
+                return Ended::Outcome(Outcome::broken(&error));
+            }
+            ended => ended,
         };
-        let ended = match ended {
-            Ok(ended) => self.process.commit().await.map(|()| ended),
-            Err(error) => Err(error),
-        };
+        // What happened before an error happened all the same.
+        let kept = self.process.commit().await;
+        let ended = ended.and_then(|ended| kept.map(|()| ended));
         ended.unwrap_or_else(|error| Ended::Outcome(Outcome::broken(&error)))
     }
 
     /// Whoever returns `Ok` has nothing in flight; what it wrote is still to be committed.
     async fn steps(&mut self) -> Result<Ended, Error> {
         loop {
-            while let Ok((id, item)) = self.inbox.try_recv() {
-                self.process.take(id, item)?;
-            }
-            let rest = self.process.rest();
+            let rest = self.hear()?;
             if let Some(Rest::Exited(exit)) = rest {
+                self.process.request_checkpoint();
                 return Ok(Ended::Outcome(Outcome::Exited(exit)));
             }
             let action = self.process.image.next_action();
@@ -218,6 +234,14 @@ impl Driver {
         }
     }
 
+    /// Takes what came for the process; what it rests for now.
+    fn hear(&mut self) -> Result<Option<Rest>, Error> {
+        while let Ok((id, item)) = self.inbox.try_recv() {
+            self.process.take(id, item)?;
+        }
+        Ok(self.process.rest())
+    }
+
     /// Whether others should have the process's place in memory.
     fn has_had_its_share(&self) -> bool {
         self.steps >= self.process.shared.options.stay_steps && self.process.shared.others_wait()
@@ -239,23 +263,26 @@ impl Driver {
             return Ok(Waited::TooLong(left, until));
         }
         self.process.commit().await?;
-        match self.interruptible(shared.parts.clock.sleep(left), Duration::ZERO).await? {
+        match self.interruptible(shared.parts.clock.sleep(left), Wait::Turn).await? {
             Ok(()) => {
                 self.waited = Some(until);
                 Ok(Waited::Yes)
             }
             Err(Interruption::Stop) => Err(Error::Stopping),
-            Err(Interruption::Killed) => Ok(Waited::Yes),
+            Err(Interruption::Rest) => Ok(Waited::Yes),
         }
     }
 
-    /// Waits for `future`, unless the process is killed or the kernel stops first. `grace` is how
-    /// long a graceful stop lets the future go on.
+    /// Waits for `future`, unless the process is to go no further or the kernel stops first.
     async fn interruptible<T>(
         &mut self,
         future: impl Future<Output = T>,
-        grace: Duration,
+        wait: Wait,
     ) -> Result<Result<T, Interruption>, Error> {
+        let grace = match wait {
+            Wait::Turn => Duration::ZERO,
+            Wait::Flight => self.process.shared.options.grace,
+        };
         let mut future = std::pin::pin!(future);
         let mut stopped = std::pin::pin!(stopped(self.process.shared.clone(), grace));
         loop {
@@ -265,8 +292,12 @@ impl Driver {
                 () = &mut stopped => return Ok(Err(Interruption::Stop)),
                 Some((id, item)) = self.inbox.recv() => {
                     self.process.take(id, item)?;
-                    if self.process.image.state.is_final() {
-                        return Ok(Err(Interruption::Killed));
+                    let ends = match wait {
+                        Wait::Turn => self.process.rest().is_some(),
+                        Wait::Flight => self.process.image.state.is_final(),
+                    };
+                    if ends {
+                        return Ok(Err(Interruption::Rest));
                     }
                     // The wait may be long, and whoever posted it waits to see it taken.
                     self.process.flush();
@@ -292,5 +323,21 @@ async fn stopped(shared: Arc<Shared>, grace: Duration) {
         biased;
         () = shared.stop.wait(true) => {}
         () = clock.sleep(left) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wall_clock_that_jumps_by_an_hour_does_not_stretch_a_wait() {
+        let at = |seconds: u64| Timestamp::from_millis(seconds * 1000);
+        let (hour, since, until) = (3600, at(100_000), at(100_060));
+        for (now, left) in
+            [(100_000, 60), (100_020, 40), (100_060, 0), (100_020 + hour, 0), (100_020 - hour, 60)]
+        {
+            assert_eq!(left_of(until, since, at(now)), Duration::from_secs(left), "{now}");
+        }
     }
 }

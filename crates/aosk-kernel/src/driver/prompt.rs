@@ -13,6 +13,7 @@ use super::Driver;
 use super::infer::Call;
 use crate::error::Error;
 use crate::image::{Pending, Shape};
+use crate::options::Model;
 
 /// How much larger a prompt is assumed to be when the endpoint refused it as too long without
 /// saying how long it was.
@@ -124,6 +125,13 @@ impl Driver {
         )
     }
 
+    /// Asks that model from now on. What a refusal taught was about the tokens of another.
+    pub(super) fn ask(&mut self, name: String, model: Model) {
+        self.means.asked = name;
+        self.means.model = model;
+        self.messages.correction = None;
+    }
+
     /// Learns from a prompt that was too long.
     pub(super) fn recalibrate(&mut self, error: &CallError, planned: &Planned) {
         debug_assert_eq!(error.kind, FailureKind::ContextLength);
@@ -154,8 +162,14 @@ impl Driver {
     }
 
     fn margin(&self) -> Ppm {
+        let overflowed =
+            |pending: &Pending| matches!(pending, Pending::Infer { overflows: 1.., .. });
+        // What the refusal taught ends with the process's stay in memory; that it came does not.
+        let learnt = self.messages.correction.or_else(|| {
+            self.process.image.pending.values().any(overflowed).then_some(BLIND_RECALIBRATION)
+        });
         let known = self.means.model.tokenizer.error();
-        self.messages.correction.map_or(known, |learnt| learnt.max(known))
+        learnt.map_or(known, |learnt| learnt.max(known))
     }
 
     fn demand(&self) -> Demand {

@@ -8,9 +8,14 @@ use aosk_abi::{Effect, Interrupted, Op, ToolCall, ToolRequested, ToolResult, Too
 use aosk_ports::{Tool, ToolContext};
 use tokio::task::JoinSet;
 
-use super::{Driver, Interruption};
+use super::{Driver, Interruption, Wait};
 use crate::error::Error;
+use crate::flight::Flight;
 use crate::image::Pending;
+
+/// What a tool says that reaches the host through its process's sandbox and in no other way; how
+/// that confines is the sandbox's to say.
+const SANDBOXED: &str = "workspace";
 
 /// A tool's arguments, read.
 type Arguments = serde_json::Map<String, serde_json::Value>;
@@ -116,12 +121,16 @@ impl Driver {
         tool: &dyn Tool,
         attempt: u32,
     ) -> Result<(), Error> {
+        let isolation = match tool.isolation() {
+            SANDBOXED => self.means.sandbox.isolation(),
+            own => own,
+        };
         self.process.emit(What::ToolRequested(ToolRequested {
             op,
             tool: call.name.clone(),
             effect: tool.spec().effect,
             attempt,
-            isolation: tool.isolation().to_owned(),
+            isolation: isolation.to_owned(),
         }))
     }
 
@@ -157,14 +166,17 @@ impl Driver {
         let mut running = JoinSet::new();
         let mut ops = HashMap::new();
         for Ready { op, tool, arguments } in ready {
-            let future = tool.call(self.tool_context(op), arguments);
+            let context = self.tool_context(op);
+            // The call counts as executed until it returns: a tool may work on threads of its own.
+            let flight = Flight::enter(self.process.shared.parts.recorder.clone(), context.pid);
             let (clock, limit) =
                 (self.process.shared.parts.clock.clone(), self.process.shared.options.tool_timeout);
             let started = clock.monotonic();
             let task = running.spawn(async move {
+                let _flight = flight;
                 let result = tokio::select! {
                     biased;
-                    result = future => result,
+                    result = tool.call(context, arguments) => result,
                     () = clock.sleep(limit) => timed_out(limit),
                 };
                 (result, clock.monotonic().saturating_sub(started))
@@ -172,15 +184,14 @@ impl Driver {
             ops.insert(task.id(), op);
         }
         loop {
-            let grace = self.process.shared.options.grace;
-            let next = self.interruptible(running.join_next_with_id(), grace).await?;
+            let next = self.interruptible(running.join_next_with_id(), Wait::Flight).await?;
             let (id, result, took) = match next {
                 Ok(None) => return Ok(()),
                 Ok(Some(Ok((id, (result, took))))) => (id, result, took),
                 Ok(Some(Err(error))) => (error.id(), panicked(), Duration::ZERO),
                 // The tasks end with the set; their intents say what recovery has to do.
                 Err(Interruption::Stop) => return Err(Error::Stopping),
-                Err(Interruption::Killed) => return Ok(()),
+                Err(Interruption::Rest) => return Ok(()),
             };
             if let Some(op) = ops.remove(&id) {
                 self.returned(op, &result, took)?;
@@ -208,8 +219,11 @@ fn encode(result: &ToolResult) -> Vec<u8> {
 fn timed_out(limit: Duration) -> ToolResult {
     ToolResult::failed(
         "timeout",
-        format!("the tool did not return within {} s and was stopped", limit.as_secs()),
-        "ask for less at once",
+        format!(
+            "the tool did not return within {} s and was given up; it may still take effect",
+            limit.as_secs()
+        ),
+        "find out what it did, and ask for less at once",
     )
 }
 

@@ -51,6 +51,12 @@ pub enum FoldError {
         /// What the page table says.
         source: aosk_context::Error,
     },
+    /// A plan admits a part of a content, which this version does not know to show.
+    #[error("event {seq} (planned) admits a range of a content, which nothing writes")]
+    Range {
+        /// Where it stands.
+        seq: Seq,
+    },
     /// The first plan does not say all that it was made under.
     #[error("event {seq} (planned) is the first plan and leaves out what it was made under")]
     Conditions {
@@ -244,6 +250,8 @@ impl Image {
         let review = BlockedOn::Review { crashes: self.crashes };
         match &self.state {
             ProcessState::Suspended { .. } => true,
+            // Money may have become free elsewhere: the cap of a run ends with the run.
+            ProcessState::Blocked { on: BlockedOn::Quota { .. }, .. } => true,
             ProcessState::Blocked { on, .. } => *on == review,
             _ => false,
         }
@@ -285,6 +293,9 @@ impl Image {
     fn planned(&mut self, event: &Event, planned: &Planned, seq: Seq) -> Result<(), FoldError> {
         if !matches!(self.pending.get(&planned.op), Some(Pending::Infer { .. })) {
             return Err(FoldError::Operation { seq, kind: Kind::Planned, op: planned.op });
+        }
+        if planned.admitted.iter().any(|admission| admission.range.is_some()) {
+            return Err(FoldError::Range { seq });
         }
         let under = planned.under.onto(self.conditions.as_ref());
         let under = under.ok_or(FoldError::Conditions { seq })?;
@@ -357,6 +368,8 @@ impl Image {
         if let Some(next) = &failed.next {
             *elsewhere = *attempts;
             self.model.clone_from(next);
+            // It was made for another window and another room for the reply.
+            self.plan = None;
         }
         self.account.settle(failed.op, failed.cost);
         let state = match (failed.retry_at, failed.failure) {

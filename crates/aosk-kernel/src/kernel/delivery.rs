@@ -20,6 +20,7 @@ impl Kernel {
     /// Delivers until the kernel stops.
     pub(super) async fn deliver(self) {
         let mut tried = Tried::default();
+        self.hear_recorder().await;
         loop {
             // Asked for before the inbox is read, so that nothing comes in between unnoticed.
             let posted = self.shared.parts.store.posted();
@@ -85,7 +86,8 @@ impl Kernel {
             // What entered it may have taken the item already; if not, it is shown again.
             return;
         }
-        let stay = match self.table().get(pid) {
+        // Whether it is brought in for this item once and not again.
+        let (stay, once) = match self.table().get(pid) {
             Some(Entry::Driven { inbox, .. }) => {
                 // A driver that is on its way out leaves the item where it is.
                 drop(inbox.send((id, item)));
@@ -93,24 +95,25 @@ impl Kernel {
             }
             Some(Entry::Lined { .. }) => return,
             Some(Entry::Asleep { epoch, .. } | Entry::Resting { epoch }) => {
-                Stay { epoch: *epoch, waited: None }
+                (Stay { epoch: *epoch, waited: None }, false)
             }
             // Under the epoch that it had: if another kernel has taken the process over meanwhile,
             // the store refuses what this one writes. To claim it would cut the other off.
-            Some(Entry::Broken { epoch: Some(epoch), outcome }) if !outcome.is_lost() => {
-                if !tried.is_new(pid, id) {
-                    return;
-                }
-                Stay { epoch: Some(*epoch), waited: None }
+            Some(Entry::Broken { epoch, outcome })
+                if !outcome.is_lost() && tried.is_new(pid, id) =>
+            {
+                (Stay { epoch: *epoch, waited: None }, true)
             }
-            Some(Entry::Broken { .. }) => return,
-            None if self.shared.options.adopts && tried.is_new(pid, id) => Stay::TAKE_OVER,
-            None => return,
+            None if self.shared.options.adopts && tried.is_new(pid, id) => (Stay::TAKE_OVER, true),
+            Some(Entry::Broken { .. }) | None => return,
         };
         if stay == Stay::TAKE_OVER
             && (!self.still_waits(id).await || self.dismisses(pid, id, &item).await)
         {
             return;
+        }
+        if once {
+            tried.note(pid, id);
         }
         self.line_up(pid, stay);
     }
@@ -148,11 +151,22 @@ impl Kernel {
         if can_take(&state, item) {
             return false;
         }
-        tracing::warn!(%pid, ?item, exit = exit.name(), "dismissed: the process has ended");
+        let (item, exit) = (kind(item), exit.name());
+        tracing::warn!(%pid, item, exit, "dismissed: the process has ended");
         if let Err(error) = store.dismiss(tenant, pid, &[id]).await {
             tracing::warn!(%error, %pid, "cannot remove an inbox item");
         }
         true
+    }
+}
+
+/// What an item is. What it says is nobody's but its process's.
+const fn kind(item: &InboxItem) -> &'static str {
+    match item {
+        InboxItem::Signal { signal } => signal.name(),
+        InboxItem::Message { .. } => "message",
+        InboxItem::Priority { .. } => "priority",
+        InboxItem::SpendLimit { .. } => "spend limit",
     }
 }
 
@@ -161,13 +175,12 @@ impl Kernel {
 struct Tried(HashMap<Pid, InboxId>);
 
 impl Tried {
-    fn is_new(&mut self, pid: Pid, id: InboxId) -> bool {
-        let newest = self.0.entry(pid).or_insert(InboxId(i64::MIN));
-        if id > *newest {
-            *newest = id;
-            return true;
-        }
-        false
+    fn is_new(&self, pid: Pid, id: InboxId) -> bool {
+        self.0.get(&pid).is_none_or(|newest| id > *newest)
+    }
+
+    fn note(&mut self, pid: Pid, id: InboxId) {
+        self.0.insert(pid, id);
     }
 
     /// Forgets those for whom nothing waits any more.

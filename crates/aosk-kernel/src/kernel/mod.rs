@@ -1,5 +1,6 @@
 //! The kernel: a table of processes and the door through which they come in.
 
+mod crash;
 mod delivery;
 mod seat;
 mod spawn;
@@ -8,9 +9,9 @@ mod table;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aosk_abi::{Manifest, MicroDollars, Pid};
+use aosk_abi::{Code, Manifest, MicroDollars, Pid};
 use aosk_ports::ProcessFilter;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, OnceCell, mpsc};
 
 use crate::budget::Budget;
 use crate::contents::Contents;
@@ -23,7 +24,7 @@ use crate::shared::{Shared, Stop, StopSign};
 pub use spawn::Spawn;
 
 use stay::resting;
-use table::{Entry, Stay, Table};
+use table::{Ending, Entry, Stay, Table};
 
 /// A running kernel. Cheap to clone; all clones are one kernel.
 #[derive(Clone)]
@@ -34,26 +35,35 @@ pub struct Kernel {
     nudge: Arc<Notify>,
     /// Woken when a process leaves memory.
     settled: Arc<Notify>,
+    /// Set when what an earlier kernel's flight recorder tells was written down.
+    accused: Arc<OnceCell<()>>,
 }
 
 impl Kernel {
     /// Starts a kernel. It must be called within a tokio runtime.
     ///
     /// # Errors
-    /// [`Error::Refused`] where a device has no slots.
+    /// [`Error::Refused`] where there is no place in memory, or a device has no slots or is given
+    /// with two numbers of them.
     pub fn start(parts: Parts, options: Options) -> Result<Self, Error> {
+        if options.resident == 0 {
+            return Err(Error::refused(
+                Code::KernelSetup,
+                "`resident` is 0: a kernel with no place in memory runs nothing; give at least 1",
+            ));
+        }
         let infos: Vec<_> = parts.models.values().map(|model| model.device.info()).collect();
         let mut slots: Vec<(&str, usize)> =
             infos.iter().map(|info| (info.name.as_str(), info.slots)).collect();
         slots.sort_unstable();
-        slots.dedup_by(|a, b| a.0 == b.0);
         let dispatcher = Dispatcher::new(parts.clock.clone(), slots.into_iter())?;
         let budget = Budget::new(options.spend_limit);
         let table = Arc::new(Mutex::new(Table::new(options.resident)));
         let (stop, lined) = (StopSign::new(), std::sync::atomic::AtomicUsize::new(0));
         let models = Mutex::new(parts.models.clone());
         let shared = Arc::new(Shared { parts, options, models, dispatcher, budget, stop, lined });
-        let kernel = Self { shared, table, nudge: Arc::default(), settled: Arc::default() };
+        let (nudge, settled, accused) = (Arc::default(), Arc::default(), Arc::default());
+        let kernel = Self { shared, table, nudge, settled, accused };
         tokio::spawn(kernel.clone().deliver());
         Ok(kernel)
     }
@@ -72,13 +82,13 @@ impl Kernel {
     ///
     /// # Errors
     /// [`Error::Refused`] where the request names a program, model, tool or workspace that there
-    /// is not, or an empty task; [`Error::Store`] where it cannot be written down.
+    /// is not, a value out of range, more than the model takes, or an empty task; [`Error::Store`] where it cannot be written down.
     pub async fn spawn(&self, request: Spawn) -> Result<Pid, Error> {
         self.refuse_if_stopping()?;
         let means = self.find(&request.manifest, &request.model, None).await?;
         if request.task.trim().is_empty() {
             return Err(Error::refused(
-                aosk_abi::Code::KernelTask,
+                Code::KernelTask,
                 "the task is empty: say what the agent shall do",
             ));
         }
@@ -130,8 +140,10 @@ impl Kernel {
     /// alone until it comes. What keeps one from going on is its [`Outcome`].
     ///
     /// # Errors
-    /// [`Error::Store`] where the processes cannot be listed.
+    /// [`Error::Stopping`]; [`Error::Store`] where the processes cannot be listed.
     pub async fn recover(&self) -> Result<Vec<Pid>, Error> {
+        self.refuse_if_stopping()?;
+        self.hear_recorder().await;
         let store = &self.shared.parts.store;
         let tenant = &self.shared.options.tenant;
         let unfinished = store.processes(tenant, ProcessFilter::Unfinished).await?;
@@ -149,15 +161,6 @@ impl Kernel {
         Ok(recovered)
     }
 
-    /// Writes down that an earlier kernel fell over while it executed the process, as its flight
-    /// recorder tells. The second time in a row the process waits for a person's look.
-    ///
-    /// # Errors
-    /// [`Error::Store`] or [`Error::Fold`] where its journal cannot be read or written.
-    pub async fn accuse(&self, pid: Pid, message: &str) -> Result<(), Error> {
-        self.note_crash(pid, None, message).await.map(drop)
-    }
-
     /// Takes up what waits for a process in the inbox, whether or not this kernel
     /// [adopts](Options::adopts) others. It goes on only where it can: a process that a signal ends
     /// or suspends needs no model for that.
@@ -173,12 +176,13 @@ impl Kernel {
     /// Waits until the kernel lets go of the process and says why; `None` for one that is not
     /// there, or that no kernel has taken up since it was cut off.
     pub async fn wait(&self, pid: Pid) -> Option<Outcome> {
-        if let Some(Entry::Broken { outcome, .. }) = self.table().get(pid) {
-            return Some(outcome.as_ref().clone());
-        }
-        let waiting = self.table().subscribe(pid);
-        if let Some(mut outcome) = waiting {
-            return outcome.wait_for(Option::is_some).await.ok()?.clone();
+        let ending = self.table().ending(pid);
+        match ending {
+            Some(Ending::Known(outcome)) => return Some(outcome),
+            Some(Ending::Ahead(mut outcome)) => {
+                return outcome.wait_for(Option::is_some).await.ok()?.clone();
+            }
+            None => {}
         }
         let Shared { parts, options, .. } = self.shared.as_ref();
         match parts.store.process(&options.tenant, pid).await {
@@ -223,9 +227,22 @@ impl Kernel {
         self.table().residents()
     }
 
+    /// The first `limit` processes, by pid, that the kernel could not go on with, each with the
+    /// code and the words of why.
+    #[must_use]
+    pub fn broken(&self, limit: usize) -> Vec<(Pid, Code, String)> {
+        self.table().broken(limit)
+    }
+
     /// Looks at the inbox now: something was posted.
-    pub fn nudge(&self) {
+    ///
+    /// # Errors
+    /// [`Error::Stopping`]: this kernel takes nothing up any more, and what was posted waits for the
+    /// next one.
+    pub fn nudge(&self) -> Result<(), Error> {
+        self.refuse_if_stopping()?;
         self.nudge.notify_one();
+        Ok(())
     }
 
     /// Asks the kernel to stop; [`Kernel::quiet`] waits until it has. A harder stop replaces a

@@ -7,7 +7,7 @@ use aosk_context::{POLICIES, policy_by_name};
 
 use super::Kernel;
 use crate::contents::Contents;
-use crate::driver::Means;
+use crate::driver::{Means, demand_of};
 use crate::error::Error;
 use crate::image::Image;
 use crate::process::Process;
@@ -31,7 +31,8 @@ pub struct Spawn {
 
 impl Kernel {
     /// What the manifest asks for. `specs` are the recorded schemas of a process that was spawned
-    /// before; a new one takes the tools' own.
+    /// before; a new one takes the tools' own, and is refused where the model cannot serve it. What
+    /// was begun is not measured again: it may have come to another model, with a smaller window.
     pub(super) async fn find(
         &self,
         manifest: &Manifest,
@@ -39,6 +40,10 @@ impl Kernel {
         specs: Option<Vec<ToolSpec>>,
     ) -> Result<Means, Error> {
         let parts = &self.shared.parts;
+        let is_new = specs.is_none();
+        if is_new {
+            manifest.check().map_err(|error| Error::refused(Code::Manifest, error.to_string()))?;
+        }
         if !Running::NAMES.contains(&manifest.program.as_str()) {
             return Err(Error::refused(
                 Code::KernelUnknownProgram,
@@ -63,7 +68,8 @@ impl Kernel {
         let asked = model.to_owned();
         let model = self.shared.model(model).await?;
         let info = model.device.info();
-        if let Some(window) = manifest.context.window
+        if is_new
+            && let Some(window) = manifest.context.window
             && window > info.window
         {
             return Err(Error::refused(
@@ -86,7 +92,12 @@ impl Kernel {
         let own = own.collect::<Result<Vec<_>, _>>()?;
         let sandbox = (parts.sandbox)(manifest.workspace.as_deref())
             .map_err(|error| Error::refused(Code::ToolWorkspace, error.to_string()))?;
-        let (manifest, specs) = (manifest.clone(), specs.unwrap_or(own).into());
+        let (manifest, specs) = (manifest.clone(), specs.unwrap_or(own));
+        if is_new {
+            let accepted = model.device.accepts(&demand_of(&manifest, &specs));
+            accepted.map_err(|error| Error::refused(Code::Manifest, error.to_string()))?;
+        }
+        let specs = specs.into();
         Ok(Means { manifest, asked, model, policy, specs, sandbox })
     }
 

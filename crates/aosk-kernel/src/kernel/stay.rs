@@ -3,20 +3,20 @@
 use std::time::Duration;
 
 use aosk_abi::{
-    Blocked, BlockedOn, Code, Crashed, Epoch, Hash, Manifest, MicroDollars, Pid, ProcessState,
-    Recovered, Seq, Signal, SignalReceived, SpendRaised, ToolSpec, Unblocked, What,
+    BlockedOn, Code, Epoch, Hash, Manifest, MicroDollars, Pid, ProcessState, Recovered, Seq,
+    Signal, SignalReceived, SpendRaised, ToolSpec, Unblocked, What,
 };
 use aosk_ports::StoreError;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinError;
 
 use super::Kernel;
+use super::crash::{contained, panicked, why};
 use super::table::{Entry, Herald, Stay};
 use crate::contents::Contents;
 use crate::driver::{Driver, Ended, InboxReceiver, Means, Outcome, left_of};
 use crate::error::Error;
 use crate::flight::Recorded;
-use crate::load::load;
+use crate::load::load_from;
 use crate::process::{Process, Rest};
 use crate::shared::Shared;
 
@@ -24,16 +24,16 @@ use crate::shared::Shared;
 /// what it owed or had coming.
 const ACCOUNT_KEPT: Duration = Duration::from_secs(60);
 
-/// How many crashes in a row, without a reply between them, are too many to be chance.
-const CRASHES: u64 = 2;
-
 impl Kernel {
-    /// Puts a process into the line for a place in memory, or right into one that is free.
+    /// Puts a process into the line for a place in memory, or right into one that is free, unless
+    /// the kernel stops.
     pub(super) fn line_up(&self, pid: Pid, stay: Stay) {
         {
             let mut table = self.table();
             let herald = match table.get(pid) {
                 Some(Entry::Driven { .. } | Entry::Lined { .. }) => return,
+                // Asked with the table in hand: what stands in it when a stop is shown is let go.
+                _ if !self.shared.stop.is_run() => return,
                 known => herald_of(known),
             };
             table.set(pid, Entry::Lined { stay, herald });
@@ -55,80 +55,71 @@ impl Kernel {
         self.count_line(&table);
     }
 
-    /// Reads a process back and drives it. What waits for it is taken first: that may end it, and
-    /// needs no model.
-    async fn come_in(self, pid: Pid, stay: Stay, mut inbox: InboxReceiver) {
-        let read = async {
-            let mut process = self.load(pid, stay.epoch).await?;
-            // What was seen before the process was this kernel's alone may be in its journal by
-            // now.
-            self.table().touch(pid);
-            while inbox.try_recv().is_ok() {}
-            for (whose, id, item) in self.pending().await? {
-                if whose == pid {
-                    process.take(id, item)?;
-                }
+    /// Reads a process back and drives it. A panic on the way is contained as one in its driver is.
+    async fn come_in(self, pid: Pid, stay: Stay, inbox: InboxReceiver) {
+        let mut epoch = stay.epoch;
+        let recorder = self.shared.parts.recorder.clone();
+        let read = Recorded::new(self.bring_in(pid, &mut epoch, stay, inbox), recorder, pid);
+        let ended = match contained(read).await {
+            Ok(Ok(Ok(driver))) => return self.accompany(driver).await,
+            Ok(Ok(Err(outcome))) => outcome,
+            Ok(Err(error)) => Outcome::broken(&error),
+            Err(panic) => {
+                // What it had sent may be under way, so it is claimed before it is read again.
+                epoch = None;
+                Outcome::broken(&panicked(pid, &panic))
             }
-            let epoch = process.image.epoch;
-            if let Some(rest) = process.rest() {
-                process.commit().await?;
-                return Ok((epoch, Err(rest.into())));
-            }
-            // What it heard is written down even where it cannot be driven.
-            process.commit().await?;
-            let means = self.means(&mut process).await?;
-            Ok((epoch, Ok((process, means))))
         };
-        match read.await {
-            Ok((_, Ok((process, means)))) => {
-                self.accompany(Driver::new(process, means, inbox, stay.waited)).await;
-            }
-            Ok((epoch, Err(outcome))) => {
-                self.settle(pid, Some(epoch), Ended::Outcome(outcome));
-            }
-            Err(error) => {
-                self.settle(pid, stay.epoch, Ended::Outcome(Outcome::broken(&error)));
+        self.settle(pid, epoch, Ended::Outcome(ended));
+    }
+
+    /// A driver for a process as its journal has it, or what the process rests for. What waits for
+    /// it is taken first: that may end it, and needs no model. `epoch` is the one under which it is
+    /// owned, also where this fails.
+    async fn bring_in(
+        &self,
+        pid: Pid,
+        epoch: &mut Option<Epoch>,
+        stay: Stay,
+        mut inbox: InboxReceiver,
+    ) -> Result<Result<Driver, Outcome>, Error> {
+        let mut process = self.load(pid, stay.epoch).await?;
+        *epoch = Some(process.image.epoch);
+        // What was seen before the process was this kernel's alone may be in its journal by now.
+        self.table().touch(pid);
+        while inbox.try_recv().is_ok() {}
+        for (whose, id, item) in self.pending().await? {
+            if whose == pid {
+                process.take(id, item)?;
             }
         }
+        // What it heard is written down even where it cannot be driven.
+        process.commit().await?;
+        if let Some(rest) = process.rest() {
+            return Ok(Err(rest.into()));
+        }
+        let means = self.means(&mut process).await?;
+        Ok(Ok(Driver::new(process, means, inbox, stay.waited)))
     }
 
     /// Runs a driver in a task of its own. A panic in it is contained: it ends this process's stay,
     /// is written down, and the process is taken up again where its journal says, until it has
     /// crashed so often that a person has to look at it.
     pub(super) async fn accompany(self, driver: Driver) {
-        let (pid, epoch) = (driver.pid(), driver.epoch());
+        let (pid, epoch, sent) = (driver.pid(), driver.epoch(), driver.sent());
         let run = Recorded::new(driver.run(), self.shared.parts.recorder.clone(), pid);
         let ended = match tokio::spawn(run).await {
             Ok(ended) => ended,
-            Err(error) => match self.note_crash(pid, Some(epoch), &why(error)).await {
-                Ok(Some(rest)) => Ended::Outcome(rest.into()),
-                Ok(None) => Ended::Yielded,
-                Err(error) => Ended::Outcome(Outcome::broken(&error)),
-            },
+            Err(error) => {
+                let noted = contained(self.note_crash(pid, epoch, &sent, &why(error))).await;
+                match noted.unwrap_or_else(|panic| Err(panicked(pid, &panic))) {
+                    Ok(Some(rest)) => Ended::Outcome(rest.into()),
+                    Ok(None) => Ended::Yielded,
+                    Err(error) => Ended::Outcome(Outcome::broken(&error)),
+                }
+            }
         };
         self.settle(pid, Some(epoch), ended);
-    }
-
-    /// Writes down that a kernel fell over while it executed the process; what that rests for now.
-    pub(super) async fn note_crash(
-        &self,
-        pid: Pid,
-        epoch: Option<Epoch>,
-        message: &str,
-    ) -> Result<Option<Rest>, Error> {
-        let mut process = self.load(pid, epoch).await?;
-        if !process.image.state.is_final() {
-            let message = self.shared.parts.secrets.text(message).into_owned();
-            let content = process.contents.seal_aside(message.into_bytes());
-            let crashed = Crashed { message: content.reference() };
-            process.emit_with(What::Crashed(crashed), [content])?;
-            let crashes = process.image.crashes;
-            if crashes >= CRASHES {
-                process.emit(What::Blocked(Blocked { on: BlockedOn::Review { crashes } }))?;
-            }
-            process.commit().await?;
-        }
-        Ok(process.rest())
     }
 
     /// Enters what became of a stay, and gives the place to the next.
@@ -180,8 +171,8 @@ impl Kernel {
         self.settled.notify_waiters();
     }
 
-    /// Enters a process that waits for a moment which is not near, without reading it back; whether
-    /// it is one.
+    /// Enters a process that waits for a moment which is not near, without reading it back, unless
+    /// the kernel stops; whether it is one.
     pub(super) fn lay_to_sleep(&self, pid: Pid, state: &ProcessState) -> bool {
         let ProcessState::Blocked { on: BlockedOn::Timer { until }, since } = state else {
             return false;
@@ -192,13 +183,24 @@ impl Kernel {
             return false;
         }
         let due = clock.monotonic().saturating_add(left);
-        self.table().set(pid, Entry::Asleep { epoch: None, until: *until, due, herald: None });
-        self.nudge.notify_one();
+        let mut table = self.table();
+        if self.shared.stop.is_run() {
+            table.set(pid, Entry::Asleep { epoch: None, until: *until, due, herald: None });
+            self.nudge.notify_one();
+        }
         true
     }
 
-    /// A process as its journal has it, owned under `epoch`; without one it is taken over.
+    /// A process as its journal has it, owned under `epoch`; without one it is taken over, after
+    /// the flight recorder was heard.
     pub(super) async fn load(&self, pid: Pid, epoch: Option<Epoch>) -> Result<Process, Error> {
+        if epoch.is_none() {
+            self.hear_recorder().await;
+        }
+        self.take_in(pid, epoch).await
+    }
+
+    pub(super) async fn take_in(&self, pid: Pid, epoch: Option<Epoch>) -> Result<Process, Error> {
         let Shared { parts, options, .. } = self.shared.as_ref();
         let tenant = &options.tenant;
         // Fenced before it is read: what the last owner still appends would be missing here.
@@ -206,14 +208,14 @@ impl Kernel {
             Some(_) => None,
             None => Some(parts.store.claim(tenant, pid).await?),
         };
-        let mut image = load(parts.store.as_ref(), tenant, pid, None).await?;
+        let (mut image, saved) = load_from(parts.store.as_ref(), tenant, pid, None).await?;
         let contents = Contents::new(parts.store.content_key(tenant).await?);
         let from = image.epoch;
         if let Some(epoch) = claimed.or(epoch) {
             image.epoch = epoch;
         }
         let ended = image.state.is_final();
-        let mut process = Process::new(self.shared.clone(), image, contents);
+        let mut process = Process::new(self.shared.clone(), image, contents, saved);
         if claimed.is_some() && !ended {
             let instance = options.instance.clone();
             process.emit(What::Recovered(Recovered { from, instance }))?;
@@ -239,16 +241,6 @@ impl Kernel {
     }
 }
 
-/// The words of a panic.
-fn why(error: JoinError) -> String {
-    let Ok(payload) = error.try_into_panic() else {
-        return "its task was cancelled".to_owned();
-    };
-    let text = payload.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
-    text.unwrap_or("a panic without words").to_owned()
-}
-
 /// Those who wait for the process go on waiting; of one that nobody can wait for, a new herald.
 pub(super) fn herald_of(entry: Option<&Entry>) -> Herald {
     match entry {
@@ -259,14 +251,16 @@ pub(super) fn herald_of(entry: Option<&Entry>) -> Herald {
 
 /// Brings a process to go on that rests, as its owner asks.
 pub(super) fn go_on(process: &mut Process, raise: Option<MicroDollars>) -> Result<(), Error> {
+    if let ProcessState::Exited { exit } = &process.image.state {
+        return Err(Error::refused(
+            Code::KernelNotResumable,
+            format!("process {} has ended ({}); start a new one", process.pid(), exit.name()),
+        ));
+    }
     if let Some(limit) = raise {
         process.emit(What::SpendRaised(SpendRaised { limit }))?;
     }
     match &process.image.state {
-        ProcessState::Exited { exit } => Err(Error::refused(
-            Code::KernelNotResumable,
-            format!("process {} has ended ({}); start a new one", process.pid(), exit.name()),
-        )),
         ProcessState::Suspended { .. } => {
             process.emit(What::SignalReceived(SignalReceived { signal: Signal::Cont }))
         }

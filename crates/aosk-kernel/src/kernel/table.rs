@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use aosk_abi::{Epoch, Pid, Timestamp};
+use aosk_abi::{Code, Epoch, Pid, Timestamp};
 use tokio::sync::watch;
 
 use crate::driver::{InboxSender, Outcome};
@@ -42,6 +42,14 @@ pub(super) struct Stay {
 impl Stay {
     /// Of a process that another kernel had, or none.
     pub(super) const TAKE_OVER: Self = Self { epoch: None, waited: None };
+}
+
+/// How a process's stay with the kernel ends.
+pub(super) enum Ending {
+    /// It has ended so.
+    Known(Outcome),
+    /// It runs, stands in line or sleeps; this tells when the kernel lets go of it.
+    Ahead(watch::Receiver<Option<Outcome>>),
 }
 
 /// The table. Ended processes are not in it: their end is in the store.
@@ -81,17 +89,33 @@ impl Table {
         }
     }
 
-    /// What tells when the kernel lets go of a process that runs, stands in line or sleeps.
-    pub(super) fn subscribe(&mut self, pid: Pid) -> Option<watch::Receiver<Option<Outcome>>> {
+    /// How the process's stay ends, as far as the store does not know it better.
+    pub(super) fn ending(&mut self, pid: Pid) -> Option<Ending> {
         match self.entries.get_mut(&pid) {
             Some((_, Entry::Driven { herald, .. } | Entry::Lined { herald, .. })) => {
-                Some(herald.subscribe())
+                Some(Ending::Ahead(herald.subscribe()))
             }
             Some((_, Entry::Asleep { herald, .. })) => {
-                Some(herald.get_or_insert_with(|| watch::channel(None).0).subscribe())
+                let herald = herald.get_or_insert_with(|| watch::channel(None).0);
+                Some(Ending::Ahead(herald.subscribe()))
             }
-            Some((_, Entry::Resting { .. } | Entry::Broken { .. })) | None => None,
+            Some((_, Entry::Broken { outcome, .. })) => {
+                Some(Ending::Known(outcome.as_ref().clone()))
+            }
+            Some((_, Entry::Resting { .. })) | None => None,
         }
+    }
+
+    /// The first `limit` processes, by pid, that the kernel could not go on with, and why.
+    pub(super) fn broken(&self, limit: usize) -> Vec<(Pid, Code, String)> {
+        let broken = self.entries.iter().filter_map(|(pid, (_, entry))| match entry {
+            Entry::Broken { outcome, .. } => match outcome.as_ref() {
+                Outcome::Broken { code, message } => Some((*pid, *code, message.clone())),
+                _ => None,
+            },
+            _ => None,
+        });
+        broken.take(limit).collect()
     }
 
     /// The number of the newest change.
@@ -251,5 +275,23 @@ mod tests {
         assert!(!table.is_quiet());
         assert_eq!(table.dismiss_waiting().len(), 2);
         assert!(table.is_quiet());
+    }
+    #[test]
+    fn how_a_stay_ends_is_one_question_whatever_the_process_does() {
+        let mut table = Table::new(1);
+        table.set(pid(1), driven());
+        assert!(matches!(table.ending(pid(1)), Some(Ending::Ahead(_))));
+        for n in [1, 2, 3] {
+            let outcome = Outcome::Broken { code: Code::KernelFold, message: format!("no {n}") };
+            table.set(pid(n), Entry::Broken { epoch: None, outcome: Box::new(outcome) });
+        }
+        assert!(matches!(table.ending(pid(1)), Some(Ending::Known(Outcome::Broken { .. }))));
+        table.set(pid(2), Entry::Resting { epoch: None });
+        assert!(table.ending(pid(2)).is_none() && table.ending(pid(9)).is_none());
+        let named =
+            |limit| -> Vec<Pid> { table.broken(limit).into_iter().map(|(pid, ..)| pid).collect() };
+        assert_eq!(named(1), [pid(1)]);
+        assert_eq!(named(2), [pid(1), pid(3)]);
+        assert_eq!(named(9), [pid(1), pid(3)]);
     }
 }

@@ -2,6 +2,7 @@
 
 use aosk_abi::{BlockedOn, Code, Exit, FailureKind, MicroDollars, ProcessState};
 use aosk_kernel::Outcome;
+use aosk_ports::CallError;
 
 use crate::support::{Kit, Puppet, Say, failure, spawn};
 
@@ -64,8 +65,40 @@ async fn a_call_that_broke_off_counts_as_spent() {
     let account = kit.image(pid).await.account;
     assert!(account.spent() > MicroDollars(110_000 + 256_000), "{account:?}");
 
+    // Whatever its end is called, as long as nobody says what it used.
+    for (kind, code) in
+        [(FailureKind::Throttled, Code::LlmThrottled), (FailureKind::Fatal, Code::LlmProviderQuota)]
+    {
+        let Say::Fail(error) = failure(kind, code, None) else { panic!("it fails") };
+        let silent = Say::Fail(CallError { usage: None, ..error });
+        let kit = Kit::with(Puppet::new(vec![silent]).priced());
+        let (pid, _) = kit.run().await;
+        let account = kit.image(pid).await.account;
+        assert!(account.spent() > MicroDollars(256_000), "{kind:?}: {account:?}");
+    }
+
     let refused = failure(FailureKind::Fatal, Code::LlmBadRequest, None);
     let kit = Kit::with(Puppet::new(vec![refused]).priced());
     let (pid, _) = kit.run().await;
     assert_eq!(kit.image(pid).await.account.spent(), MicroDollars::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn money_for_a_call_that_was_never_made_is_given_back() {
+    let script = vec![Say::Call("slow", "{}"), Say::Text("taken over"), Say::Text("ok")];
+    let mut kit = Kit::with(Puppet::new(script).priced());
+    kit.options.tool_timeout = std::time::Duration::from_secs(20);
+    // A call may cost about 0.4 and costs 0.11: there is room for one more, and not for two.
+    kit.options.spend_limit = Some(MicroDollars(DOLLAR * 8 / 10));
+    let old = kit.kernel();
+    let lost = old.spawn(spawn("go")).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let new = kit.kernel();
+    new.resume(lost, None).await.unwrap();
+    new.wait(lost).await.unwrap();
+    let outcome = old.wait(lost).await.unwrap();
+    assert!(matches!(outcome, Outcome::Broken { code: Code::StoreStaleEpoch, .. }), "{outcome:?}");
+    let next = old.spawn(spawn("go")).await.unwrap();
+    let outcome = old.wait(next).await.unwrap();
+    assert!(matches!(outcome, Outcome::Exited(Exit::Completed { .. })), "{outcome:?}");
 }

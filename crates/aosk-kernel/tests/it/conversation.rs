@@ -1,10 +1,10 @@
 //! What a process does when nothing goes wrong.
 
 use aosk_abi::{Exit, Role, What};
-use aosk_kernel::Outcome;
+use aosk_kernel::{Model, Outcome};
 use aosk_ports::Part;
 
-use crate::support::{Kit, Say, spawn};
+use crate::support::{Kit, Puppet, Quarters, Say, spawn};
 
 #[tokio::test(start_paused = true)]
 async fn a_process_calls_tools_until_the_model_answers() {
@@ -115,20 +115,26 @@ async fn an_alias_is_one_process_for_ever() {
 
 #[tokio::test(start_paused = true)]
 async fn what_cannot_run_is_refused_before_anything_is_written() {
-    let kit = Kit::new(vec![]);
+    let kit = Kit::with(Puppet::new(vec![]).without_temperature());
     let kernel = kit.kernel();
     type Spoil = fn(&mut aosk_kernel::Spawn);
-    let cases: [(&str, Spoil); 6] = [
+    let cases: [(&str, Spoil); 9] = [
         ("AOSK-K006", |s| s.task = " \n".into()),
         ("AOSK-K001", |s| s.manifest.tools = vec!["nope".into()]),
         ("AOSK-K002", |s| s.manifest.program = "nope".into()),
         ("AOSK-L003", |s| s.model = "nope".into()),
         ("AOSK-A005", |s| s.manifest.context.policy = "nope".into()),
         ("AOSK-A005", |s| s.manifest.context.window = Some(aosk_abi::Tokens(4097))),
+        ("AOSK-A005", |s| s.manifest.sampling.temperature = Some(0.5)),
+        // Values that a manifest from TOML cannot have: they would be no limit at all.
+        ("AOSK-A005", |s| s.manifest.quota.spend_usd = Some(f64::NAN)),
+        ("AOSK-A005", |s| s.manifest.quota.spend_usd = Some(-1.0)),
     ];
     for (code, spoil) in cases {
         let mut request = spawn("task");
         spoil(&mut request);
+        let error = kernel.check(&request.manifest, &request.model).await;
+        assert_eq!(error.is_ok(), code == "AOSK-K006", "a check asks for all but the task");
         let error = kernel.spawn(request).await.expect_err(code);
         assert_eq!(error.code().as_str(), code, "{error}");
     }
@@ -142,4 +148,31 @@ async fn what_cannot_run_is_refused_before_anything_is_written() {
     let mut all_of_it = spawn("task");
     all_of_it.manifest.context.window = Some(aosk_abi::Tokens(4096));
     assert!(kernel.spawn(all_of_it).await.is_ok(), "the model's own window");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kernel_that_could_run_nothing_does_not_start() {
+    let start = |resident, names: [&str; 2], slots: [usize; 2]| {
+        let mut kit = Kit::new(vec![]);
+        kit.options.resident = resident;
+        let parts = kit.parts(kit.store(), |parts| {
+            for (index, (name, slots)) in names.into_iter().zip(slots).enumerate() {
+                let device = std::sync::Arc::new(Puppet::new(vec![]).named(name).slots(slots));
+                let tokenizer = std::sync::Arc::new(Quarters);
+                parts.models.insert(format!("m{index}"), Model { device, tokenizer });
+            }
+        });
+        aosk_kernel::Kernel::start(parts, kit.options.clone()).map(drop)
+    };
+    assert!(start(1, ["a", "b"], [1, 2]).is_ok());
+    assert!(start(1, ["a", "a"], [2, 2]).is_ok(), "one device under two names");
+    for (resident, names, slots, word) in [
+        (0, ["a", "b"], [1, 1], "resident"),
+        (1, ["a", "b"], [1, 0], "no slots"),
+        (1, ["a", "a"], [1, 2], "1 slots and with 2"),
+    ] {
+        let error = start(resident, names, slots).expect_err(word);
+        assert_eq!(error.code(), aosk_abi::Code::KernelSetup);
+        assert!(error.to_string().contains(word), "{error}");
+    }
 }

@@ -1,13 +1,14 @@
 //! Models that misbehave and endpoints that fail.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aosk_abi::{Code, Exit, FailureKind, StopReason, What};
-use aosk_kernel::Outcome;
+use aosk_kernel::{Outcome, REDACTED, Stop};
 use aosk_ports::{Part, Reply};
 
-use crate::support::{Kit, Puppet, Say, failure, spawn};
+use crate::support::{Counter, Kit, Puppet, Say, failure, spawn};
 
 /// What the model was shown as the result of its last call.
 async fn last_result(kit: &Kit, pid: aosk_abi::Pid) -> String {
@@ -205,7 +206,8 @@ async fn a_task_larger_than_the_window_fails_with_the_numbers() {
 async fn a_device_that_never_comes_back_is_given_up_and_asked_again() {
     let kit = Kit::new(vec![Say::Hang, Say::Text("ok")]);
     let began = tokio::time::Instant::now();
-    let (pid, outcome) = kit.run().await;
+    let hour = Duration::from_secs(3600);
+    let (pid, outcome) = tokio::time::timeout(hour, kit.run()).await.expect("it is given up");
     assert!(matches!(outcome, Outcome::Exited(Exit::Completed { .. })), "{outcome:?}");
     // A minute is what the device allows itself.
     let took = began.elapsed().as_secs();
@@ -244,14 +246,14 @@ async fn secrets_are_gone_before_anything_is_hashed() {
             Part::Text(format!("your key is {CANARY}").into()),
             Part::Opaque { format: "x".into(), bytes: CANARY.as_bytes().into() },
             Part::ToolCall {
-                id: "1".into(),
+                id: format!("1-{CANARY}").into(),
                 name: "pure".into(),
                 arguments: format!("{{\"say\": \"{CANARY}\"}}").into(),
             },
         ],
         stop: StopReason::ToolCalls,
         usage: None,
-        model: "m".into(),
+        model: format!("m-{CANARY}"),
         raw: Some(format!("data: {CANARY}").into_bytes().into()),
     };
     let error = aosk_ports::CallError {
@@ -270,6 +272,8 @@ async fn secrets_are_gone_before_anything_is_hashed() {
     for what in kit.events(pid).await {
         if let What::LlmReturned(returned) = what {
             assert_eq!(returned.raw, None, "the wire form may hold it in pieces");
+            assert_eq!(returned.model, format!("m-{REDACTED}"));
+            assert_eq!(returned.parts.len(), 2, "a signed block is left out: {returned:?}");
         }
     }
 }
@@ -290,4 +294,83 @@ async fn the_wire_form_of_a_clean_reply_is_kept() {
         _ => None,
     });
     assert_eq!(kit.text(pid, raw.unwrap()).await, "data: hello, x-request: [redacted]");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_stands_in_line_is_not_sent_to_a_device_that_throttles() {
+    // Also where the one that was throttled gives up, or asks another model.
+    for (attempts, spares) in [(6, false), (1, false), (6, true)] {
+        let named = Some(Duration::from_secs(30));
+        let throttled = || failure(FailureKind::Throttled, Code::LlmThrottled, named);
+        let mut kit = Kit::with(Puppet::new(vec![throttled()]).slots(1));
+        kit.options.retry.attempts = attempts;
+        let spare = Arc::new(Puppet::new(vec![]).named("spare"));
+        let kernel = if spares { kit.kernel_with_spares(&[&spare]) } else { kit.kernel() };
+        kernel.spawn(spawn("a")).await.unwrap();
+        let second = kernel.spawn(spawn("b")).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(29)).await;
+        assert_eq!(kit.puppet.asked.lock().unwrap().len(), 1, "{attempts} {spares}");
+        let outcome = kernel.wait(second).await.unwrap();
+        assert!(matches!(outcome, Outcome::Exited(Exit::Completed { .. })), "{outcome:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tool_that_panics_before_it_begins_is_a_failed_result() {
+    let kit = Kit::new(vec![Say::Call("pure", "{\"panic at once\": 1}"), Say::Text("ok")]);
+    let (pid, outcome) = kit.run().await;
+    assert!(matches!(outcome, Outcome::Exited(Exit::Completed { .. })), "{outcome:?}");
+    assert!(last_result(&kit, pid).await.contains("tool_failed"));
+    assert!(!kit.names(pid).await.contains(&"crashed"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_prompt_that_was_too_long_is_planned_smaller_also_by_a_later_kernel() {
+    let call = || Say::Call("pure", "{\"say\": \"0123456789012345678901234567890123456789\"}");
+    let long = failure(FailureKind::ContextLength, Code::LlmContextLength, None);
+    let script = (0..10).map(|_| call()).chain([long, Say::Text("ok")]).collect();
+    let kit = Kit::with(Puppet::new(script).windowed(700));
+    let kernel = kit.kernel();
+    let mut request = spawn("talk");
+    request.manifest.max_steps = 20;
+    request.manifest.sampling.max_output_tokens = Some(aosk_abi::Tokens(100));
+    let pid = kernel.spawn(request).await.unwrap();
+    while kit.puppet.asked.lock().unwrap().len() < 11 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // The refusal is written down, and no plan after it.
+    kernel.stop(Stop::Graceful);
+    kernel.quiet().await;
+    let again = kit.kernel();
+    again.recover().await.unwrap();
+    let outcome = again.wait(pid).await.unwrap();
+    assert!(matches!(outcome, Outcome::Exited(Exit::Completed { .. })), "{outcome:?}");
+    let plans = kit.events(pid).await.into_iter().filter_map(|what| match what {
+        What::Planned(planned) => Some(planned.prompt_tokens.0),
+        _ => None,
+    });
+    let plans: Vec<u64> = plans.collect();
+    let [.., refused, smaller] = plans[..] else { panic!("{plans:?}") };
+    // A quarter more than was counted has to find room.
+    assert!(refused * 5 / 4 + 100 > 700, "{plans:?}");
+    assert!(smaller * 5 / 4 + 100 <= 700, "{plans:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_requested_tool_says_how_the_sandbox_confines_it() {
+    let kit = Kit::new(vec![Say::Calls(vec![("pure", "{}"), ("keyed", "{}")])]);
+    let kernel = kit.kernel_of(kit.store(), |parts| {
+        parts.tools.insert("pure".into(), Counter::sandboxed("pure"));
+    });
+    let pid = kernel.spawn(spawn("go")).await.unwrap();
+    kernel.wait(pid).await.unwrap();
+    let events = kit.events(pid).await;
+    let isolation: Vec<_> = events
+        .iter()
+        .filter_map(|what| match what {
+            What::ToolRequested(requested) => Some(requested.isolation.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(isolation, ["no-files", "none"]);
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aosk_abi::{Code, Exit, FailureKind, What};
-use aosk_kernel::Outcome;
+use aosk_kernel::{Model, Outcome};
+use aosk_ports::Device;
 
-use crate::support::{Kit, Puppet, Say, failure, spawn};
+use crate::support::{Kit, Puppet, Quarters, Say, failure, spawn};
 
 fn spare(name: &str, script: Vec<Say>) -> Arc<Puppet> {
     Arc::new(Puppet::new(script).named(name))
@@ -107,4 +108,90 @@ async fn a_later_kernel_goes_on_with_the_model_that_was_asked_last() {
     let outcome = again.wait(pid).await.unwrap();
     assert!(matches!(outcome, Outcome::Exited(Exit::Completed { .. })), "{outcome:?}");
     assert_eq!(devices(&kit, pid).await, ["puppet", "spare", "spare"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_cannot_be_asked_is_passed_over_before_anything_is_written() {
+    let kit = Kit::new(vec![refused()]);
+    let picky = Arc::new(Puppet::new(vec![]).named("picky").without_temperature());
+    let other = spare("spare", vec![Say::Text("ok")]);
+    let kernel = |names: &[&str]| {
+        kit.kernel_of(kit.store(), |parts| {
+            for puppet in [&picky, &other] {
+                let model = Model { device: puppet.clone(), tokenizer: Arc::new(Quarters) };
+                parts.models.insert(puppet.info().name.clone(), model);
+            }
+            let names = names.iter().map(|name| (*name).to_owned()).collect();
+            parts.alternatives.insert("puppet".to_owned(), names);
+        })
+    };
+    let mut request = spawn("go");
+    request.manifest.sampling.temperature = Some(0.5);
+    let chosen = kernel(&["nobody", "picky", "spare"]);
+    let pid = chosen.spawn(request.clone()).await.unwrap();
+    let outcome = chosen.wait(pid).await.unwrap();
+    assert!(matches!(outcome, Outcome::Exited(Exit::Completed { .. })), "{outcome:?}");
+    assert_eq!(devices(&kit, pid).await, ["puppet", "spare"]);
+
+    // Where none is left, the failure stands as it came, and what may pass is tried as often as
+    // ever.
+    let kit = Kit::new(vec![slow(), slow(), slow(), Say::Text("ok")]);
+    let none = kit.kernel_of(kit.store(), |parts| {
+        parts.alternatives.insert("puppet".to_owned(), vec!["nobody".to_owned()]);
+    });
+    let pid = none.spawn(request).await.unwrap();
+    let outcome = none.wait(pid).await.unwrap();
+    assert!(matches!(outcome, Outcome::Exited(Exit::Completed { .. })), "{outcome:?}");
+    assert_eq!(devices(&kit, pid).await, ["puppet"; 4]);
+    assert_eq!(kit.image(pid).await.model, "puppet");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_model_gets_a_plan_of_its_own() {
+    let kit = Kit::new(vec![refused()]);
+    let other = Arc::new(Puppet::new(vec![]).named("spare").replying(64));
+    let kernel = kit.kernel_with_spares(&[&other]);
+    let pid = kernel.spawn(spawn("go")).await.unwrap();
+    let outcome = kernel.wait(pid).await.unwrap();
+    assert!(matches!(outcome, Outcome::Exited(Exit::Completed { .. })), "{outcome:?}");
+    assert_eq!(other.asked.lock().unwrap()[0].max_output, aosk_abi::Tokens(64));
+    assert_eq!(kit.image(pid).await.step.0, 1, "the same step, planned anew");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_came_to_a_smaller_window_is_taken_up_again() {
+    let kit = Kit::new(vec![refused()]);
+    let other = Arc::new(Puppet::new(vec![Say::Hang]).named("spare").windowed(1000));
+    let kernel = kit.kernel_with_spares(&[&other]);
+    let mut request = spawn("go");
+    request.manifest.context.window = Some(aosk_abi::Tokens(2000));
+    let pid = kernel.spawn(request).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    kernel.stop(aosk_kernel::Stop::Now);
+    let again = kit.kernel_with_spares(&[&other]);
+    again.recover().await.unwrap();
+    let outcome = again.wait(pid).await.unwrap();
+    assert!(matches!(outcome, Outcome::Exited(Exit::Completed { .. })), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_model_taught_about_its_tokens_is_not_held_against_the_next() {
+    let call = || Say::Call("pure", "{\"say\": \"0123456789012345678901234567890123456789\"}");
+    let long = failure(FailureKind::ContextLength, Code::LlmContextLength, None);
+    let kit = Kit::new(vec![long, call(), refused()]);
+    let script = (0..20).map(|_| call()).collect();
+    let other = Arc::new(Puppet::new(script).named("spare").windowed(700));
+    let kernel = kit.kernel_with_spares(&[&other]);
+    let mut request = spawn("go");
+    request.manifest.max_steps = 15;
+    request.manifest.sampling.max_output_tokens = Some(aosk_abi::Tokens(100));
+    let pid = kernel.spawn(request).await.unwrap();
+    kernel.wait(pid).await.unwrap();
+    let events = kit.events(pid).await;
+    let largest = events.iter().filter_map(|what| match what {
+        What::Planned(planned) => Some(planned.prompt_tokens.0),
+        _ => None,
+    });
+    // With a quarter kept free for what the first one's tokenizer may miss, it would be 480.
+    assert!(largest.max().is_some_and(|largest| largest > 480));
 }

@@ -326,3 +326,20 @@ fn a_first_plan_that_does_not_say_what_it_was_made_under_is_refused() {
     let record = Record::seal(&tenant, pid, image.next, image.epoch, image.head, &event).unwrap();
     assert!(matches!(image.apply(&record), Err(FoldError::Conditions { .. })));
 }
+
+#[test]
+fn a_plan_that_admits_a_part_of_a_content_is_refused() {
+    let (_, records) = Author::begin(vec![255; 40]).story();
+    let begin = Image::begin(&Tenant::local(), Pid::from_alias("author"), &records[0]).unwrap();
+    let Event { at, what: What::Planned(mut planned) } = records[1].decode().unwrap() else {
+        panic!("the story begins with a plan");
+    };
+    planned.admitted[0].range = Some((0, 1));
+    let event = Event::new(at, What::Planned(planned));
+    let record =
+        Record::seal(&begin.tenant, begin.pid, begin.next, begin.epoch, begin.head, &event)
+            .unwrap();
+    assert!(begin.clone().apply(&records[1]).is_ok());
+    let error = begin.clone().apply(&record).expect_err("a range");
+    assert!(matches!(error, FoldError::Range { seq: Seq(1) }), "{error}");
+}

@@ -56,19 +56,19 @@ fn setting(name: &str, default: u64) -> u64 {
 #[test]
 fn acknowledged_events_survive_kill_9_and_no_effect_is_doubled() {
     let dir = tempfile::tempdir().expect("a folder");
-    live_and_die("kill", dir.path(), &mut None);
+    println!("{}", live_and_die("kill", dir.path(), &mut None));
 }
 
 #[test]
 fn acknowledged_events_survive_power_cuts_and_no_effect_is_doubled() {
     let dir = tempfile::tempdir().expect("a folder");
     let power = Power::new(&dir.path().join("store"), dir.path());
-    live_and_die("power", dir.path(), &mut Some(power));
+    println!("{}", live_and_die("power", dir.path(), &mut Some(power)));
 }
 
 /// Many short lives of one store and a last one that ends by itself; with power cuts at their ends
-/// where that is given.
-fn live_and_die(name: &str, dir: &Path, power: &mut Option<Power>) {
+/// where that is given. Answers what came of it, as a line of JSON.
+fn live_and_die(name: &str, dir: &Path, power: &mut Option<Power>) -> String {
     let rounds = setting("AOSK_KILL_ROUNDS", 20);
     let seed = setting("AOSK_KILL_SEED", 1);
     // A child lives 100 ms on average and makes a step of each agent in some 10 ms: enough steps
@@ -104,13 +104,13 @@ fn live_and_die(name: &str, dir: &Path, power: &mut Option<Power>) {
     acks += lines.len() as u64;
     note(&mut acked, &lines);
     let unsure = verify(dir, &acked, true);
-    println!(
+    assert!(killed * 10 >= rounds * 9, "most children were killed while they ran");
+    assert_eq!(lost_writes > 0, power.is_some(), "a cut that takes nothing proves nothing");
+    format!(
         "{{\"name\":\"{name}\",\"rounds\":{rounds},\"seed\":{seed},\"killed\":{killed},\
          \"agents\":{AGENTS},\"acks\":{acks},\"interrupted\":{unsure},\
          \"lost_writes\":{lost_writes}}}"
-    );
-    assert!(killed * 10 >= rounds * 9, "most children were killed while they ran");
-    assert_eq!(lost_writes > 0, power.is_some(), "a cut that takes nothing proves nothing");
+    )
 }
 
 fn start(

@@ -9,13 +9,14 @@ use crate::support::{Kit, Say, spawn};
 
 /// Runs a process until it is within its first tool or call, then pulls the plug.
 async fn crash(kit: &Kit) -> Pid {
-    let store = kit.store();
+    let store = kit.boot();
     let kernel = kit.kernel_on(store.clone());
     let pid = kernel.spawn(spawn("go")).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     store.crash();
     kernel.stop(aosk_kernel::Stop::Now);
     kernel.wait(pid).await.unwrap();
+    drop(kit.boot());
     pid
 }
 

@@ -25,7 +25,7 @@ async fn suspended(kit: &Kit) -> (Kernel, Pid) {
     let kernel = kit.kernel();
     let pid = kernel.spawn(spawn("go")).await.unwrap();
     post(kit, pid, InboxItem::Signal { signal: Signal::Stop }).await;
-    kernel.nudge();
+    kernel.nudge().unwrap();
     assert_eq!(kernel.wait(pid).await, Some(Outcome::Suspended));
     (kernel, pid)
 }
@@ -36,7 +36,7 @@ async fn what_comes_for_a_resting_process_brings_it_in() {
     let (kernel, pid) = suspended(&kit).await;
 
     post(&kit, pid, message("one thing more")).await;
-    kernel.nudge();
+    kernel.nudge().unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(kit.names(pid).await.ends_with(&["message_received"]), "written down, and no more");
     assert_eq!(kernel.wait(pid).await, Some(Outcome::Suspended));
@@ -77,7 +77,7 @@ async fn a_resting_process_is_killed_without_a_model() {
     kit.options.adopts = true;
     let bare = kit.kernel_without_models();
     post(&kit, pid, InboxItem::Signal { signal: Signal::Kill }).await;
-    bare.nudge();
+    bare.nudge().unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(bare.wait(pid).await, Some(Outcome::Exited(Exit::Killed)));
 }
@@ -127,7 +127,7 @@ async fn a_message_continues_a_conversation_that_ended() {
     let pid = kernel.spawn(spawn("2 + 2?")).await.unwrap();
     kernel.wait(pid).await.unwrap();
     post(&kit, pid, message("and one more?")).await;
-    kernel.nudge();
+    kernel.nudge().unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     kernel.quiet().await;
     let image = kit.image(pid).await;
@@ -316,7 +316,7 @@ async fn who_attends_to_one_process_leaves_the_others_alone() {
     let (kernel, one) = suspended(&kit).await;
     let other = kernel.spawn(spawn("go")).await.unwrap();
     post(&kit, other, InboxItem::Signal { signal: Signal::Stop }).await;
-    kernel.nudge();
+    kernel.nudge().unwrap();
     assert_eq!(kernel.wait(other).await, Some(Outcome::Suspended));
     kernel.stop(aosk_kernel::Stop::Now);
     for pid in [one, other] {
@@ -355,7 +355,7 @@ async fn a_resume_and_what_comes_in_the_inbox_do_not_take_a_process_from_each_ot
     kernel.stop(aosk_kernel::Stop::Now);
     let next = kit.kernel();
     post(&kit, pid, message("hello")).await;
-    next.nudge();
+    next.nudge().unwrap();
     // Both find the process at rest, at the same moment.
     let resumed = next.resume(pid, None).await;
     let outcome = next.wait(pid).await.unwrap();
@@ -365,4 +365,27 @@ async fn a_resume_and_what_comes_in_the_inbox_do_not_take_a_process_from_each_ot
     }
     let outcome = next.wait(pid).await.unwrap();
     assert!(matches!(outcome, Outcome::Exited(Exit::Completed { .. })), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_cannot_be_driven_is_killed_all_the_same() {
+    for resumed in [false, true] {
+        let kit = Kit::new(vec![Say::Hang]);
+        let kernel = kit.kernel();
+        let pid = kernel.spawn(spawn("go")).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        kernel.stop(aosk_kernel::Stop::Now);
+        // It is taken over, and there is no model for it.
+        let bare = kit.kernel_without_models();
+        bare.recover().await.unwrap();
+        let outcome = bare.wait(pid).await.unwrap();
+        assert!(matches!(outcome, Outcome::Broken { code: Code::LlmUnknownModel, .. }));
+        if resumed {
+            // It is taken over once more, to no avail, and held no longer.
+            assert!(bare.resume(pid, None).await.is_err());
+        }
+        post(&kit, pid, InboxItem::Signal { signal: Signal::Kill }).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(bare.wait(pid).await, Some(Outcome::Exited(Exit::Killed)), "{resumed}");
+    }
 }

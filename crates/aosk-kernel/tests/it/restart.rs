@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aosk_abi::{Code, Exit, FailureKind, RestartSpec, RestartWhen, Signal, Tenant, What};
 use aosk_kernel::{Outcome, Spawn};
-use aosk_ports::{Inbox, InboxItem};
+use aosk_ports::{Inbox, InboxItem, Journal};
 
 use crate::support::{Kit, Say, failure, spawn};
 
@@ -90,4 +90,30 @@ async fn a_restart_that_was_cut_off_waits_no_longer_than_what_is_left() {
     assert!(matches!(outcome, Outcome::Exited(Exit::Completed { .. })), "{outcome:?}");
     let took = began.elapsed();
     assert!(took >= Duration::from_secs(10) && took < Duration::from_secs(11), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn short_stays_come_to_a_checkpoint_and_a_wake_reads_little() {
+    let mut kit = Kit::new(vec![]);
+    // Only those that are asked for: a history of a hundred events calls for none by itself.
+    kit.options.checkpoint_events = 1_000_000;
+    let kernel = kit.kernel();
+    let pid = kernel.spawn(restarting(RestartWhen::Always, None)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(900)).await;
+    kernel.stop(aosk_kernel::Stop::Now);
+    kernel.quiet().await;
+    let image = kit.image(pid).await;
+    assert!(image.restarts > 20 && image.next.0 > 100, "{} {}", image.restarts, image.next);
+    let saved = kit.store().checkpoint(&Tenant::local(), pid, None).await.unwrap();
+    let behind = image.next.0 - saved.expect("a checkpoint").seq.0;
+    assert!(behind <= 8 + 6, "{behind} events are read at a wake, a stay has about 5");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conversation_that_ended_comes_back_from_a_checkpoint() {
+    let kit = Kit::new(vec![Say::Call("pure", "{}"), Say::Call("pure", "{}"), Say::Text("ok")]);
+    let (pid, _) = kit.run().await;
+    let end = kit.image(pid).await.next;
+    let saved = kit.store().checkpoint(&Tenant::local(), pid, None).await.unwrap();
+    assert_eq!(saved.map(|saved| saved.seq.next()), Some(end));
 }

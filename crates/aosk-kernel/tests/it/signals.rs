@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use aosk_abi::{Exit, Pid, ProcessState, Signal, Tenant};
+use aosk_abi::{Code, Exit, FailureKind, Pid, ProcessState, Signal, Tenant};
 use aosk_kernel::{Kernel, Outcome, Stop};
 use aosk_ports::{Inbox, InboxItem};
 use aosk_sim::MemoryStore;
 
-use crate::support::{Kit, Say, spawn};
+use crate::support::{Kit, Puppet, Say, failure, spawn};
 
 async fn begin(kit: &Kit) -> (MemoryStore, Kernel, Pid) {
     let store = kit.store();
@@ -102,4 +102,48 @@ async fn a_second_stop_is_at_once() {
     let began = tokio::time::Instant::now();
     assert_eq!(kernel.wait(pid).await, Some(Outcome::Stopped));
     assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_is_stopped_in_the_queue_makes_no_call() {
+    let kit = Kit::with(Puppet::new(vec![Say::Hang]).slots(1));
+    let (store, kernel, first) = begin(&kit).await;
+    let second = kernel.spawn(spawn("later")).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    signal(&store, second, Signal::Stop).await;
+    let heard = tokio::time::timeout(Duration::from_secs(1), kernel.wait(second)).await;
+    assert_eq!(heard, Ok(Some(Outcome::Suspended)), "the first one holds the slot for a minute");
+    assert_eq!(kit.names(second).await, ["spawned", "signal_received"]);
+    signal(&store, first, Signal::Kill).await;
+    kernel.wait(first).await.unwrap();
+    kernel.resume(second, None).await.unwrap();
+    let outcome = kernel.wait(second).await.unwrap();
+    assert!(matches!(outcome, Outcome::Exited(Exit::Completed { .. })), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kill_cancels_what_is_in_flight_and_not_what_waits_to_be_tried_again() {
+    let hour = Duration::from_secs(3600);
+    let slow = failure(FailureKind::Throttled, Code::LlmThrottled, Some(hour));
+    let kit = Kit::new(vec![slow]);
+    let (store, kernel, pid) = begin(&kit).await;
+    signal(&store, pid, Signal::Kill).await;
+    assert_eq!(kernel.wait(pid).await, Some(Outcome::Exited(Exit::Killed)));
+    let names = kit.names(pid).await;
+    assert!(names.ends_with(&["llm_failed", "signal_received", "exited"]), "{names:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kernel_that_stops_says_that_it_hears_nothing_more() {
+    let kit = Kit::new(vec![Say::Hang]);
+    let (_, kernel, pid) = begin(&kit).await;
+    assert!(kernel.nudge().is_ok());
+    kernel.stop(Stop::Now);
+    kernel.wait(pid).await.unwrap();
+    assert_eq!(kernel.nudge().expect_err("it stopped").code(), Code::KernelStopping);
+    assert_eq!(kernel.recover().await.expect_err("it stopped").code(), Code::KernelStopping);
+    // Nobody is brought in any more, so there is nobody to wait for.
+    kernel.attend(pid);
+    tokio::time::timeout(Duration::from_secs(60), kernel.quiet()).await.expect("it is quiet");
+    assert_eq!(kernel.wait(pid).await, Some(Outcome::Stopped));
 }

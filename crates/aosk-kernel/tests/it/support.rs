@@ -14,8 +14,8 @@ use aosk_kernel::{
     Spawn, load,
 };
 use aosk_ports::{
-    CallError, Device, DeviceInfo, FlightRecorder, Journal, Part, Prices, Progress, RenderError,
-    Rendered, Reply, Request, Store, Tokenizer, Tool, ToolContext,
+    CallError, Demand, Device, DeviceInfo, FlightRecorder, Journal, Part, Prices, Progress,
+    RenderError, Rendered, Reply, Request, Store, Tokenizer, Tool, ToolContext,
 };
 use aosk_sandbox::NoFiles;
 use aosk_sim::{Disk, DiskFaults, MemoryStore, Power, SeededRandom, SimClock};
@@ -37,7 +37,9 @@ pub enum Say {
 
 pub fn failure(kind: FailureKind, code: Code, retry_after: Option<Duration>) -> Say {
     let message = format!("the puppet fails with {code}");
-    Say::Fail(CallError { kind, code, message, retry_after, usage: None })
+    // Whoever refuses knows that nothing was used; a call that breaks off tells nothing.
+    let usage = (kind != FailureKind::Transient).then(Usage::default);
+    Say::Fail(CallError { kind, code, message, retry_after, usage })
 }
 
 /// A device that says what it is told, in order, and then "done".
@@ -49,6 +51,8 @@ pub struct Puppet {
     in_flight: AtomicUsize,
     pub peak: AtomicUsize,
     pub takes: Duration,
+    /// Whether it takes no temperature.
+    pub is_set: bool,
 }
 
 impl Puppet {
@@ -68,7 +72,18 @@ impl Puppet {
             in_flight: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
             takes: Duration::from_millis(10),
+            is_set: false,
         }
+    }
+
+    pub fn without_temperature(mut self) -> Self {
+        self.is_set = true;
+        self
+    }
+
+    pub fn replying(mut self, max_output: u64) -> Self {
+        self.info.max_output = Tokens(max_output);
+        self
     }
 
     pub fn priced(mut self) -> Self {
@@ -103,6 +118,13 @@ fn reply(parts: Vec<Part>, stop: StopReason) -> Reply {
 impl Device for Puppet {
     fn info(&self) -> &DeviceInfo {
         &self.info
+    }
+
+    fn accepts(&self, demand: &Demand<'_>) -> Result<(), RenderError> {
+        if self.is_set && demand.sampling.temperature.is_some() {
+            return Err(RenderError("puppet-1 takes no `temperature`".into()));
+        }
+        Ok(())
     }
 
     fn render(&self, request: &Request) -> Result<Rendered, RenderError> {
@@ -188,6 +210,7 @@ impl Tokenizer for Quarters {
 pub struct Counter {
     spec: ToolSpec,
     takes: Duration,
+    isolation: &'static str,
     pub calls: Mutex<BTreeMap<String, usize>>,
 }
 
@@ -199,7 +222,14 @@ impl Counter {
             parameters: json!({"type": "object"}),
             effect,
         };
-        Arc::new(Self { spec, takes, calls: Mutex::default() })
+        Arc::new(Self { spec, takes, isolation: "none", calls: Mutex::default() })
+    }
+
+    /// One that says it reaches files through the sandbox only.
+    pub fn sandboxed(name: &str) -> Arc<Self> {
+        let spec = Self::new(name, Effect::Pure, Duration::ZERO).spec.clone();
+        let (takes, calls) = (Duration::ZERO, Mutex::default());
+        Arc::new(Self { spec, takes, isolation: "workspace", calls })
     }
 
     pub fn total(&self) -> usize {
@@ -213,7 +243,7 @@ impl Tool for Counter {
     }
 
     fn isolation(&self) -> &'static str {
-        "none"
+        self.isolation
     }
 
     fn call(
@@ -222,6 +252,7 @@ impl Tool for Counter {
         arguments: serde_json::Map<String, serde_json::Value>,
     ) -> BoxFuture<'static, ToolResult> {
         *self.calls.lock().unwrap().entry(context.idempotency_key).or_default() += 1;
+        assert!(!arguments.contains_key("panic at once"), "a tool that fails before it begins");
         let takes = self.takes;
         Box::pin(async move {
             tokio::time::sleep(takes).await;
@@ -286,6 +317,8 @@ pub struct Kit {
     pub options: Options,
     clock: SimClock,
     lives: AtomicUsize,
+    /// Open all the time, so that others are opened beside it and disturb nobody.
+    open: MemoryStore,
 }
 
 impl Kit {
@@ -295,8 +328,10 @@ impl Kit {
 
     pub fn with(puppet: Puppet) -> Self {
         let counter = |name, effect| Counter::new(name, effect, Duration::from_millis(5));
+        let disk = Disk::new(1);
+        let open = MemoryStore::open(&disk, DiskFaults::calm(), Power::on());
         Self {
-            disk: Disk::new(1),
+            disk,
             puppet: Arc::new(puppet),
             pure: counter("pure", Effect::Pure),
             keyed: counter("keyed", Effect::Idempotent),
@@ -306,10 +341,17 @@ impl Kit {
             options: Options::new(Tenant::local(), "test"),
             clock: SimClock::boot(1, Duration::ZERO),
             lives: AtomicUsize::new(0),
+            open,
         }
     }
 
+    /// The store as another program opens it while those that are open live on.
     pub fn store(&self) -> MemoryStore {
+        self.open.beside()
+    }
+
+    /// The store of a machine with a power of its own, after all others are dead or at rest.
+    pub fn boot(&self) -> MemoryStore {
         MemoryStore::open(&self.disk, DiskFaults::calm(), Power::on())
     }
 
@@ -360,7 +402,12 @@ impl Kit {
         Model { device: self.puppet.clone(), tokenizer: Arc::new(Quarters) }
     }
 
-    fn kernel_of(&self, store: impl Store + 'static, set: impl FnOnce(&mut Parts)) -> Kernel {
+    /// A kernel of which the test sets what it likes.
+    pub fn kernel_of(&self, store: impl Store + 'static, set: impl FnOnce(&mut Parts)) -> Kernel {
+        Kernel::start(self.parts(store, set), self.options.clone()).expect("a kernel")
+    }
+
+    pub fn parts(&self, store: impl Store + 'static, set: impl FnOnce(&mut Parts)) -> Parts {
         let tools = [&self.pure, &self.keyed, &self.unsafe_, &self.slow]
             .map(|tool| (tool.spec.name.clone(), tool.clone() as Arc<dyn Tool>));
         let life = self.lives.fetch_add(1, Ordering::SeqCst) as u64;
@@ -378,7 +425,7 @@ impl Kit {
             recorder: None,
         };
         set(&mut parts);
-        Kernel::start(parts, self.options.clone()).expect("a kernel")
+        parts
     }
 
     /// Runs one process to where the kernel lets go of it.

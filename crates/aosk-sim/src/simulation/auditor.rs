@@ -1,6 +1,6 @@
 //! The auditor: what becomes durable and what the world sees, held against what was promised.
 //!
-//! It listens at the disk, at the model, at the tools and to what kernels claim, and trusts
+//! It listens at the disk, at the models, at the tools and to what kernels claim, and trusts
 //! nothing that a kernel keeps in memory. It looks after every event; what can only be seen when
 //! a machine is off, it sees in [`inspect`](Auditor::inspect).
 
@@ -8,61 +8,74 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aosk_abi::{
-    Content, Effect, Epoch, Event, Exit, Hash, Op, Pid, ProcessState, Seq, Tenant, ToolResult, What,
+    BlockedOn, Content, ContentKey, Effect, Epoch, Event, Exit, Hash, Manifest, Op, Pid,
+    ProcessState, Seq, ToolResult, What,
 };
-use aosk_kernel::load;
 use aosk_ports::{
-    Append, Inbox as _, InboxId, InboxItem, Journal as _, ProcessFilter, Rendered, Request,
-    StoreError, ToolContext,
+    Append, CallError, Device as _, InboxId, InboxItem, Prices, Rendered, Reply, Request,
+    ToolContext,
 };
 
-use super::book::{Book, Broken, contents};
-use super::life::broken_by;
+use super::book::{Book, Broken, Sent, Sky};
+use super::mail::Mail;
 use super::report::Report;
+use super::till::Till;
 use super::witness::Witness;
 use crate::disk::Watch;
 use crate::ledger::Ledger;
 use crate::model::SimModel;
 use crate::promise::Promise;
-use crate::store::MemoryStore;
 use crate::tokens;
 
 /// The auditor of a simulation. Clones are the same.
 #[derive(Debug, Clone)]
 pub(super) struct Auditor {
     books: Arc<Mutex<Books>>,
-    witness: Witness,
-    model: Arc<SimModel>,
-    ledger: Ledger,
+    pub(super) witness: Witness,
+    /// The model that agents are spawned with, and those that may be asked instead.
+    pub(super) models: Arc<[Arc<SimModel>]>,
+    pub(super) ledger: Ledger,
+    seed: u64,
+    key: ContentKey,
 }
 
 #[derive(Debug, Default)]
-struct Books {
-    processes: BTreeMap<Pid, Book>,
+pub(super) struct Books {
+    pub(super) processes: BTreeMap<Pid, Book>,
+    /// What the agents are to be spawned with.
+    wanted: BTreeMap<Pid, Manifest>,
     /// Contents that stand once for the whole tenant.
     large: BTreeSet<Hash>,
-    /// What was posted and not dismissed.
-    inbox: BTreeMap<InboxId, Item>,
-    taken: BTreeSet<InboxId>,
+    pub(super) mail: Mail,
     /// How often each process was read back.
     stays: BTreeMap<Pid, u64>,
     /// How many tools run for each process.
     running: BTreeMap<Pid, u32>,
 }
 
-/// An item of the inbox.
-#[derive(Debug)]
-struct Item {
+/// A model call that left.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
     pid: Pid,
-    is_message: bool,
+    op: Option<Op>,
 }
 
 /// A tool that runs.
 pub(super) struct Run {
     auditor: Auditor,
     pid: Pid,
+    op: Option<Op>,
     /// Which time it is for the call, the first being 1.
     pub(super) times: u32,
+}
+
+impl Run {
+    /// What it came to.
+    pub(super) fn came_to(&self, result: &ToolResult) {
+        if let Some(book) = self.auditor.books().processes.get_mut(&self.pid) {
+            book.deeds.ran(self.op, result);
+        }
+    }
 }
 
 impl Drop for Run {
@@ -74,51 +87,94 @@ impl Drop for Run {
 }
 
 impl Auditor {
-    pub(super) fn new(witness: &Witness, model: &Arc<SimModel>, ledger: &Ledger) -> Self {
+    pub(super) fn new(
+        seed: u64,
+        key: ContentKey,
+        witness: &Witness,
+        models: &Arc<[Arc<SimModel>]>,
+        ledger: &Ledger,
+    ) -> Self {
         Self {
             books: Arc::default(),
             witness: witness.clone(),
-            model: model.clone(),
+            models: models.clone(),
             ledger: ledger.clone(),
+            seed,
+            key,
         }
     }
 
-    fn books(&self) -> MutexGuard<'_, Books> {
+    pub(super) fn books(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn accuse(&self, pid: Pid, broken: Broken) {
+    pub(super) fn accuse(&self, pid: Pid, broken: Broken) {
         for (promise, what) in broken {
             self.witness.accuse(Some(pid), promise, what);
         }
     }
 
-    /// A model call leaves a machine.
-    pub(super) fn asked(&self, rendered: &Rendered, request: &Request) {
+    /// What an agent is to be spawned with.
+    pub(super) fn wants(&self, pid: Pid, manifest: &Manifest) {
+        self.books().wanted.insert(pid, manifest.clone());
+    }
+
+    /// A model call leaves a machine; `again` is what the request renders to now.
+    pub(super) fn asked(
+        &self,
+        model: &SimModel,
+        till: &Till,
+        (rendered, again): (&Rendered, Option<&Rendered>),
+        request: &Request,
+    ) -> Option<Asked> {
         let Ok(pid) = request.cache_key.parse::<Pid>() else {
             let what = format!("a call of {:?}, which is no process", request.cache_key);
-            return self.witness.accuse(None, Promise::Intent, what);
+            self.witness.accuse(None, Promise::Intent, what);
+            return None;
         };
         let mut broken = Broken::new();
-        let (prompt, window) = (tokens::of_request(request), self.model.window());
-        let ceiling = self.model.prices().ceiling(prompt, request.max_output);
-        let Rendered { prompt: hash, prompt_bytes: bytes, .. } = rendered;
+        let (prompt, window) = (tokens::of_request(request), model.window());
+        let ceiling = model.prices().ceiling(prompt, request.max_output);
+        let machines = self.witness.machines_at_once();
+        let (device, alone) = (&*model.info().name, machines < 2);
+        let sent = Sent { device, ceiling, rendered, alone, till };
+        let mut op = None;
         match self.books().processes.get_mut(&pid) {
-            Some(book) => book.asked(hash, bytes, ceiling, &mut broken),
+            Some(book) => op = book.asked(&sent, &mut broken),
             None => broken.push((Promise::Intent, "a model call of no durable process".into())),
+        }
+        let parts = |it: &Rendered| (it.prompt, it.prompt_len, it.body.clone());
+        if again.map(parts) != Some(parts(rendered)) {
+            let what = "what leaves is not what the request renders to".to_owned();
+            broken.push((Promise::Planned, what));
+        }
+        if let Err(beyond) = till.begin(ceiling) {
+            broken.push((Promise::Limit, beyond));
         }
         if prompt + request.max_output > window {
             let output = request.max_output;
             let what = format!("a prompt of {prompt} with a reply of {output} for {window} tokens");
             broken.push((Promise::Window, what));
         }
-        let (calls, slots) = (self.model.in_flight() + 1, self.model.slots());
-        let machines = self.witness.machines_at_once();
+        let (calls, slots) = (model.in_flight() + 1, model.slots());
         if calls > slots * machines {
             let what = format!("{calls} calls of {machines} machines at once on {slots} slots");
             broken.push((Promise::Slots, what));
         }
         self.accuse(pid, broken);
+        Some(Asked { pid, op })
+    }
+
+    /// What a model call came to, before a machine hears of it.
+    pub(super) fn answered(
+        &self,
+        asked: Asked,
+        prices: &Prices,
+        answer: &Result<Reply, CallError>,
+    ) {
+        if let (Some(op), Some(book)) = (asked.op, self.books().processes.get_mut(&asked.pid)) {
+            book.deeds.answered(op, *prices, answer.clone());
+        }
     }
 
     /// A tool is about to run.
@@ -126,9 +182,13 @@ impl Auditor {
         let pid = context.pid;
         let op = context.idempotency_key.strip_prefix(&format!("{pid}-"));
         let op = op.and_then(|op| op.parse().ok()).map(Op);
+        let alone = self.witness.machines_at_once() < 2;
         let mut broken = Broken::new();
         let times = match self.books().processes.get_mut(&pid) {
-            Some(book) => book.ran(op, tool, &mut broken),
+            Some(book) => {
+                book.begins(tool, alone, &mut broken);
+                book.deeds.run(op, tool, &mut broken)
+            }
             None => {
                 broken.push((Promise::Intent, format!("{tool} runs for no durable process")));
                 1
@@ -140,7 +200,7 @@ impl Auditor {
         }
         self.accuse(pid, broken);
         *self.books().running.entry(pid).or_default() += 1;
-        Run { auditor: self.clone(), pid, times }
+        Run { auditor: self.clone(), pid, op, times }
     }
 
     /// A kernel says that everything of a process up to `last` is durable, `made` among it.
@@ -167,12 +227,22 @@ impl Auditor {
     /// Somebody was told that an item is in the inbox.
     pub(super) fn told_posted(&self, pid: Pid, id: InboxId) {
         let books = self.books();
-        let there = books.inbox.get(&id).is_some_and(|item| item.pid == pid);
+        let there = books.mail.holds(pid, id);
         drop(books);
         if !there {
             let what = format!("the inbox item {} was acknowledged and is not there", id.0);
             self.witness.accuse(Some(pid), Promise::InboxKept, what);
         }
+    }
+
+    /// Those for whom something waits in the inbox that they could take.
+    pub(super) fn addressees(&self) -> BTreeSet<Pid> {
+        let books = self.books();
+        let can_take = |pid: &Pid, item: &InboxItem| {
+            books.processes.get(pid).is_some_and(|book| book.may_take(item))
+        };
+        let waiting = books.mail.waiting().filter(|(pid, _, item)| can_take(pid, item));
+        waiting.map(|(pid, ..)| pid).collect()
     }
 
     /// Where a process's journal ends, if neither it nor a call that is under way says why the
@@ -181,7 +251,7 @@ impl Auditor {
         let books = self.books();
         let book = books.processes.get(&pid)?;
         let busy = books.running.get(&pid).is_some_and(|&running| running > 0)
-            || self.model.is_busy(&pid.to_string());
+            || self.models.iter().any(|model| model.is_busy(&pid.to_string()));
         (!busy && !book.says_why_it_waits()).then_some(book.next)
     }
 
@@ -196,159 +266,16 @@ impl Auditor {
             let result: Option<ToolResult> = result.filter(|_| returned.success);
             let key = result.as_ref().and_then(|result| result.data["key"].as_str());
             let Some(key) = key else { continue };
+            if *key != format!("{}-{}", append.pid, returned.op) {
+                let what = format!("{} reports what happened under {key}", returned.op);
+                broken.push((Promise::IdempotentOnce, what));
+            }
             let effects = self.ledger.effects(key);
             if effects != 1 {
                 let what =
                     format!("{} reports an effect that happened {effects} times", returned.op);
                 broken.push((Promise::IdempotentOnce, what));
             }
-        }
-    }
-
-    /// Looks at a machine that is off: what its disk holds is what became durable. `done` says
-    /// that every process is said to have ended, and that this is the last look.
-    pub(super) async fn inspect(&self, tenant: &Tenant, store: &MemoryStore, done: bool) {
-        if let Err(error) = self.inbox(tenant, store).await {
-            self.witness.accuse(None, Promise::InboxKept, error.to_string());
-        }
-        let pids: Vec<Pid> = self.books().processes.keys().copied().collect();
-        for pid in pids {
-            match self.lists(tenant, pid, store).await {
-                Ok(()) => {}
-                Err(error) => self.witness.accuse(Some(pid), Promise::Acknowledged, error.message),
-            }
-            self.effects(pid);
-            if done {
-                self.whole(tenant, pid, store).await;
-            }
-        }
-        match store.processes(tenant, ProcessFilter::All).await {
-            Ok(receipts) => {
-                for receipt in receipts {
-                    if done && !receipt.row.state.is_final() {
-                        let what = format!("is left behind {}", receipt.row.state.name());
-                        self.witness.accuse(Some(receipt.pid), Promise::Ends, what);
-                    }
-                }
-            }
-            Err(error) => self.witness.accuse(None, Promise::Lists, error.to_string()),
-        }
-    }
-
-    /// Every item that was posted was taken over or waits.
-    async fn inbox(&self, tenant: &Tenant, store: &MemoryStore) -> Result<(), StoreError> {
-        let waiting: BTreeSet<InboxId> =
-            store.pending(tenant).await?.into_iter().map(|(_, id, _)| id).collect();
-        let books = self.books();
-        let lost = |id: &&InboxId| !waiting.contains(id) && !books.taken.contains(id);
-        let lost = books.inbox.keys().find(lost).map(|id| (*id, books.inbox[id].pid));
-        drop(books);
-        if let Some((InboxId(id), pid)) = lost {
-            let what = format!("the inbox item {id} is neither taken over nor waiting");
-            self.witness.accuse(Some(pid), Promise::InboxKept, what);
-        }
-        Ok(())
-    }
-
-    /// The disk lists a process as its book has it, and its journal ends where the book does.
-    async fn lists(
-        &self,
-        tenant: &Tenant,
-        pid: Pid,
-        store: &MemoryStore,
-    ) -> Result<(), StoreError> {
-        let receipt = store.process(tenant, pid).await?;
-        let mut broken = Broken::new();
-        let books = self.books();
-        if let Some(book) = books.processes.get(&pid) {
-            match receipt {
-                None => broken.push((Promise::Acknowledged, "was durable and is gone".into())),
-                Some(receipt) => {
-                    if (receipt.next, receipt.head) != (book.next, book.head) {
-                        let (durable, found) = (book.next, receipt.next);
-                        let what = format!("{durable} events were durable, and {found} are left");
-                        broken.push((Promise::Acknowledged, what));
-                    }
-                    if let Some(image) = &book.image
-                        && image.row() != receipt.row
-                    {
-                        let (row, fold) = (receipt.row, image.row());
-                        broken.push((Promise::Lists, format!("lists show {row:?}, not {fold:?}")));
-                    }
-                }
-            }
-        }
-        drop(books);
-        self.accuse(pid, broken);
-        Ok(())
-    }
-
-    /// What the tools did is what the journal intended, once for each call; the model bills no
-    /// more than was counted.
-    fn effects(&self, pid: Pid) {
-        let mut broken = Broken::new();
-        let books = self.books();
-        let Some(book) = books.processes.get(&pid) else {
-            return;
-        };
-        let mut keys = 0;
-        self.ledger.each(pid, |key, entry| {
-            keys += 1;
-            if entry.clash {
-                let what = format!("the key {key} came from two calls");
-                broken.push((Promise::IdempotentOnce, what));
-            }
-            if entry.effects > 1 {
-                let what = format!("{} acted {} times under {key}", entry.tool, entry.effects);
-                broken.push((Promise::UnsafeOnce, what));
-            }
-        });
-        let calls = book.tool_calls();
-        if keys > calls {
-            let what = format!("{keys} idempotency keys for {calls} calls");
-            broken.push((Promise::IdempotentOnce, what));
-        }
-        let (spent, billed) = (book.spent(), self.model.billed(&pid.to_string()));
-        if spent < billed {
-            let what = format!("spent {spent}, and {billed} will be billed");
-            broken.push((Promise::Billed, what));
-        }
-        drop(books);
-        self.accuse(pid, broken);
-    }
-
-    /// What recovery would load is the fold of every event, and every content can be read.
-    async fn whole(&self, tenant: &Tenant, pid: Pid, store: &MemoryStore) {
-        let loaded = load(store, tenant, pid, None).await;
-        let (same, named) = {
-            let books = self.books();
-            let Some(book) = books.processes.get(&pid) else {
-                return;
-            };
-            let same = loaded.as_ref().is_ok_and(|loaded| Some(loaded) == book.image.as_ref());
-            let named = (0..).map(Seq).zip(&book.events).flat_map(|(seq, event)| {
-                contents(&event.what).into_iter().map(move |content| (seq, content))
-            });
-            (same, named.collect::<Vec<_>>())
-        };
-        match loaded {
-            Ok(_) if same => {}
-            Ok(_) => {
-                let what = "the kernel loads another state";
-                self.witness.accuse(Some(pid), Promise::Fold, what);
-            }
-            Err(error) => {
-                let what = format!("cannot be loaded: {error}");
-                self.witness.accuse(Some(pid), broken_by(error.code()), what);
-            }
-        }
-        let mut brought = BTreeMap::new();
-        for (seq, content) in named {
-            brought.entry(content.hash).or_insert(seq);
-        }
-        let wanted: Vec<_> = brought.into_iter().map(|(hash, seq)| (seq, hash)).collect();
-        if let Err(error) = store.contents(tenant, pid, &wanted).await {
-            self.witness.accuse(Some(pid), Promise::Contents, error.to_string());
         }
     }
 
@@ -363,6 +290,9 @@ impl Auditor {
         for book in self.books().processes.values() {
             for event in &book.events {
                 *report.events.entry(event.kind().name()).or_default() += 1;
+                if let Some(turn) = turn(&event.what) {
+                    *report.turns.entry(turn).or_default() += 1;
+                }
             }
             if let Some(image) = &book.image {
                 let end = match &image.state {
@@ -379,22 +309,25 @@ impl Auditor {
 impl Watch for Auditor {
     fn appended(&self, append: &Append) {
         let mut broken = Broken::new();
+        let (now, alone) = (self.witness.now(), self.witness.machines_at_once() < 2);
         let mut books = self.books();
-        let Books { processes, large, inbox, taken, .. } = &mut *books;
+        let Books { processes, wanted, large, mail, .. } = &mut *books;
         let big = |content: &&Content| content.bytes().len() > Content::INLINE_MAX;
         large.extend(append.contents.iter().filter(big).map(Content::hash));
-        let book = processes.entry(append.pid).or_insert_with(|| Book::new(append));
+        let Some(terms) = wanted.get(&append.pid) else {
+            drop(books);
+            let what = "a process of which nobody asked";
+            return self.witness.accuse(Some(append.pid), Promise::Explained, what);
+        };
+        let book = processes.entry(append.pid).or_insert_with(|| {
+            let models = self.models.iter().map(|model| model.info().name.clone());
+            Book::new(append, terms.clone(), models.collect(), self.key)
+        });
         let known = book.events.len();
-        book.append(append, large, &mut broken);
+        book.append(append, &Sky { seed: self.seed, now, alone, large }, &mut broken);
         let new = book.events.get(known..).unwrap_or_default();
         self.reported(new, append, &mut broken);
-        for id in &append.consumed {
-            let there = inbox.get(id).is_some_and(|item| item.pid == append.pid);
-            if !there || !taken.insert(*id) {
-                let what = format!("the inbox item {} is taken over a second time", id.0);
-                broken.push((Promise::InboxOnce, what));
-            }
-        }
+        mail.take(append, new, &mut broken);
         drop(books);
         self.accuse(append.pid, broken);
     }
@@ -415,23 +348,29 @@ impl Watch for Auditor {
     fn dismissed(&self, pid: Pid, items: &[InboxId]) {
         let mut broken = Broken::new();
         let mut books = self.books();
-        let Books { processes, inbox, .. } = &mut *books;
-        for id in items {
-            let Some(item) = inbox.get(id).filter(|item| item.pid == pid) else {
-                continue;
-            };
-            if processes.get(&pid).is_none_or(|book| book.may_take(item.is_message)) {
-                let what = format!("the inbox item {} is dismissed and could be taken", id.0);
-                broken.push((Promise::InboxKept, what));
-            }
-            inbox.remove(id);
-        }
+        let Books { processes, mail, .. } = &mut *books;
+        let may_take =
+            |item: &InboxItem| processes.get(&pid).is_none_or(|book| book.may_take(item));
+        mail.dismiss(pid, items, may_take, &mut broken);
         drop(books);
         self.accuse(pid, broken);
     }
 
     fn posted(&self, pid: Pid, id: InboxId, item: &InboxItem) {
-        let is_message = matches!(item, InboxItem::Message { .. });
-        self.books().inbox.insert(id, Item { pid, is_message });
+        self.books().mail.post(pid, id, item);
+    }
+}
+
+/// What an event brings that has no kind of its own.
+fn turn(what: &What) -> Option<&'static str> {
+    match what {
+        What::Planned(plan) if !plan.evicted.is_empty() => Some("eviction"),
+        What::LlmFailed(failed) if failed.next.is_some() => Some("another model"),
+        What::Blocked(blocked) => match blocked.on {
+            BlockedOn::Review { .. } => Some("review"),
+            BlockedOn::Quota { .. } => Some("quota"),
+            _ => None,
+        },
+        _ => None,
     }
 }

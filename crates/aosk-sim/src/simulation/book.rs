@@ -7,15 +7,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use aosk_abi::{
-    Code, ContentRef, Epoch, Event, Exit, Exited, Hash, MicroDollars, Op, Pid, Planned,
-    ProcessState, Record, ReplyPart, Restarted, Seq, Step, Tenant, What,
+    BlockedOn, Code, ContentKey, Epoch, Event, Exit, Exited, Hash, Manifest, MicroDollars, Op, Pid,
+    Planned, ProcessState, Record, Restarted, Seq, Tenant, What,
 };
 use aosk_kernel::Image;
-use aosk_ports::Append;
+use aosk_ports::{Append, InboxItem, Rendered};
 
+use super::deeds::Deeds;
+use super::named::contents;
 use super::purse::Purse;
+use super::route::Route;
+use super::starts::Starts;
+use super::till::Till;
+use crate::clock::can_be_over;
 use crate::promise::Promise;
 
 /// Why a process may fail in a simulated world: its calls were throttled or broke off as often as
@@ -32,12 +39,27 @@ const EXPLAINED: [Code; 5] = [
 /// Promises that were found broken.
 pub(super) type Broken = Vec<(Promise, String)>;
 
-/// What was intended, and how often it was begun.
-#[derive(Debug, Default)]
-struct Intent {
-    tool: String,
-    requested: u32,
-    begun: u32,
+/// What is true of the world while an append becomes durable.
+pub(super) struct Sky<'a> {
+    pub(super) seed: u64,
+    /// The virtual time.
+    pub(super) now: Duration,
+    /// Whether no other machine runs.
+    pub(super) alone: bool,
+    /// The contents that the tenant's other appends brought.
+    pub(super) large: &'a BTreeSet<Hash>,
+}
+
+/// What a model call sends.
+pub(super) struct Sent<'a> {
+    /// The name of the model that it comes to.
+    pub(super) device: &'a str,
+    /// What it can cost.
+    pub(super) ceiling: MicroDollars,
+    pub(super) rendered: &'a Rendered,
+    /// Whether no other machine runs.
+    pub(super) alone: bool,
+    pub(super) till: &'a Till,
 }
 
 /// The book of one process.
@@ -53,24 +75,31 @@ pub(super) struct Book {
     pub(super) image: Option<Image>,
     pub(super) events: Vec<Event>,
     purse: Purse,
-    calls: BTreeMap<Op, Intent>,
-    tools: BTreeMap<Op, Intent>,
+    pub(super) deeds: Deeds,
+    route: Route,
+    starts: Starts,
     /// The generations of prompts that were planned.
     planned: BTreeMap<Hash, u64>,
     plan: Option<Planned>,
-    /// The step after which the program last began; its limit counts from there.
-    began_at: Step,
     /// The longest prompt of each generation that was sent.
     sent: BTreeMap<u64, Arc<[u8]>>,
     /// Contents that the process's appends brought.
     brought: BTreeSet<Hash>,
     /// Messages that it took over. No two of a world are alike.
     heard: BTreeSet<Hash>,
+    /// Since when, in virtual time, the process stands where it does.
+    since: Duration,
 }
 
 impl Book {
-    /// An empty book for the process of a first append.
-    pub(super) fn new(append: &Append) -> Self {
+    /// An empty book for the process of a first append, which was to be spawned with these terms
+    /// and may ask these models, in this order.
+    pub(super) fn new(
+        append: &Append,
+        terms: Manifest,
+        models: Vec<String>,
+        key: ContentKey,
+    ) -> Self {
         Self {
             tenant: append.tenant.clone(),
             pid: append.pid,
@@ -79,15 +108,16 @@ impl Book {
             head: append.prev,
             image: None,
             events: Vec::new(),
-            purse: Purse::default(),
-            calls: BTreeMap::new(),
-            tools: BTreeMap::new(),
+            purse: Purse::new(terms.spend_limit()),
+            deeds: Deeds::new(key),
+            route: Route::new(models),
+            starts: Starts::new(terms),
             planned: BTreeMap::new(),
             plan: None,
-            began_at: Step(0),
             sent: BTreeMap::new(),
             brought: BTreeSet::new(),
             heard: BTreeSet::new(),
+            since: Duration::ZERO,
         }
     }
 
@@ -100,8 +130,8 @@ impl Book {
         self.epoch = epoch;
     }
 
-    /// An append became durable. `large` are the contents that the tenant's other appends brought.
-    pub(super) fn append(&mut self, append: &Append, large: &BTreeSet<Hash>, broken: &mut Broken) {
+    /// An append became durable.
+    pub(super) fn append(&mut self, append: &Append, sky: &Sky<'_>, broken: &mut Broken) {
         if append.epoch != self.epoch {
             let (epoch, granted) = (append.epoch, self.epoch);
             let what = format!("epoch {epoch} appends, and {granted} was granted");
@@ -109,7 +139,12 @@ impl Book {
         }
         self.brought.extend(append.contents.iter().map(aosk_abi::Content::hash));
         for record in &append.records {
-            self.record(record, append.epoch, large, broken);
+            self.record(record, append, sky, broken);
+        }
+        if append.row.spent != self.purse.spent() {
+            let (claimed, counted) = (append.row.spent, self.purse.spent());
+            let what = format!("the kernel says {claimed}, and the events say {counted}");
+            broken.push((Promise::Counted, what));
         }
         let Some(image) = &self.image else {
             return;
@@ -126,14 +161,8 @@ impl Book {
         }
     }
 
-    fn record(
-        &mut self,
-        record: &Record,
-        epoch: Epoch,
-        large: &BTreeSet<Hash>,
-        broken: &mut Broken,
-    ) {
-        if record.seq != self.next || record.epoch != epoch {
+    fn record(&mut self, record: &Record, append: &Append, sky: &Sky<'_>, broken: &mut Broken) {
+        if record.seq != self.next || record.epoch != append.epoch {
             let (seq, next) = (record.seq, self.next);
             broken.push((Promise::Chain, format!("event {seq} stands where {next} belongs")));
         }
@@ -146,20 +175,52 @@ impl Book {
             Ok(event) => event,
             Err(error) => return broken.push((Promise::Fold, error.to_string())),
         };
-        let ended = self.image.as_ref().is_some_and(|image| image.state.is_final());
+        let before = self.image.as_ref().map(|image| image.state.clone());
+        self.waited(before.as_ref(), &event, sky, broken);
         self.fold(record, broken);
-        if ended || matches!(event.what, What::Restarted(_)) {
-            self.began_at = self.image.as_ref().map(|image| image.step).unwrap_or_default();
+        if self.image.as_ref().map(|image| &image.state) != before.as_ref() {
+            self.since = sky.now;
         }
         for content in contents(&event.what) {
-            if !self.brought.contains(&content.hash) && !large.contains(&content.hash) {
+            if !self.brought.contains(&content.hash) && !sky.large.contains(&content.hash) {
                 let (seq, hash) = (record.seq, content.hash);
                 let what = format!("event {seq} names {hash}, which nobody brought");
                 broken.push((Promise::Contents, what));
             }
         }
+        let begins = before.is_some_and(|state| state.is_final())
+            || matches!(event.what, What::Restarted(_));
+        let step = self.image.as_ref().map(|image| image.step).unwrap_or_default();
+        self.starts.hear(&event, step, begins, broken);
+        self.route.hear(&event.what, begins, broken);
+        let reserved = ended(&event.what).map(|op| self.purse.reserved_for(op));
+        self.deeds.hear(&event, append, reserved.unwrap_or_default(), broken);
         self.hear(record.seq, &event, broken);
         self.events.push(event);
+    }
+
+    /// A process that waits for a moment does nothing before it comes.
+    fn waited(
+        &self,
+        state: Option<&ProcessState>,
+        event: &Event,
+        sky: &Sky<'_>,
+        broken: &mut Broken,
+    ) {
+        let Some(ProcessState::Blocked { on: BlockedOn::Timer { until }, since }) = state else {
+            return;
+        };
+        let acts = matches!(event.what, What::Planned(_) | What::LlmRequested(_) | What::Told(_));
+        let wait = Duration::from_millis(until.millis_since(*since));
+        // Two machines at once have two clocks.
+        if acts
+            && sky.alone
+            && self.since.saturating_add(wait) > sky.now
+            && !can_be_over(sky.seed, self.since, sky.now, *until)
+        {
+            let what = format!("a {} event comes before {until:?}", event.kind());
+            broken.push((Promise::Retried, what));
+        }
     }
 
     fn fold(&mut self, record: &Record, broken: &mut Broken) {
@@ -193,14 +254,6 @@ impl Book {
                 let what = format!("event {seq} is a message that came before");
                 broken.push((Promise::InboxOnce, what));
             }
-            What::LlmRequested(asked) => {
-                self.calls.entry(asked.op).or_default().requested += 1;
-            }
-            What::ToolRequested(asked) => {
-                let intent = self.tools.entry(asked.op).or_default();
-                intent.requested += 1;
-                intent.tool.clone_from(&asked.tool);
-            }
             What::Exited(Exited { exit, .. }) | What::Restarted(Restarted { exit, .. }) => {
                 if let Exit::Failed { code, .. } = exit
                     && !EXPLAINED.iter().any(|known| known.as_str() == code)
@@ -217,10 +270,6 @@ impl Book {
                 let what = format!("event {seq}: spent {spent}, and the events say {counted}");
                 broken.push((Promise::Counted, what));
             }
-            let (steps, limit) = (image.step.0 - self.began_at.0, image.spawned.max_steps);
-            if steps > limit {
-                broken.push((Promise::Steps, format!("event {seq}: {steps} steps of {limit}")));
-            }
         }
     }
 
@@ -229,38 +278,47 @@ impl Book {
         self.purse.spent()
     }
 
-    /// How many tool calls were intended.
-    pub(super) fn tool_calls(&self) -> usize {
-        self.tools.len()
-    }
-
-    /// A model call leaves for the endpoint with that prompt; it can cost up to `ceiling`.
-    pub(super) fn asked(
-        &mut self,
-        prompt: &Hash,
-        bytes: &Arc<[u8]>,
-        ceiling: MicroDollars,
-        broken: &mut Broken,
-    ) {
+    /// A model call leaves: for which operation, if one was intended.
+    pub(super) fn asked(&mut self, sent: &Sent<'_>, broken: &mut Broken) -> Option<Op> {
         let reserved = self.purse.reserved();
-        if reserved < ceiling {
+        if reserved < sent.ceiling {
+            let ceiling = sent.ceiling;
             let what = format!("{reserved} is reserved for a call that can cost {ceiling}");
             broken.push((Promise::Billed, what));
         }
-        let intent = self.calls.values_mut().next_back();
-        match intent.filter(|intent| intent.begun < intent.requested) {
-            Some(intent) => intent.begun += 1,
-            None => {
-                let what = "a model call leaves without a durable intent".to_owned();
-                broken.push((Promise::Intent, what));
-            }
+        if let (None, Some(limit)) = (self.purse.limit(), sent.till.each)
+            && self.spent() > limit
+            && sent.alone
+        {
+            let spent = self.spent();
+            let what = format!("a call brings a process without a limit to {spent} of {limit}");
+            broken.push((Promise::Limit, what));
         }
-        let Some(generation) = self.planned.get(prompt) else {
-            let what = format!("the prompt {prompt} leaves, and no durable plan names it");
+        let op = self.deeds.ask();
+        if op.is_none() {
+            let what = "a model call leaves without a durable intent".to_owned();
+            broken.push((Promise::Intent, what));
+        }
+        self.begins("a model call", sent.alone, broken);
+        if sent.alone && !self.route.leads_to(sent.device) {
+            let what = format!("a call comes to {:?}, which was not asked", sent.device);
+            broken.push((Promise::Fallback, what));
+        }
+        self.prompt(sent, op, broken);
+        op
+    }
+
+    fn prompt(&mut self, sent: &Sent<'_>, op: Option<Op>, broken: &mut Broken) {
+        let Rendered { prompt, prompt_bytes: bytes, .. } = sent.rendered;
+        let newest = |plan: &Planned| plan.prompt == *prompt && Some(plan.op) == op;
+        let generation = self.planned.get(prompt);
+        // A machine that was usurped may still send what it planned before.
+        let planned = !sent.alone || self.plan.as_ref().is_some_and(newest);
+        let Some(generation) = generation.filter(|_| planned) else {
+            let what = format!("the prompt {prompt} leaves, and is not the newest plan's");
             return broken.push((Promise::Planned, what));
         };
         let longest = self.sent.entry(*generation).or_insert_with(|| bytes.clone());
-        // A machine that was usurped may still send what it planned before.
         if bytes.starts_with(longest) {
             *longest = bytes.clone();
         } else if !longest.starts_with(bytes) {
@@ -269,26 +327,28 @@ impl Book {
         }
     }
 
-    /// A tool is about to run under that operation; how often it has been by then.
-    pub(super) fn ran(&mut self, op: Option<Op>, tool: &str, broken: &mut Broken) -> u32 {
-        let intent = op.and_then(|op| self.tools.get_mut(&op));
-        let Some(intent) = intent.filter(|intent| intent.tool == tool) else {
-            broken.push((Promise::Intent, format!("{tool} runs without a durable intent")));
-            return 1;
+    /// An effect begins; a machine that was usurped may not know yet that it must not.
+    pub(super) fn begins(&self, what: &str, alone: bool, broken: &mut Broken) {
+        let state = self.image.as_ref().map(|image| &image.state);
+        let rests = match state {
+            Some(ProcessState::Exited { .. } | ProcessState::Suspended { .. }) => true,
+            Some(ProcessState::Blocked { on, .. }) => {
+                matches!(on, BlockedOn::Quota { .. } | BlockedOn::Review { .. })
+            }
+            _ => false,
         };
-        intent.begun += 1;
-        let (begun, requested) = (intent.begun, intent.requested);
-        if begun > requested {
-            let what = format!("{tool} runs {begun} times on {requested} durable intents");
-            broken.push((Promise::Intent, what));
+        if rests && alone {
+            let what = format!("{what} begins for a process that is {state:?}");
+            broken.push((Promise::Rests, what));
         }
-        begun
     }
 
     /// Whether the process could still take an item of the inbox.
-    pub(super) fn may_take(&self, is_message: bool) -> bool {
+    pub(super) fn may_take(&self, item: &InboxItem) -> bool {
         match self.image.as_ref().map(|image| &image.state) {
-            Some(ProcessState::Exited { exit }) => is_message && exit.can_be_continued(),
+            Some(ProcessState::Exited { exit }) => {
+                matches!(item, InboxItem::Message { .. }) && exit.can_be_continued()
+            }
             _ => true,
         }
     }
@@ -306,42 +366,11 @@ impl Book {
     }
 }
 
-/// The contents that an event names.
-pub(super) fn contents(what: &What) -> Vec<ContentRef> {
-    let of_exit = |exit: &Exit| match exit {
-        Exit::Completed { answer } => *answer,
-        Exit::Refused { message } => *message,
-        Exit::Failed { message, .. } => Some(*message),
-        Exit::StepLimit { .. } | Exit::Killed => None,
-    };
-    let mut named = Vec::new();
+/// The model call that an event ends.
+const fn ended(what: &What) -> Option<Op> {
     match what {
-        What::Spawned(it) => named.extend([it.manifest, it.system, it.task, it.tools]),
-        What::Exited(it) => named.extend(of_exit(&it.exit)),
-        What::Restarted(it) => named.extend(of_exit(&it.exit)),
-        What::MessageReceived(it) => named.push(it.content),
-        What::Told(it) => named.push(it.content),
-        What::Crashed(it) => named.push(it.message),
-        What::LlmReturned(it) => {
-            named.extend(it.raw);
-            named.extend(it.parts.iter().map(|part| match part {
-                ReplyPart::Text { content } | ReplyPart::Opaque { content, .. } => *content,
-                ReplyPart::ToolCall { arguments, .. } => *arguments,
-            }));
-        }
-        What::LlmFailed(it) => named.push(it.message),
-        What::ToolReturned(it) => named.push(it.result),
-        What::Interrupted(it) => named.push(it.result),
-        What::Recovered(_)
-        | What::Blocked(_)
-        | What::Unblocked(_)
-        | What::SpendRaised(_)
-        | What::SignalReceived(_)
-        | What::PriorityChanged(_)
-        | What::Planned(_)
-        | What::LlmRequested(_)
-        | What::ToolRequested(_)
-        | What::Cancelled(_) => {}
+        What::LlmReturned(reply) => Some(reply.op),
+        What::LlmFailed(failed) => Some(failed.op),
+        _ => None,
     }
-    named
 }

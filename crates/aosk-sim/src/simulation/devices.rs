@@ -1,92 +1,21 @@
-//! The devices as one machine reaches them.
+//! The tools and the tokenizer as one machine reaches them.
 //!
-//! The endpoint and the effects of tools belong to the world and outlive every machine. What a
+//! The effects of tools belong to the world and outlive every machine. What a
 //! machine holds of them ends with its power, and the auditor sees what goes through it: that is
 //! the moment at which an intent has to be durable.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use aosk_abi::{Effect, Hash, MicroDollars, Ppm, Tokens, ToolResult, ToolSpec};
-use aosk_ports::{
-    CallError, Device, DeviceInfo, Prices, Progress, RenderError, Rendered, Reply, Request,
-    Tokenizer, Tool, ToolContext,
-};
+use aosk_abi::{Effect, Ppm, Tokens, ToolResult, ToolSpec};
+use aosk_ports::{Tokenizer, Tool, ToolContext};
 use futures::future::BoxFuture;
 use serde_json::{Map, Value};
 
 use super::auditor::Auditor;
 use crate::flaw::Flaw;
-use crate::model::SimModel;
 use crate::power::Power;
 use crate::tokens::SimTokenizer;
 use crate::tools::SimTool;
-
-/// The wire from a machine to the model.
-pub(super) struct Wire {
-    info: DeviceInfo,
-    model: Arc<SimModel>,
-    power: Power,
-    auditor: Auditor,
-    flaw: Option<Flaw>,
-}
-
-impl Wire {
-    pub(super) fn new(
-        model: &Arc<SimModel>,
-        power: &Power,
-        auditor: &Auditor,
-        flaw: Option<Flaw>,
-    ) -> Self {
-        let mut info = model.info().clone();
-        match flaw {
-            Some(Flaw::HalfPrices) => info.prices = halved(info.prices),
-            Some(Flaw::ExtraSlot) => info.slots += 1,
-            Some(Flaw::WideWindow) => info.window += Tokens(info.window.0 / 2),
-            _ => {}
-        }
-        Self { info, model: model.clone(), power: power.clone(), auditor: auditor.clone(), flaw }
-    }
-}
-
-fn halved(prices: Prices) -> Prices {
-    let half = |price: MicroDollars| MicroDollars(price.0 / 2);
-    Prices {
-        input: half(prices.input),
-        cached: half(prices.cached),
-        cache_write: half(prices.cache_write),
-        output: half(prices.output),
-    }
-}
-
-impl Device for Wire {
-    fn info(&self) -> &DeviceInfo {
-        &self.info
-    }
-
-    fn render(&self, request: &Request) -> Result<Rendered, RenderError> {
-        let mut rendered = self.model.render(request)?;
-        if self.flaw == Some(Flaw::VolatileHead) {
-            let mut bytes = (request.messages.len() as u64).to_le_bytes().to_vec();
-            bytes.extend_from_slice(&rendered.prompt_bytes);
-            rendered.prompt = Hash::of(&bytes);
-            rendered.prompt_len = bytes.len() as u64;
-            rendered.prompt_bytes = bytes.into();
-        }
-        Ok(rendered)
-    }
-
-    fn call<'a>(
-        &'a self,
-        rendered: &'a Rendered,
-        request: &'a Request,
-        progress: &'a dyn Progress,
-    ) -> BoxFuture<'a, Result<Reply, CallError>> {
-        self.power.guard(Box::pin(async move {
-            self.auditor.asked(rendered, request);
-            self.model.call(rendered, request, progress).await
-        }))
-    }
-}
 
 /// The tokenizer of the machines' model; with a flaw, one that denies its error.
 pub(super) struct Counter(pub(super) Option<Flaw>);
@@ -120,7 +49,12 @@ pub(super) struct Handle {
     power: Power,
     auditor: Auditor,
     flaw: Option<Flaw>,
+    /// What the machine's tools gave last, for a flaw.
+    last: Last,
 }
+
+/// What the tools of a machine gave last.
+pub(super) type Last = Arc<Mutex<Option<ToolResult>>>;
 
 impl Handle {
     pub(super) fn new(
@@ -128,12 +62,14 @@ impl Handle {
         power: &Power,
         auditor: &Auditor,
         flaw: Option<Flaw>,
+        last: &Last,
     ) -> Self {
         let mut spec = tool.spec().clone();
         if flaw == Some(Flaw::BoldTool) && spec.effect == Effect::Unsafe {
             spec.effect = Effect::Idempotent;
         }
-        Self { spec, tool, power: power.clone(), auditor: auditor.clone(), flaw }
+        let (power, auditor, last) = (power.clone(), auditor.clone(), last.clone());
+        Self { spec, tool, power, auditor, flaw, last }
     }
 }
 
@@ -152,12 +88,19 @@ impl Tool for Handle {
         arguments: Map<String, Value>,
     ) -> BoxFuture<'static, ToolResult> {
         let (tool, auditor, flaw) = (self.tool.clone(), self.auditor.clone(), self.flaw);
+        let last = self.last.clone();
         self.power.guard(Box::pin(async move {
             let run = auditor.ran(&context, &tool.spec().name, tool.spec().effect);
             if flaw == Some(Flaw::FreshKeys) {
                 context.idempotency_key.push_str(&format!("-{}", run.times));
             }
-            tool.call(context, arguments).await
+            let result = tool.call(context, arguments).await;
+            run.came_to(&result);
+            let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+            match last.replace(result.clone()) {
+                Some(other) if flaw == Some(Flaw::CrossedResults) => other,
+                _ => result,
+            }
         }))
     }
 }

@@ -1,11 +1,13 @@
 //! One life of a machine: it boots, recovers, tends its agents, and ends.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use aosk_abi::{BlockedOn, Code, MicroDollars, Pid};
 use aosk_kernel::{Error, Outcome, Stop};
 use aosk_ports::{Journal as _, ProcessFilter};
-use futures::future::{join_all, pending};
+use futures::FutureExt as _;
+use futures::future::{join, join_all, pending};
 use tokio::time::{Instant, sleep};
 
 use super::meddler::Meddler;
@@ -23,8 +25,13 @@ const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// A message that waits for a process that has ended continues it; by then it has.
 const LULL: Duration = Duration::from_secs(1);
-/// A life that touches the world so often goes in circles: of 4,000 worlds the busiest life did so
-/// 86,738 times.
+/// A kernel that is told what is posted takes it up at once, and one that is not looks four times a
+/// second; a stalled disk takes its time.
+const HEARD_WITHIN: Duration = Duration::from_secs(120);
+/// For how long somebody meddles with the last machine of all.
+const MEDDLING: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60);
+/// A life that touches the world so often goes in circles: of 1,000 worlds the busiest life did so
+/// 90,175 times.
 const ENDLESS: u64 = 400_000;
 /// How long is waited before a store that failed is tried again.
 const BREATH: Duration = Duration::from_secs(10);
@@ -55,11 +62,13 @@ pub(super) async fn live(
     let mut dice = Dice::keyed(world.seed, "life", &life.to_le_bytes());
     let power = power(world, &mut dice, life);
     world.witness.begin(&power);
-    let mut machine = world.boot(before, faults, power)?;
+    let mortal = world.scenario.is_mortal(life);
+    let mut machine = world.boot(before, faults, power, mortal)?;
     let end = machine.dice.time(&world.scenario.lifetime);
     let way = machine.dice.below(5);
-    let mortal = world.scenario.is_mortal(life) && world.scenario.script.is_none();
-    let ending = match until(world, &machine, mortal.then_some(end)).await {
+    let timed = mortal && world.scenario.script.is_none();
+    let meddling = (!mortal).then(|| Instant::now() + machine.dice.time(&MEDDLING));
+    let ending = match until(world, &machine, timed.then_some(end), meddling).await {
         Some(ending) => ending,
         None => match way {
             0 => stop(world, &machine, Stop::Graceful).await,
@@ -90,16 +99,34 @@ fn power(world: &World, dice: &mut Dice, life: u32) -> Power {
     Power::fused(fuse.unwrap_or(ENDLESS))
 }
 
-/// Works until the machine's end, or until its time is over; `None` then.
-async fn until(world: &World, machine: &Machine, time: Option<Duration>) -> Option<Ending> {
-    let meddler = Meddler::new(world, machine);
-    let meddling = world.scenario.script.is_some() || time.is_some();
+/// Works until the machine's end, or until its time is over; `None` then. Somebody outside meddles
+/// until `meddling`, or all the time.
+async fn until(
+    world: &World,
+    machine: &Machine,
+    time: Option<Duration>,
+    meddling: Option<Instant>,
+) -> Option<Ending> {
+    let meddler = Meddler::new(world, machine).meddle(machine, meddling);
+    let tended = async {
+        match meddling {
+            None => tokio::select! {
+                biased;
+                () = work(world, machine) => {}
+                () = meddler => {}
+            },
+            Some(_) => {
+                join(work(world, machine), meddler).await;
+                // What came last may have brought somebody back.
+                work(world, machine).await;
+            }
+        }
+    };
     tokio::select! {
         biased;
         why = machine.power.out() => Some(Ending::Cut(why)),
         () = sleep(time.unwrap_or(PATIENCE)) => time.is_none().then_some(Ending::Stuck),
-        () = work(world, machine) => Some(Ending::Done),
-        never = meddler.meddle(machine), if meddling => match never {},
+        () = tended => Some(Ending::Done),
         never = walk(world, machine) => match never {},
     }
 }
@@ -114,7 +141,7 @@ async fn usurped(
 ) -> Result<Ending, Error> {
     let mut machine = world.usurp(rival, before, faults)?;
     let end = machine.dice.time(&world.scenario.lifetime);
-    let ending = until(world, &machine, Some(end)).await;
+    let ending = until(world, &machine, Some(end), None).await;
     Ok(ending.unwrap_or_else(|| cut(&machine)))
 }
 
@@ -129,16 +156,37 @@ async fn work(world: &World, machine: &Machine) {
     if let Err(error) = machine.kernel.recover().await {
         tolerate(world, None, &error);
     }
+    let mut idle = None;
     loop {
         join_all(world.agents().map(|agent| tend(world, machine, agent))).await;
         sleep(LULL).await;
         let tenant = &world.tenant;
         let unfinished = machine.store.processes(tenant, ProcessFilter::Unfinished).await;
         let none = unfinished.is_ok_and(|unfinished| unfinished.is_empty());
-        if none && machine.kernel.residents() == 0 {
+        if !none || machine.kernel.residents() > 0 {
+            idle = None;
+            continue;
+        }
+        let since = idle.get_or_insert_with(Instant::now);
+        if !machine.adopts || since.elapsed() >= HEARD_WITHIN || all_heard(world, machine) {
             return;
         }
     }
+}
+
+/// Whether nothing waits in the inbox that could be taken. Where the kernel gave an addressee up
+/// and said so, somebody asks it to try again.
+fn all_heard(world: &World, machine: &Machine) -> bool {
+    let addressees = world.auditor.addressees();
+    for &pid in &addressees {
+        let said = machine.kernel.wait(pid).now_or_never().flatten();
+        if let Some(Outcome::Broken { code, .. }) = said
+            && weather(world, code)
+        {
+            machine.kernel.attend(pid);
+        }
+    }
+    addressees.is_empty()
 }
 
 /// Brings one agent to its end, whatever the store says meanwhile.
@@ -149,6 +197,11 @@ async fn tend(world: &World, machine: &Machine, agent: usize) {
             Ok(Some(receipt)) if receipt.row.state.is_final() => return,
             Ok(found) => {
                 let begun = match machine.kernel.wait(pid).await {
+                    // Nobody could be asked whether it is there.
+                    Some(Outcome::Broken { .. }) if found.is_none() => {
+                        sleep(BREATH).await;
+                        Ok(())
+                    }
                     None if found.is_none() => spawn(world, machine, agent).await,
                     None => machine.kernel.resume(pid, None).await,
                     Some(outcome) => go_on(world, machine, pid, outcome).await,
@@ -182,10 +235,14 @@ async fn go_on(world: &World, machine: &Machine, pid: Pid, outcome: Outcome) -> 
     world.witness.note(Some(pid), format!("the kernel lets go: {outcome:?}"));
     match outcome {
         Outcome::Parked(BlockedOn::Quota { spent, needed, .. }) => {
+            if machine.capped {
+                // It may be the machine's own limit, which nobody raises.
+                sleep(BREATH).await;
+            }
             let raised = MicroDollars(spent.0.saturating_mul(2)) + needed;
             machine.kernel.resume(pid, Some(raised)).await
         }
-        Outcome::Suspended => {
+        Outcome::Suspended | Outcome::Parked(BlockedOn::Review { .. }) => {
             sleep(BREATH).await;
             machine.kernel.resume(pid, None).await
         }
@@ -233,10 +290,11 @@ async fn stop(world: &World, machine: &Machine, how: Stop) -> Ending {
     Ending::Stopped(how)
 }
 
-/// Whether a faulty disk explains the error, or another machine that took the process over.
+/// Whether a faulty disk or wire explains the error, or another machine that took the process over.
 fn weather(world: &World, code: Code) -> bool {
     match code {
         Code::StoreFull | Code::StoreIo => true,
+        Code::LlmUnreachable => world.scenario.spare,
         Code::StoreStaleEpoch => world.witness.machines_at_once() > 1,
         _ => false,
     }

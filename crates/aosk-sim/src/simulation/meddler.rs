@@ -1,12 +1,11 @@
 //! The meddler: somebody outside who sends messages and signals at any moment.
 
-use std::convert::Infallible;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use aosk_abi::{Code, MicroDollars, Priority, Signal};
 use aosk_ports::{Inbox as _, InboxItem};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::life::tolerate;
 use super::world::{Machine, World};
@@ -27,9 +26,9 @@ impl<'a> Meddler<'a> {
         Self { dice: Dice::keyed(world.seed, "meddler", &number), world }
     }
 
-    /// Meddles until it is dropped.
-    pub(super) async fn meddle(mut self, machine: &Machine) -> Infallible {
-        loop {
+    /// Meddles until then, or until it is dropped.
+    pub(super) async fn meddle(mut self, machine: &Machine, end: Option<Instant>) {
+        while end.is_none_or(|end| Instant::now() < end) {
             sleep(self.dice.time(&PAUSE)).await;
             let agent = self.dice.index(self.world.scenario.agents);
             let item = self.item();
@@ -40,11 +39,15 @@ impl<'a> Meddler<'a> {
             }
             let pid = World::pid(agent);
             self.world.witness.note(Some(pid), format!("is sent {item:?}"));
-            match machine.store.post(&self.world.tenant, pid, item).await {
+            let elsewhere = self.dice.below(2) == 0;
+            // Another program has a store of its own on the same disk.
+            let store = if elsewhere { machine.store.beside() } else { machine.store.clone() };
+            match store.post(&self.world.tenant, pid, item).await {
                 Ok(id) => {
                     self.world.auditor.told_posted(pid, id);
-                    if self.dice.below(2) == 0 {
-                        machine.kernel.nudge();
+                    if self.dice.below(4) == 0 {
+                        // One that stops takes nothing up any more, and says so.
+                        drop(machine.kernel.nudge());
                     }
                 }
                 Err(error) if error.code == Code::StoreUnknownProcess => {}

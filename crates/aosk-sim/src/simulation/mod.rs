@@ -7,15 +7,24 @@
 
 mod auditor;
 mod book;
+mod deeds;
 mod devices;
+mod flight;
+mod inspection;
 mod life;
+mod mail;
 mod meddler;
+mod named;
 mod purse;
 mod report;
+mod route;
 mod scenario;
 mod shrink;
+mod starts;
 mod summary;
+mod till;
 mod watchman;
+mod wire;
 mod witness;
 mod world;
 
@@ -70,7 +79,8 @@ pub fn simulate(seed: u64, scenario: &Scenario) -> Report {
         }
         // Somebody may have brought a process back at the last moment; then there is another life.
         in_virtual_time(inspect(&world, false));
-        let done = ending == Ending::Done && (!mortal || world.auditor.all_have_ended());
+        let done = ending == Ending::Done
+            && (!mortal || world.auditor.all_have_ended() && world.auditor.addressees().is_empty());
         if done {
             in_virtual_time(inspect(&world, true));
         }
@@ -99,6 +109,7 @@ fn spared(faults: &FaultPlan) -> FaultPlan {
         disk: DiskFaults { crash_before, crash_after, ..faults.disk.clone() },
         tools: ToolFaults { crash_before, crash_after, ..faults.tools.clone() },
         model: faults.model.clone(),
+        fall: Chance::NEVER,
     }
 }
 

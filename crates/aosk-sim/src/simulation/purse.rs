@@ -15,10 +15,14 @@ pub(super) struct Purse {
 }
 
 impl Purse {
+    /// The purse of a process that may spend that much.
+    pub(super) fn new(limit: Option<MicroDollars>) -> Self {
+        Self { limit, ..Self::default() }
+    }
+
     /// Takes an event in. The error is a call that was begun beyond the limit.
     pub(super) fn hear(&mut self, what: &What) -> Result<(), String> {
         match what {
-            What::Spawned(spawned) => self.limit = spawned.spend_limit,
             What::SpendRaised(raised) => self.limit = Some(raised.limit),
             What::LlmRequested(asked) => {
                 self.lost += self.open.insert(asked.op, asked.reserved).unwrap_or_default();
@@ -44,6 +48,16 @@ impl Purse {
     /// What is reserved for the newest call that is under way.
     pub(super) fn reserved(&self) -> MicroDollars {
         self.open.values().next_back().copied().unwrap_or_default()
+    }
+
+    /// What is reserved for a call.
+    pub(super) fn reserved_for(&self, op: Op) -> MicroDollars {
+        self.open.get(&op).copied().unwrap_or_default()
+    }
+
+    /// What the process may spend, if anybody said.
+    pub(super) const fn limit(&self) -> Option<MicroDollars> {
+        self.limit
     }
 
     /// Everything that counts as spent.

@@ -26,6 +26,9 @@ pub struct Report {
     pub exits: BTreeMap<String, u32>,
     /// How many events of each kind are in the journals.
     pub events: BTreeMap<&'static str, u64>,
+    /// How often what has no kind of event of its own happened: an eviction, a change of the model,
+    /// a wait for a person's look.
+    pub turns: BTreeMap<&'static str, u64>,
     /// Promises that were broken.
     pub violations: Vec<Violation>,
     /// What happened, in order.

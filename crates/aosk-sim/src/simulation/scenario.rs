@@ -26,6 +26,11 @@ pub struct Scenario {
     pub window: Tokens,
     /// How many calls the model takes at once.
     pub slots: usize,
+    /// Whether there is a second model, which may be asked where the first fails for good. It has a
+    /// slot of its own.
+    pub spare: bool,
+    /// Whether kernels may have limits of their own for what is spent.
+    pub limits: bool,
     /// What goes wrong.
     pub faults: FaultPlan,
     /// How long a machine lives at most before it is stopped or its power goes.
@@ -54,6 +59,8 @@ impl Scenario {
             max_steps: 24,
             window: Tokens(64_000),
             slots: 4,
+            spare: false,
+            limits: false,
             faults: FaultPlan::calm(),
             lifetime: Duration::ZERO..=Duration::ZERO,
             fuse: Chance::NEVER,
@@ -72,6 +79,8 @@ impl Scenario {
             max_steps: 24,
             window: Tokens(6_000),
             slots: 3,
+            spare: true,
+            limits: true,
             faults: FaultPlan::rough(),
             lifetime: Duration::from_secs(1)..=Duration::from_secs(60),
             fuse: Chance::per_mille(500),
@@ -102,7 +111,7 @@ impl Scenario {
 
     /// What can be left out of the weather, one at a time.
     pub(super) fn knobs(&self) -> impl Iterator<Item = fn(&mut Self)> + use<> {
-        let all: [fn(&mut Self); 23] = [
+        let all: [fn(&mut Self); 30] = [
             |it| it.meddling = Chance::NEVER,
             |it| it.fuse = Chance::NEVER,
             |it| it.faults.disk.stall = Chance::NEVER,
@@ -126,6 +135,13 @@ impl Scenario {
             |it| it.faults.tools.crash_after = Chance::NEVER,
             |it| it.faults.tools.latency = Duration::ZERO..=Duration::ZERO,
             |it| it.faults.disk.sync = Duration::ZERO..=Duration::ZERO,
+            |it| it.faults.disk.read = Duration::ZERO..=Duration::ZERO,
+            |it| it.faults.disk.unreadable = Chance::NEVER,
+            |it| it.faults.disk.mute = Chance::NEVER,
+            |it| it.faults.model.panic = Chance::NEVER,
+            |it| it.faults.fall = Chance::NEVER,
+            |it| it.spare = false,
+            |it| it.limits = false,
         ];
         all.into_iter()
     }

@@ -22,8 +22,8 @@ pub(super) fn summary(event: &Event) -> String {
         }
         What::LlmFailed(failed) => {
             format!(
-                "{} {} again {:?} cost {}",
-                failed.op, failed.code, failed.retry_at, failed.cost
+                "{} {} again {:?} at {:?} cost {}",
+                failed.op, failed.code, failed.retry_at, failed.next, failed.cost
             )
         }
         What::ToolRequested(asked) => {

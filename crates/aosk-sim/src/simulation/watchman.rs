@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use aosk_abi::{Pid, Seq};
-use futures::FutureExt as _;
-use tokio::time::sleep;
+use futures::future::join_all;
+use tokio::time::{sleep, timeout};
 
 use super::world::{Machine, World};
 use crate::promise::Promise;
@@ -13,6 +13,9 @@ use crate::promise::Promise;
 /// Between two rounds. Whatever a kernel can do without waiting for the world takes no time at all
 /// here, so two rounds that see the same see somebody who waits.
 const ROUND: Duration = Duration::from_secs(2);
+
+/// Of a process that the kernel does not have in memory, the store answers in this time.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Walks its rounds until it is dropped. Where two machines run, either may have the process.
 pub(super) async fn walk(world: &World, machine: &Machine) -> std::convert::Infallible {
@@ -22,11 +25,8 @@ pub(super) async fn walk(world: &World, machine: &Machine) -> std::convert::Infa
         if world.witness.machines_at_once() > 1 {
             continue;
         }
-        let now: BTreeMap<Pid, Seq> = world
-            .agents()
-            .map(World::pid)
-            .filter_map(|pid| Some((pid, unexplained(world, machine, pid)?)))
-            .collect();
+        let looks = world.agents().map(World::pid).map(|pid| unexplained(world, machine, pid));
+        let now: BTreeMap<Pid, Seq> = join_all(looks).await.into_iter().flatten().collect();
         for (pid, next) in &now {
             if idle.get(pid) == Some(next) && told.insert((*pid, *next)) {
                 let what = format!("does nothing since event {next} and says nothing of it");
@@ -38,11 +38,12 @@ pub(super) async fn walk(world: &World, machine: &Machine) -> std::convert::Infa
 }
 
 /// Where the journal of a process ends that runs, does nothing and does not say why.
-fn unexplained(world: &World, machine: &Machine, pid: Pid) -> Option<Seq> {
-    let runs = machine.kernel.wait(pid).now_or_never().is_none();
+async fn unexplained(world: &World, machine: &Machine, pid: Pid) -> Option<(Pid, Seq)> {
+    let runs = timeout(LOOK, machine.kernel.wait(pid)).await.is_err();
     // Where all places in memory are taken, a process may wait for one.
     let waits = machine.store.is_busy(pid)
         || machine.eye.says_why_it_waits(pid)
         || machine.kernel.residents() >= machine.resident;
-    if runs && !waits { world.auditor.unexplained(pid) } else { None }
+    let next = if runs && !waits { world.auditor.unexplained(pid) } else { None };
+    next.map(|next| (pid, next))
 }

@@ -72,6 +72,11 @@ impl Witness {
         seen.before
     }
 
+    /// The virtual time since the first life began.
+    pub(super) fn now(&self) -> Duration {
+        self.lock().now()
+    }
+
     /// How many machines run in this life.
     pub(super) fn machines_at_once(&self) -> usize {
         self.lock().at_once

@@ -1,22 +1,28 @@
 //! What outlives the machines of a simulation, and the machines themselves.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aosk_abi::{Manifest, ManifestError, Pid, Tenant};
-use aosk_kernel::{Error, Kernel, Model, Options, Parts, Redactor, Spawn};
+use aosk_abi::{
+    Manifest, ManifestError, MicroDollars, Pid, RestartSpec, RestartWhen, Tenant, Tokens,
+};
+use aosk_kernel::{Connect, Error, Kernel, Model, Options, Parts, Redactor, Spawn};
 use aosk_ports::{Sandbox, Tool};
 use aosk_sandbox::NoFiles;
 
 use super::auditor::Auditor;
-use super::devices::{Counter, Handle, Wire};
+use super::devices::{Counter, Handle, Last};
+use super::flight::{Flight, Recorder};
 use super::scenario::Scenario;
+use super::till::Till;
+use super::wire::{Exchange, Wire};
 use super::witness::{Eye, Witness};
 use crate::clock::SimClock;
-use crate::dice::Dice;
-use crate::disk::Disk;
+use crate::dice::{Chance, Dice};
+use crate::disk::{Disk, content_key};
 use crate::faults::FaultPlan;
+use crate::flaw::Flaw;
 use crate::ledger::Ledger;
 use crate::model::SimModel;
 use crate::power::Power;
@@ -24,14 +30,20 @@ use crate::random::SeededRandom;
 use crate::store::MemoryStore;
 use crate::tools::SimTool;
 
+/// By how much the window of the model that may be asked instead is larger: a prompt that was
+/// planned for one is planned anew for the other.
+const SPARE_WINDOW: Tokens = Tokens(500);
+
 /// What outlives a machine.
 pub(super) struct World {
     pub(super) seed: u64,
     pub(super) scenario: Scenario,
     pub(super) tenant: Tenant,
     pub(super) disk: Disk,
-    pub(super) model: Arc<SimModel>,
+    /// The model that agents are spawned with, and the one that may be asked instead.
+    pub(super) models: Arc<[Arc<SimModel>]>,
     pub(super) ledger: Ledger,
+    pub(super) flight: Flight,
     pub(super) witness: Witness,
     pub(super) auditor: Auditor,
 }
@@ -45,21 +57,32 @@ pub(super) struct Machine {
     pub(super) dice: Dice,
     /// How many processes may be in memory at once.
     pub(super) resident: usize,
+    /// Whether it takes up what comes for a process that it was never given.
+    pub(super) adopts: bool,
+    /// Whether all that it may spend has a limit, which nobody raises.
+    pub(super) capped: bool,
 }
 
 impl World {
     pub(super) fn new(seed: u64, scenario: Scenario) -> Self {
         let faults = scenario.faults.model.clone();
-        let model = Arc::new(SimModel::new(seed, scenario.window, scenario.slots, faults));
-        let (ledger, witness) = (Ledger::new(), Witness::default());
-        let auditor = Auditor::new(&witness, &model, &ledger);
+        let (window, slots) = (scenario.window, scenario.slots);
+        let spare = scenario
+            .spare
+            .then(|| Arc::new(SimModel::spare(seed, window + SPARE_WINDOW, 1, faults.clone())));
+        let first = Arc::new(SimModel::new(seed, window, slots, faults));
+        let models: Arc<[_]> = std::iter::once(first).chain(spare).collect();
+        let (ledger, witness, tenant) = (Ledger::new(), Witness::default(), Tenant::local());
+        let key = content_key(seed, &tenant);
+        let auditor = Auditor::new(seed, key, &witness, &models, &ledger);
         Self {
             seed,
             disk: Disk::watched(seed, Box::new(auditor.clone()), scenario.flaw),
             scenario,
-            tenant: Tenant::local(),
-            model,
+            tenant,
+            models,
             ledger,
+            flight: Flight::default(),
             witness,
             auditor,
         }
@@ -77,15 +100,18 @@ impl World {
     }
 
     /// Switches a machine on, in a runtime of its own whose time is paused. `faults` is what may
-    /// go wrong with it; `before` the virtual time of the lives before.
+    /// go wrong with it; `before` the virtual time of the lives before; the last of all is not
+    /// `mortal`.
     pub(super) fn boot(
         &self,
         before: Duration,
         faults: &FaultPlan,
         power: Power,
+        mortal: bool,
     ) -> Result<Machine, Error> {
         let store = MemoryStore::open(&self.disk, faults.disk.clone(), power.clone());
-        self.start(before, faults, power, store)
+        self.flight.begin();
+        self.start(before, faults, power, store, mortal)
     }
 
     /// Switches a second machine on that takes over from one that still runs on the same disk.
@@ -95,7 +121,7 @@ impl World {
         before: Duration,
         faults: &FaultPlan,
     ) -> Result<Machine, Error> {
-        self.start(before, faults, rival.power.clone(), rival.store.beside())
+        self.start(before, faults, rival.power.clone(), rival.store.beside(), true)
     }
 
     fn start(
@@ -104,41 +130,86 @@ impl World {
         faults: &FaultPlan,
         power: Power,
         store: MemoryStore,
+        mortal: bool,
     ) -> Result<Machine, Error> {
         let flaw = self.scenario.flaw;
         let eye = self.witness.watch(&self.auditor, &power, flaw);
         let mut dice = Dice::keyed(self.seed, "machine", &eye.machine.to_le_bytes());
+        let mut options = Options::new(self.tenant.clone(), format!("machine-{}", eye.machine));
+        self.settle(&mut options, &mut dice, mortal);
+        let till = Arc::new(Till::new(options.spend_limit, options.process_limit));
+        if flaw == Some(Flaw::LooseBudget) {
+            let loose = |limit: MicroDollars| MicroDollars(limit.0 * 100);
+            options.spend_limit = options.spend_limit.map(loose);
+            options.process_limit = options.process_limit.map(loose);
+        }
         let tools = SimTool::all(self.seed, &self.ledger, &power, &faults.tools);
+        let last = Last::default();
         let handles = tools.into_iter().map(|tool| {
-            let handle = Handle::new(tool, &power, &self.auditor, flaw);
+            let handle = Handle::new(tool, &power, &self.auditor, flaw, &last);
             (handle.spec().name.clone(), Arc::new(handle) as Arc<dyn Tool>)
         });
-        let device = Arc::new(Wire::new(&self.model, &power, &self.auditor, flaw));
-        let model = Model { device, tokenizer: Arc::new(Counter(flaw)) };
+        let wire = |model| Wire::new(model, &power, &self.auditor, &till, flaw);
+        let counter = Arc::new(Counter(flaw));
+        let model = Model { device: Arc::new(wire(&self.models[0])), tokenizer: counter.clone() };
+        let connect = self.models.get(1).map(|spare| {
+            let spare = match flaw {
+                Some(Flaw::WrongModel) => wire(&self.models[0]).named(SimModel::SPARE),
+                _ => wire(spare),
+            };
+            let dice = Mutex::new(Dice::keyed(self.seed, "exchange", &eye.machine.to_le_bytes()));
+            let (power, unreachable) = (power.clone(), faults.model.unreachable);
+            let exchange = Exchange { spare: Arc::new(spare), counter, power, unreachable, dice };
+            Arc::new(exchange) as Arc<dyn Connect>
+        });
+        let spare =
+            connect.as_ref().map(|_| (SimModel::NAME.to_owned(), vec![SimModel::SPARE.to_owned()]));
+        let recorder = Recorder {
+            flight: self.flight.clone(),
+            power: power.clone(),
+            fall: if mortal { faults.fall } else { Chance::NEVER },
+            dice: Mutex::new(Dice::keyed(self.seed, "recorder", &eye.machine.to_le_bytes())),
+        };
         let parts = Parts {
             store: Arc::new(store.clone()),
             models: HashMap::from([(SimModel::NAME.to_owned(), model)]),
-            recorder: None,
-            alternatives: HashMap::new(),
-            connect: None,
+            recorder: Some(Arc::new(recorder)),
+            alternatives: spare.into_iter().collect(),
+            connect,
             tools: handles.collect(),
             sandbox: Arc::new(|_| Ok(Arc::new(NoFiles) as Arc<dyn Sandbox>)),
-            clock: Arc::new(SimClock::boot(self.seed, before).powered(power.clone())),
+            clock: Arc::new(SimClock::boot(self.seed, before).powered(power.clone()).flawed(flaw)),
             random: Arc::new(SeededRandom::new(dice.below(u64::MAX))),
             observer: Arc::new(eye.clone()),
             secrets: Redactor::default(),
         };
-        let mut options = Options::new(self.tenant.clone(), format!("machine-{}", eye.machine));
+        let (resident, adopts) = (options.resident, options.adopts);
+        let capped = options.spend_limit.is_some();
+        let kernel = Kernel::start(parts, options)?;
+        Ok(Machine { power, store, kernel, eye, dice, resident, adopts, capped })
+    }
+
+    /// Draws how a kernel is set up.
+    fn settle(&self, options: &mut Options, dice: &mut Dice, mortal: bool) {
         // Checkpoints often enough that short journals have some.
         options.checkpoint_events = 8 + dice.below(24);
         // Places so few that processes wait for one, and stays so short that they leave it again.
-        let resident = 1 + dice.index(8);
-        options.resident = resident;
+        options.resident = 1 + dice.index(8);
         options.stay_steps = 1 + dice.below(4);
         options.rest_after = dice.time(&(Duration::ZERO..=Duration::from_secs(4)));
-        options.adopts = dice.below(2) == 1;
-        let kernel = Kernel::start(parts, options)?;
-        Ok(Machine { power, store, kernel, eye, dice, resident })
+        // The last machine of all has to bring everything to its end.
+        options.adopts = !mortal || dice.below(2) == 1;
+        if mortal && self.scenario.limits && dice.below(4) == 0 {
+            options.spend_limit = Some(MicroDollars(5_000 + dice.below(50_000)));
+        }
+        if self.scenario.limits && dice.below(4) == 0 {
+            options.process_limit = Some(MicroDollars(1_000 + dice.below(20_000)));
+        }
+        match self.scenario.flaw {
+            Some(Flaw::SlowStop) => options.grace = Duration::from_secs(60),
+            Some(Flaw::ShortRetry) => options.retry.attempts = 2,
+            _ => {}
+        }
     }
 
     /// What an agent is spawned as; the same each time.
@@ -158,7 +229,7 @@ impl World {
             1 => "[restart]\nwhen = \"on_failure\"\nmax = 2\nwait_s = 3\n",
             _ => "",
         };
-        let manifest = Manifest::from_toml(&format!(
+        let mut manifest = Manifest::from_toml(&format!(
             "name = \"agent {agent}\"\nsystem = \"{}\"\nmax_steps = {}\npriority = {}\n\
              tools = [\"look_up\", \"put_line\", \"send_line\"]\n{tool_steps}{quota}{restart}\
              [context]\ntail = {}\n",
@@ -167,6 +238,19 @@ impl World {
             dice.below(100),
             dice.below(2) == 1,
         ))?;
+        self.auditor.wants(Self::pid(agent), &manifest);
+        match self.scenario.flaw {
+            Some(Flaw::EndlessSteps) => manifest.max_steps += 1,
+            Some(Flaw::RaisedLimit) => {
+                manifest.quota.spend_usd = manifest.quota.spend_usd.map(|limit| limit * 10.0);
+            }
+            Some(Flaw::EagerRestart) => {
+                let max = Some(manifest.restart.max.unwrap_or(0) + 1);
+                manifest.restart =
+                    RestartSpec { when: RestartWhen::Always, max, ..manifest.restart };
+            }
+            _ => {}
+        }
         Ok(Spawn {
             manifest,
             model: SimModel::NAME.to_owned(),

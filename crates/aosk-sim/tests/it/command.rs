@@ -49,6 +49,15 @@ fn a_broken_promise_is_failure_with_its_trace_and_the_way_back() {
 }
 
 #[test]
+fn a_seed_that_takes_longer_than_its_time_is_named_and_ends_the_program() {
+    let output = sim(&["--seeds", "1", "--from", "7", "--patience", "0"]);
+    assert_eq!(output.status.code(), Some(3));
+    let said = text(&output.stderr);
+    assert!(said.contains("seed 7 has not come to its end within 0 s"), "{said}");
+    assert!(said.contains("./x sim --from 7 --seeds 1"), "{said}");
+}
+
+#[test]
 fn a_wrong_command_is_named_and_nothing_is_run() {
     for (arguments, named) in [
         (&["--seed"][..], "--seed"),
@@ -58,6 +67,7 @@ fn a_wrong_command_is_named_and_nothing_is_run() {
         (&["--threads", "0"], "1 to 1024"),
         (&["--threads", "1025"], "1 to 1024"),
         (&["--flaw", "none"], "eager-tool"),
+        (&["--patience", "long"], "\"long\""),
     ] {
         let output = sim(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::thread::available_parallelism;
 
-use aosk_sim::{Flaw, Report, Scenario, shrink, simulate, sweep};
+use aosk_sim::{Flaw, PATIENCE, Promise, Report, Scenario, shrink, simulate, sweep};
 
 /// Within so many seeds each flaw has to be found.
 const SEEDS: u64 = 1000;
@@ -23,6 +23,7 @@ fn found(flaw: Flaw) -> Option<u64> {
     sweep(
         0..SEEDS,
         threads,
+        PATIENCE,
         |seed| simulate(seed, &flawed(flaw, seed)),
         |report| {
             if breaks(&report, flaw) {
@@ -45,6 +46,13 @@ fn every_flaw_is_found_within_a_thousand_seeds() {
         }
     }
     assert!(missed.is_empty(), "not found: {missed:?}");
+}
+
+#[test]
+fn every_promise_is_broken_by_some_flaw() {
+    let unbroken = |promise: &&Promise| Flaw::ALL.iter().all(|flaw| flaw.breaks() != **promise);
+    let untried: Vec<_> = Promise::ALL.iter().filter(unbroken).collect();
+    assert!(untried.is_empty(), "no flaw breaks {untried:?}");
 }
 
 #[test]

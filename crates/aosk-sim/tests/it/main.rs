@@ -5,6 +5,7 @@ mod command;
 mod conformance;
 mod flaws;
 mod model;
+mod silent;
 mod simulation;
 mod store;
 mod tools;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aosk_abi::{Code, Role, Sampling, StopReason, Tokens, ToolCalls, ToolSpec};
+use aosk_abi::{Code, MicroDollars, Role, Sampling, StopReason, Tokens, ToolCalls, ToolSpec};
 use aosk_ports::{CallError, Device as _, Message, Part, Reply, Request};
 use aosk_sim::{Chance, FaultPlan, Ledger, ModelFaults, Power, SimModel, SimTool, ToolFaults};
 use tokio::time::Instant;
@@ -177,5 +177,23 @@ fn a_prompt_past_the_window_is_refused_each_time_and_one_within_it_once() {
         assert_eq!(code(&short).await, Some(Code::LlmContextLength));
         let overflows = |model: &SimModel| model.conversation("a").overflows;
         assert_eq!((overflows(&fits), overflows(&short)), (0, 2));
+    });
+}
+
+#[test]
+fn a_reply_that_breaks_off_is_billed_whatever_the_failure_is_called() {
+    in_virtual_time(async {
+        let faults = ModelFaults { disconnect: Chance::ALWAYS, ..ModelFaults::calm() };
+        let model = SimModel::new(1, Tokens(10_000), 1, faults);
+        let mut codes = BTreeMap::new();
+        for n in 0..100 {
+            let key = n.to_string();
+            let error = call(&model, &task(&key)).await.expect_err("breaks off");
+            assert_eq!(error.usage, None, "who breaks off says nothing of what was used");
+            assert!(model.conversation(&key).billed > MicroDollars::ZERO);
+            *codes.entry(error.code.as_str()).or_insert(0) += 1;
+        }
+        let names: Vec<_> = codes.keys().copied().collect();
+        assert_eq!(names, ["AOSK-L004", "AOSK-L006", "AOSK-L007"], "{codes:?}");
     });
 }

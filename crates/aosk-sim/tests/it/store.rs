@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use aosk_abi::{
     Code, Content, ContentKey, Epoch, Event, Hash, MessageReceived, MicroDollars, Pid,
-    ProcessState, Record, Seq, Tenant, Timestamp, Usage, What,
+    ProcessState, Record, Seq, Signal, Tenant, Timestamp, Usage, What,
 };
-use aosk_ports::{Append, Journal as _, JournalWriter as _, ProcessRow};
+use aosk_ports::{Append, Inbox as _, InboxItem, Journal as _, JournalWriter as _, ProcessRow};
 use aosk_sim::{Chance, Disk, DiskFaults, MemoryStore, Power};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::in_virtual_time;
 
@@ -84,6 +85,9 @@ fn live_and_die(disk: &Disk, seed: u64) -> Lives {
         io_error: Chance::NEVER,
         crash_before: Chance::per_mille(60),
         crash_after: Chance::per_mille(60),
+        // Whoever reads when the power goes waits for ever, and the writers read before they begin.
+        read: Duration::ZERO..=Duration::ZERO,
+        unreadable: Chance::NEVER,
         ..DiskFaults::rough()
     };
     let lives = Lives::default();
@@ -251,5 +255,59 @@ fn a_content_is_found_where_a_real_store_keeps_it() {
         assert_eq!(code(&[(1, &at)]).await, missing, "small: beside its event only");
         assert_eq!(code(&[(2, &above)]).await, Ok(1), "large: once for all");
         assert_eq!(code(&[(3, b"x")]).await, missing, "past the end");
+    });
+}
+
+#[test]
+fn an_owner_is_told_what_anyone_posts_unless_its_store_cannot_tell() {
+    let disk = Disk::new(7);
+    in_virtual_time(async {
+        let (store, tenant, second) = (open(&disk), Tenant::local(), Duration::from_secs(1));
+        let mut writer = Writer::new(&store, "posted").await;
+        store.append(writer.append("a")).await.expect("durable");
+        let told = async || {
+            let posted = store.posted().expect("a store that can tell");
+            tokio::time::timeout(second, posted).await.is_ok()
+        };
+        assert!(!told().await, "nothing was posted");
+        let item = || InboxItem::Signal { signal: Signal::Cont };
+        store.post(&tenant, writer.pid, item()).await.expect("posted");
+        assert!(told().await && !told().await, "once for what was posted between two questions");
+        let other = store.beside();
+        other.post(&tenant, writer.pid, item()).await.expect("posted");
+        drop(other);
+        assert!(told().await, "by another program, which has ended since");
+        let mute = DiskFaults { mute: Chance::ALWAYS, ..DiskFaults::calm() };
+        assert!(MemoryStore::open(&disk, mute, Power::on()).posted().is_none());
+    });
+}
+
+#[test]
+fn a_read_takes_its_time_and_may_fail_and_the_next_one_reads_the_same() {
+    let disk = Disk::new(8);
+    in_virtual_time(async {
+        let calm = open(&disk);
+        let mut writer = Writer::new(&calm, "read").await;
+        calm.append(writer.append("a")).await.expect("durable");
+        drop(calm);
+        let second = Duration::from_secs(1);
+        let faults = DiskFaults {
+            read: second..=second,
+            unreadable: Chance::per_mille(500),
+            ..DiskFaults::calm()
+        };
+        let store = MemoryStore::open(&disk, faults, Power::on());
+        let (began, mut failed) = (Instant::now(), 0_u32);
+        for _ in 0..100 {
+            match store.read(&Tenant::local(), writer.pid, Seq(0), 9).await {
+                Ok(records) => assert_eq!(records.len(), 1),
+                Err(error) => {
+                    assert_eq!(error.code, Code::StoreIo);
+                    failed += 1;
+                }
+            }
+        }
+        assert_eq!(began.elapsed(), 100 * second);
+        assert!((30..70).contains(&failed), "{failed}");
     });
 }

@@ -23,6 +23,10 @@ mod span;
 mod store;
 mod tenant;
 mod varint;
+#[cfg(target_os = "linux")]
+mod watch;
+#[cfg(not(target_os = "linux"))]
+#[path = "unwatched.rs"]
 mod watch;
 mod writer;
 

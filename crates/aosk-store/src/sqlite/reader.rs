@@ -126,13 +126,16 @@ impl Journal for SqliteReader {
     }
 }
 
-impl Inbox for SqliteReader {
-    fn post(
+impl SqliteReader {
+    /// Leaves items for processes, each for its own: all of them, or none where that fails.
+    ///
+    /// # Errors
+    /// As [`Inbox::post`].
+    pub fn post_all(
         &self,
         tenant: &Tenant,
-        pid: Pid,
-        item: InboxItem,
-    ) -> BoxFuture<'_, Result<InboxId, StoreError>> {
+        items: Vec<(Pid, InboxItem)>,
+    ) -> BoxFuture<'_, Result<Vec<InboxId>, StoreError>> {
         let (tenant, files) = (tenant.clone(), Arc::clone(self.pool.files()));
         heard(self.pool.run(move |_| {
             let _rope = Rope::take(&files)?;
@@ -140,12 +143,28 @@ impl Inbox for SqliteReader {
             let posted = (|| {
                 let transaction =
                     connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-                let id = inbox::post(&transaction, &tenant, pid, &item)?;
+                let ids: Result<_, Fault> = items
+                    .iter()
+                    .map(|(pid, item)| inbox::post(&transaction, &tenant, *pid, item))
+                    .collect();
+                let ids = ids?;
                 transaction.commit()?;
-                Ok(id)
+                Ok(ids)
             })();
             posted.map_err(|fault: Fault| fault.at(files.database()))
         }))
+    }
+}
+
+impl Inbox for SqliteReader {
+    fn post(
+        &self,
+        tenant: &Tenant,
+        pid: Pid,
+        item: InboxItem,
+    ) -> BoxFuture<'_, Result<InboxId, StoreError>> {
+        let posted = self.post_all(tenant, vec![(pid, item)]);
+        Box::pin(async move { posted.await?.pop().ok_or_else(closed) })
     }
 
     fn pending(

@@ -37,13 +37,14 @@ struct News {
 }
 
 impl Watch {
-    /// Tells when the file of that name in the folder is removed or gets another name. There need
-    /// be no such file now.
+    /// Tells when the file of that name in the folder is removed, gets another name, or another
+    /// file gets its name. There need be no such file now.
     ///
     /// # Errors
     /// Those of the system: the folder is not there, or no more can be watched.
     pub fn removal(folder: &Path, name: &'static CStr) -> std::io::Result<Self> {
-        Self::start(folder, name, WatchFlags::DELETE | WatchFlags::MOVED_FROM)
+        let moved = WatchFlags::MOVED_FROM | WatchFlags::MOVED_TO;
+        Self::start(folder, name, WatchFlags::DELETE | moved)
     }
 
     /// Tells when somebody who had the file of that name open for writing closes it, or dies.
@@ -131,7 +132,7 @@ impl Thread {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::{OpenOptions, remove_file, write};
+    use std::fs::{OpenOptions, remove_file, rename, write};
     use std::time::Duration;
     use tokio::time::timeout;
 
@@ -153,6 +154,11 @@ mod tests {
             write(&own, "2").expect("written");
             timeout(SOON, closing.changed()).await.expect("told");
             assert!(timeout(LONG, removal.changed()).await.is_err());
+            remove_file(&own).expect("there");
+            timeout(SOON, removal.changed()).await.expect("told");
+            write(&other, "3").expect("written");
+            rename(&other, &own).expect("there");
+            timeout(SOON, removal.changed()).await.expect("told");
             remove_file(&own).expect("there");
             timeout(SOON, removal.changed()).await.expect("told");
             // The second of the two may have come after the first was told.

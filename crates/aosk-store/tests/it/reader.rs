@@ -31,6 +31,13 @@ fn a_reader_reads_and_posts_while_the_owner_writes() {
     }
     let unknown = reader.post(&local, pid(99), InboxItem::Signal { signal: Signal::Kill });
     refused(block_on(unknown), Code::StoreUnknownProcess);
+    let item = InboxItem::Signal { signal: Signal::Stop };
+    let half = vec![(pid(0), item.clone()), (pid(99), item.clone())];
+    refused(block_on(reader.post_all(&local, half)), Code::StoreUnknownProcess);
+    assert_eq!(block_on(reader.pending(&local)).expect("answers"), posted, "all or none");
+    let both = vec![(pid(0), item.clone()), (pid(1), item.clone())];
+    let ids = block_on(reader.post_all(&local, both)).expect("posted");
+    posted.extend([(pid(0), ids[0], item.clone()), (pid(1), ids[1], item)]);
     assert_eq!(block_on(reader.pending(&local)).expect("answers"), posted);
     other.kill();
     assert_eq!(block_on(open(dir.path()).pending(&local)).expect("answers"), posted);
