@@ -80,6 +80,13 @@ impl ToolResult {
         }
     }
 
+    /// The result as JSON, as the journal has it.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        // Strings, booleans and JSON values: there is nothing that could fail.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
     /// The result as the model reads it, in at most about `budget` bytes: a successful string as it
     /// is, other data as compact JSON, a failure as a sentence with its hint. What is cut off is
     /// said in words, with sizes; the whole result stays in the journal. The `note` of the metadata

@@ -25,6 +25,16 @@ pub(crate) fn tokens(tokens: Tokens) -> String {
     count(tokens.0)
 }
 
+/// A size in the largest unit of which there is one.
+pub(crate) fn bytes(number: u64) -> String {
+    match number {
+        0..1_024 => format!("{number} bytes"),
+        1_024..1_048_576 => format!("{} KiB", number >> 10),
+        1_048_576..1_073_741_824 => format!("{} MiB", number >> 20),
+        _ => format!("{} GiB", number >> 30),
+    }
+}
+
 /// The share of the input that came from the provider's cache, or `-` where there was no input.
 pub(crate) fn cached(usage: &Usage) -> String {
     match (usage.cached.0 * 100).checked_div(usage.input.0) {
@@ -111,5 +121,18 @@ mod tests {
     fn a_clock_beyond_the_calendar_does_no_harm() {
         assert!(moment(Timestamp::from_millis(u64::MAX)).ends_with(" ms"));
         assert_eq!(moment(Timestamp::from_millis(0)).len(), 19);
+    }
+
+    #[test]
+    fn sizes_below_and_at_each_unit() {
+        for (number, text) in [
+            (1_023, "1023 bytes"),
+            (1_024, "1 KiB"),
+            (1_048_575, "1023 KiB"),
+            (1_048_576, "1 MiB"),
+            (1 << 30, "1 GiB"),
+        ] {
+            assert_eq!(bytes(number), text);
+        }
     }
 }

@@ -24,22 +24,33 @@ pub(crate) async fn read(journal: &dyn Journal, pid: Pid, from: Seq) -> Result<V
     let mut entries: Vec<Entry> = Vec::new();
     let mut next = from;
     loop {
-        let records = journal.read(&Tenant::local(), pid, next, CHUNK).await?;
-        let Some(last) = records.last() else {
+        let some = read_some(journal, pid, next).await?;
+        let Some(last) = some.last() else {
             return Ok(entries);
         };
-        next = last.seq.next();
-        for record in records {
-            let event = record.decode().map_err(|error| {
-                let code = match &error {
-                    aosk_abi::DecodeError::Body { .. } => Code::EventDamaged,
-                    _ => Code::EventNewer,
-                };
-                Error::new(code, format!("process {pid}: {error}"))
-            })?;
-            entries.push(Entry { record, event });
-        }
+        next = last.record.seq.next();
+        entries.extend(some);
     }
+}
+
+/// Reads some events from `from` on; none past the end.
+pub(crate) async fn read_some(
+    journal: &dyn Journal,
+    pid: Pid,
+    from: Seq,
+) -> Result<Vec<Entry>, Error> {
+    let records = journal.read(&Tenant::local(), pid, from, CHUNK).await?;
+    let decoded = records.into_iter().map(|record| {
+        let event = record.decode().map_err(|error| {
+            let code = match &error {
+                aosk_abi::DecodeError::Body { .. } => Code::EventDamaged,
+                _ => Code::EventNewer,
+            };
+            Error::new(code, format!("process {pid}: {error}"))
+        })?;
+        Ok(Entry { record, event })
+    });
+    decoded.collect()
 }
 
 /// The contents that an event names and people want to see, each with what it is.
@@ -81,7 +92,7 @@ pub(crate) fn named(what: &What) -> Vec<(String, ContentRef)> {
 
 /// All contents that an event names. Beside what people want to see these are the manifest and the
 /// reply as it came over the wire, which say the same again.
-fn all_named(what: &What) -> Vec<ContentRef> {
+pub(crate) fn all_named(what: &What) -> Vec<ContentRef> {
     let more = match what {
         What::Spawned(spawned) => Some(spawned.manifest),
         What::LlmReturned(returned) => returned.raw,

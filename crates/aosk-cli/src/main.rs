@@ -3,8 +3,8 @@
 //! 1. **Wiring, not mechanism.** The binary connects store, models, tools and sandbox to a kernel
 //!    and shows what happens; it decides nothing that a process could depend on.
 //! 2. **Reading changes nothing.** `run`, `demo` and the daemon own a store, and a command that
-//!    carries out a signal for a moment; `ps`, `logs`, `show` and `doctor` read beside whoever
-//!    does, recover nothing and write no log.
+//!    carries out a signal or tends the store for a moment; `ps`, `logs`, `show` and `doctor` read
+//!    beside whoever does, recover nothing and write no log.
 //! 3. **Files of a project only ask.** Endpoints, keys, prices, data folders and higher spend
 //!    limits come from the user's own files, variables and flags.
 //! 4. **An error says what was wrong, where, and what to do next**, with a stable code and an exit
@@ -34,6 +34,7 @@ mod run;
 mod show;
 mod signals;
 mod spawn;
+mod store;
 mod task;
 mod tell;
 mod text;
@@ -112,6 +113,9 @@ fn command(cli: Cli, screen: &mut Screen) -> Result<Exit, Error> {
         }
         Command::Ps(args) => wait(ps::ps(args, &settings(&global, None, screen)?.0, screen)),
         Command::Logs(args) => wait(logs::logs(args, &settings(&global, None, screen)?.0, screen)),
+        Command::Store(args) => {
+            wait(store::store(&args.command, &settings(&global, None, screen)?.0, screen))
+        }
         Command::Show(args) => wait(show::show(args, &settings(&global, None, screen)?.0, screen)),
     }
 }

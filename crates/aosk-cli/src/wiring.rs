@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aosk_abi::{Code, Tenant};
-use aosk_kernel::{Options, OsRandom, Parts, Redactor, SystemClock};
+use aosk_kernel::{Kernel, Options, OsRandom, Parts, Redactor, Stop, SystemClock};
 use aosk_ports::{Sandbox, SandboxError};
 use aosk_sandbox::{NoFiles, Workspace};
 use aosk_store::{Flight, Options as StoreOptions, Owner, SqliteStore, owner};
@@ -87,6 +87,19 @@ pub(crate) fn end_on_purpose(dir: &Path) {
     if let Err(error) = Flight::discard(dir) {
         tracing::warn!(%error, "an agent may be blamed for this end");
     }
+}
+
+/// Sees to what was in flight when a restored store was backed up; how many tool calls that was.
+pub(crate) async fn settle_restored(
+    settings: &Settings,
+    secrets: Redactor,
+) -> Result<usize, Error> {
+    let store = own_store(settings, "aosk store restore", &secrets)?;
+    let kernel = Kernel::start(parts(store, secrets), options()).map_err(kernel_error)?;
+    let settled = kernel.settle_restored().await.map_err(kernel_error);
+    kernel.stop(Stop::Graceful);
+    kernel.quiet().await;
+    settled
 }
 
 /// The options of a kernel of this program.

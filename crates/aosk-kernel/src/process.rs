@@ -6,9 +6,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aosk_abi::{
-    BlockedOn, Cancelled, Code, Content, Event, Exit, Exited, Hash, MessageReceived, Op, Pid,
-    PriorityChanged, ProcessState, Record, RestartSpec, Restarted, Seq, Signal, SignalReceived,
-    SpendRaised, Timestamp, What,
+    BlockedOn, Cancelled, Code, Content, Event, Exit, Exited, Hash, Interrupted, MessageReceived,
+    Op, Pid, PriorityChanged, ProcessState, Record, RestartSpec, Restarted, Seq, Signal,
+    SignalReceived, SpendRaised, Timestamp, ToolCall, ToolResult, What,
 };
 use aosk_ports::{Append, InboxId, InboxItem, StoreError, Ticket};
 
@@ -261,6 +261,22 @@ impl Process {
             self.emit(What::Cancelled(Cancelled { op }))?;
         }
         self.emit(What::Exited(Exited { op: None, exit: Exit::Killed }))
+    }
+
+    /// Tells the process of a call that was cut off and must not be made again.
+    pub(crate) fn interrupt(&mut self, op: Op, call: &ToolCall) -> Result<(), Error> {
+        let result = ToolResult::failed(
+            "interrupted",
+            format!(
+                "the call of {} was cut off by a restart; whether it took effect is not known, and \
+                 it must not be repeated blindly",
+                call.name
+            ),
+            "find out whether it took effect before you call it again",
+        );
+        let content = self.contents.seal(result.encode());
+        let interrupted = Interrupted { op, result: content.reference() };
+        self.emit_with(What::Interrupted(interrupted), [content])
     }
 
     /// Ends the program, or lets it begin again where the manifest asks for it.

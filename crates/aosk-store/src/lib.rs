@@ -40,6 +40,6 @@
 mod sqlite;
 
 pub use sqlite::{
-    Flight, Options, Owner, SCHEMA, Sizes, SqliteReader, SqliteStore, TableSize, Watch, owner,
-    sizes, sqlite_version,
+    Backup, Flight, Options, Owner, SCHEMA, Sizes, SqliteReader, SqliteStore, TableSize, Watch,
+    integrity, owner, restore, sizes, sqlite_version,
 };

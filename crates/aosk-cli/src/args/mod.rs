@@ -3,6 +3,7 @@
 mod daemon;
 mod inbox;
 mod run;
+mod store;
 
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ use crate::version;
 pub(crate) use daemon::{Daemon, DaemonCommand, DaemonRun, DaemonStart, DaemonStatus, IDLE_STOP};
 pub(crate) use inbox::{Cont, Kill, Renice, Send, Stop};
 pub(crate) use run::{Run, Spawn};
+pub(crate) use store::{Store, StoreBackup, StoreCheck, StoreCommand, StoreFormat, StoreRestore};
 
 /// Run AI agents on one journal: nothing they did is lost, and everything can be looked up.
 #[derive(Debug, Parser)]
@@ -212,6 +214,21 @@ Examples:
   aosk show 0199f3a2
   aosk show --json 0199f3a2 | jq -r .answer")]
     Show(Show),
+
+    /// Look after the store as a whole: check, back up, restore
+    #[command(after_help = "\
+Examples:
+  aosk store status
+  aosk store size --json | jq .parts
+  aosk store check                     every chain, fold and content
+  aosk store backup friday.aosk        while agents run
+  aosk store check friday.aosk
+  aosk store restore friday.aosk --data-dir ./elsewhere
+
+A restored agent goes on where the backup stands. A tool call that was in flight
+then is not made again: nobody knows whether it took effect, and the agent is
+told so.")]
+    Store(Store),
 
     /// Print the version and the facts of this build
     #[command(after_help = "\

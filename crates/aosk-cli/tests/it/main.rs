@@ -21,6 +21,7 @@ mod real_model;
 mod scene;
 mod secrets;
 mod socket;
+mod store;
 mod takeover;
 mod tap;
 mod terminal;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aosk_abi::{Effect, Interrupted, Op, ToolCall, ToolRequested, ToolResult, ToolReturned, What};
+use aosk_abi::{Effect, Op, ToolCall, ToolRequested, ToolResult, ToolReturned, What};
 use aosk_ports::{Tool, ToolContext};
 use tokio::task::JoinSet;
 
@@ -36,7 +36,7 @@ impl Driver {
         let mut ready = Vec::new();
         for (op, call, attempts, effect) in calls {
             match (attempts, effect) {
-                (1.., Some(Effect::Unsafe)) => self.interrupted(op, &call)?,
+                (1.., Some(Effect::Unsafe)) => self.process.interrupt(op, &call)?,
                 _ => match self.check(&call) {
                     Ok((tool, arguments)) => {
                         self.intend(op, &call, tool.as_ref(), attempts + 1)?;
@@ -134,23 +134,8 @@ impl Driver {
         }))
     }
 
-    fn interrupted(&mut self, op: Op, call: &ToolCall) -> Result<(), Error> {
-        let result = ToolResult::failed(
-            "interrupted",
-            format!(
-                "the call of {} was cut off by a restart; whether it took effect is not known, and \
-                 it must not be repeated blindly",
-                call.name
-            ),
-            "find out whether it took effect before you call it again",
-        );
-        let content = self.process.contents.seal(encode(&result));
-        let interrupted = Interrupted { op, result: content.reference() };
-        self.process.emit_with(What::Interrupted(interrupted), [content])
-    }
-
     fn returned(&mut self, op: Op, result: &ToolResult, took: Duration) -> Result<(), Error> {
-        let bytes = encode(result);
+        let bytes = result.encode();
         let bytes = self.process.shared.parts.secrets.bytes(&bytes).into_owned();
         let content = self.process.contents.seal(bytes);
         let returned = ToolReturned {
@@ -209,11 +194,6 @@ impl Driver {
             sandbox: self.means.sandbox.clone(),
         }
     }
-}
-
-fn encode(result: &ToolResult) -> Vec<u8> {
-    // A `ToolResult` is strings, booleans and JSON values: there is nothing that could fail.
-    serde_json::to_vec(result).unwrap_or_default()
 }
 
 fn timed_out(limit: Duration) -> ToolResult {

@@ -2,6 +2,7 @@
 
 mod crash;
 mod delivery;
+mod restored;
 mod seat;
 mod spawn;
 mod stay;

@@ -78,6 +78,24 @@ async fn a_pure_or_idempotent_tool_is_run_again_with_the_same_key() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_backup_caught_in_flight_is_never_run_again_whatever_its_effect() {
+    use aosk_abi::Effect::{Idempotent, Pure, Unsafe};
+    for effect in [Pure, Idempotent, Unsafe] {
+        let mut kit = Kit::new(vec![Say::Call("slow", "{}"), Say::Text("ok")]);
+        kit.slow = crate::support::Counter::new("slow", effect, Duration::from_secs(30));
+        let pid = crash(&kit).await;
+        let kernel = kit.kernel_without_models();
+        assert_eq!(kernel.settle_restored().await.unwrap(), 1);
+        assert_eq!(kernel.settle_restored().await.unwrap(), 0, "once");
+        kernel.stop(aosk_kernel::Stop::Now);
+        assert!(kit.names(pid).await.contains(&"interrupted"));
+        let outcome = recover(&kit, pid).await;
+        assert!(matches!(outcome, Outcome::Exited(Exit::Completed { .. })), "{outcome:?}");
+        assert_eq!(kit.slow.total(), 1, "{effect:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_kernel_that_lost_its_process_cannot_write() {
     let kit = Kit::new(vec![Say::Call("slow", "{}"), Say::Text("ok")]);
     let store = kit.store();

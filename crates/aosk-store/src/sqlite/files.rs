@@ -27,6 +27,12 @@ impl Files {
         Self { dir: dir.to_owned(), database: dir.join("aosk.db") }
     }
 
+    /// Those of a database of another name, such as a backup.
+    pub(super) fn of(database: &Path) -> Self {
+        let dir = database.parent().unwrap_or(Path::new("")).to_owned();
+        Self { dir, database: database.to_owned() }
+    }
+
     /// The database.
     pub(super) fn database(&self) -> &Path {
         &self.database
@@ -70,7 +76,9 @@ impl Files {
         if there(&self.database)? {
             return Ok(true);
         }
-        let log = self.dir.join("aosk.db-wal");
+        let mut log = self.database.clone().into_os_string();
+        log.push("-wal");
+        let log = PathBuf::from(log);
         if there(&log)? {
             return Err(StoreError::new(
                 Code::StoreCorrupt,

@@ -1,6 +1,7 @@
 //! The SQLite backend.
 
 mod append;
+mod backup;
 mod batch;
 mod bell;
 mod checkpoint;
@@ -30,10 +31,11 @@ mod watch;
 mod watch;
 mod writer;
 
+pub use backup::{Backup, restore};
 pub use flight::Flight;
 pub use lock::{Owner, owner};
 pub use reader::SqliteReader;
-pub use schema::{SCHEMA, sqlite_version};
+pub use schema::{SCHEMA, integrity, sqlite_version};
 pub use sizes::{Sizes, TableSize, sizes};
 pub use store::{Options, SqliteStore};
 pub use watch::Watch;

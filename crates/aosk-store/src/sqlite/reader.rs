@@ -38,6 +38,16 @@ impl SqliteReader {
         Self::on(connection, files)
     }
 
+    /// Opens a backup. Blocks for some milliseconds.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_backup(file: &Path) -> Result<Self, StoreError> {
+        let files = Files::of(file);
+        let connection = open_shared(&files, Access::Read)?;
+        Self::on(connection, files)
+    }
+
     pub(super) fn on(connection: Connection, files: Files) -> Result<Self, StoreError> {
         let path = files.database().to_owned();
         let pool = Pool::start(connection, files).map_err(|error| file_error(&path, &error))?;

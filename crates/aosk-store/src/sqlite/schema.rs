@@ -106,6 +106,33 @@ fn create(files: &Files) -> Result<(), StoreError> {
     files.publish()
 }
 
+/// Makes the database of a store of a copy that has no log yet.
+pub(super) fn adopt(path: &Path) -> Result<(), StoreError> {
+    let mut connection = open(path, Access::Own)?;
+    let adopted = (|| {
+        migrate(&mut connection, MIGRATIONS)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.close().map_err(|(_, error)| Fault::Database(error))
+    })();
+    adopted.map_err(|fault: Fault| fault.at(path))
+}
+
+/// What SQLite finds wrong with the file itself; empty where nothing is. Reads all of it.
+///
+/// # Errors
+/// As [`SqliteReader::open`](super::SqliteReader::open).
+pub fn integrity(database: &Path) -> Result<Vec<String>, StoreError> {
+    let connection = open(database, Access::Read)?;
+    let found = (|| {
+        let mut statement = connection.prepare("PRAGMA integrity_check")?;
+        let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+        rows.collect::<Result<Vec<_>, _>>()
+    })();
+    let mut found = found.map_err(|error| database_error(database, &error))?;
+    found.retain(|line| line != "ok");
+    Ok(found)
+}
+
 fn open(path: &Path, access: Access) -> Result<Connection, StoreError> {
     let mode = match access {
         Access::Own | Access::Post => OpenFlags::SQLITE_OPEN_READ_WRITE,

@@ -1,0 +1,121 @@
+//! `aosk store`: looking after the store as a whole.
+
+use std::sync::atomic::Ordering;
+
+use rustix::process::{Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::endpoint::{Answer, Endpoint, call, says};
+use crate::scene::pausing;
+use crate::world::{Ran, World, kinds, lines, wait_until};
+
+fn object(ran: &Ran) -> Value {
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    serde_json::from_str(&ran.out).expect("JSON")
+}
+
+/// A machine on which one agent has run to its end.
+fn with_one_agent() -> World {
+    let endpoint = Endpoint::new(|asked| match asked.results() {
+        0 => call("calculator", json!({"expression": "17 * 23"})),
+        _ => Answer::Text("It is 391. ".repeat(2000)),
+    });
+    let world = World::with(&endpoint);
+    let agent = world.agent("a", "tools = [\"calculator\"]");
+    assert_eq!(world.run(&["run", &agent, "What is 17 * 23?"]).code, Some(0));
+    world
+}
+
+#[test]
+fn a_store_says_what_is_in_it_and_what_takes_its_space() {
+    let world = World::with(&says("hi"));
+    for command in ["status", "size", "check", "migrate"] {
+        world.run(&["store", command]).failed(4, "AOSK-S001").says("--data-dir");
+    }
+    world.run(&["store", "backup", "x.aosk"]).failed(4, "AOSK-S001");
+    assert!(!world.data().exists() && !world.path("x.aosk").exists());
+
+    let world = with_one_agent();
+    let status = object(&world.run(&["store", "status", "--json"]));
+    assert_eq!((&status["processes"], &status["owner"]), (&json!({"completed": 1}), &Value::Null));
+    assert!(world.run(&["store", "status"]).out.contains("1 completed"));
+    let size = object(&world.run(&["store", "size", "--json"]));
+    let parts = size["parts"].as_array().expect("parts");
+    let sum: u64 = parts.iter().filter_map(|part| part["bytes"].as_u64()).sum();
+    let number = |name: &str| size[name].as_u64().expect("a number");
+    assert!(sum > 0 && sum + number("free_bytes") <= number("total_bytes"), "{size}");
+    assert!(world.run(&["store", "size"]).out.contains("larger contents"));
+    world.run(&["store", "migrate"]).says("schema");
+}
+
+#[test]
+fn a_backup_is_made_while_agents_run_and_checked_before_it_has_its_name() {
+    let (endpoint, go_on) = pausing();
+    let world = World::with(&endpoint);
+    let agent = world.agent("a", "tools = [\"calculator\"]");
+    let pid = world.spawn(&[&agent, "What is 17 * 23?"]);
+    endpoint.wait_for_call();
+    endpoint.wait_for_call();
+    let written = object(&world.run(&["store", "backup", "friday.aosk", "--json"]));
+    assert_eq!((&written["processes"], &written["damage"]), (&json!(1), &json!([])));
+    assert_eq!(written["events"], world.events(&pid).len());
+    let checked = object(&world.run(&["store", "check", "friday.aosk", "--json"]));
+    assert_eq!(checked["events"], written["events"]);
+    world.run(&["store", "backup", "friday.aosk"]).failed(4, "AOSK-S001").says("friday.aosk");
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &world.path("friday.aosk").metadata().expect("there").permissions(),
+    );
+    assert_eq!(mode & 0o777, 0o600);
+
+    let before = world.run(&["logs", "--json", &pid]).out;
+    go_on.store(true, Ordering::SeqCst);
+    kill_process(world.daemon_pid(), Signal::KILL).expect("it runs");
+    wait_until("it is gone", || world.processes()[0]["state"] == "interrupted");
+    world.run(&["store", "restore", "friday.aosk"]).failed(4, "AOSK-S001").says("another");
+    let restored = world.run(&["store", "restore", "friday.aosk", "--data-dir", "elsewhere"]);
+    assert_eq!(restored.code, Some(0), "{restored:?}");
+    assert!(restored.out.contains("all sound"), "{restored:?}");
+    let done = world.run(&["run", "--resume", "--data-dir", "elsewhere"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let after = world.run(&["logs", "--json", &pid, "--data-dir", "elsewhere"]).out;
+    assert!(after.starts_with(&before));
+    assert_eq!(kinds(&lines(&after)).last(), Some(&"exited"));
+    // The store that was backed up knows nothing of it.
+    assert_eq!(world.run(&["logs", "--json", &pid]).out, before);
+}
+
+#[test]
+fn what_is_damaged_is_found_named_and_never_backed_up() {
+    let world = with_one_agent();
+    let pid = world.only_pid();
+    assert!(world.run(&["store", "check"]).out.contains("all sound"));
+    let database = world.data().join("aosk.db");
+    let sound = std::fs::read(&database).expect("there");
+    // The link that the chain ends with, which the list has, too.
+    let head = world.show(&pid)["head"].as_str().expect("a hash").to_owned();
+    let head: Vec<u8> = (0..head.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&head[at..at + 2], 16).expect("a digit"))
+        .collect();
+    let mut damaged = sound.clone();
+    let at = damaged.windows(head.len()).position(|bytes| bytes == head).expect("it is there");
+    damaged[at] ^= 1;
+    std::fs::write(&database, &damaged).expect("written");
+    let ran = world.run(&["store", "check", "--json"]);
+    assert_eq!(ran.code, Some(4), "{ran:?}");
+    let report: Value = serde_json::from_str(&ran.out).expect("JSON");
+    assert!(report["damage"][0]["code"].as_str().is_some_and(|code| code.starts_with("AOSK-")));
+    let ran = world.run(&["store", "backup", "bad.aosk"]);
+    assert_eq!(ran.code, Some(4), "{ran:?}");
+    assert!(!world.path("bad.aosk").exists() && !world.path("bad.aosk.part").exists());
+
+    std::fs::write(&database, &sound).expect("written");
+    assert_eq!(world.run(&["store", "backup", "good.aosk"]).code, Some(0));
+    let mut copy = std::fs::read(world.path("good.aosk")).expect("there");
+    copy.truncate(copy.len() / 2);
+    world.write("half.aosk", copy);
+    let ran = world.run(&["store", "restore", "half.aosk", "--data-dir", "elsewhere"]);
+    assert_eq!(ran.code, Some(4), "{ran:?}");
+    assert!(!world.path("elsewhere/aosk.db").exists());
+    assert!(world.show(&pid)["chain_verified"] == true);
+}
