@@ -8,9 +8,11 @@ mod idle;
 mod memory;
 mod noop;
 mod payload;
+mod recover;
 mod report;
 mod start;
 mod steps;
+mod write_latency;
 
 use clap::{Parser, Subcommand};
 
@@ -35,6 +37,10 @@ enum Bench {
     Idle(idle::Args),
     /// How long it takes to recover very many blocked processes, and how much memory.
     Memory(memory::Args),
+    /// How long it takes to open a store and to fold what is in it.
+    Recover(recover::Args),
+    /// How long one durable append takes, alone.
+    WriteLatency(write_latency::Args),
     /// From the start of the program to its first durable event.
     Start(start::Args),
 }
@@ -45,6 +51,8 @@ fn main() -> std::process::ExitCode {
         Bench::History(args) => history::run(&args),
         Bench::Idle(args) => idle::run(&args),
         Bench::Memory(args) => memory::run(&args),
+        Bench::Recover(args) => recover::run(&args),
+        Bench::WriteLatency(args) => write_latency::run(&args),
         Bench::Start(args) => start::run(&args),
     };
     match done {

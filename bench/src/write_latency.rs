@@ -1,0 +1,75 @@
+//! `write-latency`: how long one durable append takes, alone.
+
+use std::time::Instant;
+
+use aosk_abi::{Pid, Tenant};
+use aosk_conformance::Scribe;
+use aosk_store::SqliteStore;
+use serde::Serialize;
+
+use crate::payload::payload;
+use crate::report::{Failure, quantile_ms, result, say};
+
+/// What to measure.
+#[derive(clap::Args)]
+pub struct Args {
+    /// How many appends are made, each after the one before was acknowledged.
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..))]
+    appends: u64,
+    /// How many bytes each brings along.
+    #[arg(long, default_value_t = 2048)]
+    bytes: usize,
+    /// The seed of the payloads.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Print JSON, one object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Row {
+    name: &'static str,
+    store: &'static str,
+    appends: u64,
+    bytes: usize,
+    seed: u64,
+    p50_ms: f64,
+    p99_ms: f64,
+    fsync: bool,
+}
+
+/// Appends one by one.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(measure(args))
+}
+
+async fn measure(args: &Args) -> Result<(), Failure> {
+    let dir = tempfile::tempdir()?;
+    let options =
+        aosk_store::Options { dir: dir.path().to_owned(), command: "aosk-bench".to_owned() };
+    let store = SqliteStore::open(&options)?;
+    let mut scribe = Scribe::new(&store, &Tenant::local(), Pid::from_bytes([7; 16])).await;
+    let mut latencies = Vec::with_capacity(usize::try_from(args.appends)?);
+    for number in 0..args.appends {
+        let bytes = payload(args.seed, 0, number, args.bytes);
+        let began = Instant::now();
+        scribe.write(&store, &[&bytes]).await?;
+        latencies.push(began.elapsed());
+    }
+    latencies.sort_unstable();
+    let row = Row {
+        name: "aosk",
+        store: "sqlite",
+        appends: args.appends,
+        bytes: args.bytes,
+        seed: args.seed,
+        p50_ms: quantile_ms(&latencies, 0.5),
+        p99_ms: quantile_ms(&latencies, 0.99),
+        fsync: true,
+    };
+    result(&row, args.json)?;
+    say(&format!("a durable append takes {} ms (median), {} ms (p99)", row.p50_ms, row.p99_ms));
+    Ok(())
+}
