@@ -4,6 +4,7 @@
 # Arguments go to `cargo test` in place of --workspace.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/local-llm.sh"
+source scripts/postgres.sh
 
 log=''
 clean_up() {
@@ -17,8 +18,12 @@ trap 'exit 143' TERM
 if ! local_llm_is_installed; then
   echo "Installs the local LLM of the tests: downloads $LOCAL_LLM_DOWNLOAD_MB MB, takes about 1 minute." >&2
 fi
+if ! postgres_is_installed; then
+  echo "Installs PostgreSQL for the tests: downloads $POSTGRES_DOWNLOAD_MB MB, takes some seconds." >&2
+fi
 need_packages c ext4 python strace
 local_llm_install
+postgres_install
 [ $# -gt 0 ] || set -- --workspace
 
 # Built first, so that the server does not wait through the build.

@@ -63,6 +63,18 @@ codes! {
     StoreIo = "AOSK-S011",
     /// The store was closed while the operation waited.
     StoreClosed = "AOSK-S012",
+    /// The database server cannot be reached.
+    StoreUnreachable = "AOSK-S013",
+    /// The database server does not let this role in, or not do what a store needs.
+    StoreAccess = "AOSK-S014",
+    /// The database schema holds somebody else's tables.
+    StoreForeign = "AOSK-S015",
+    /// The address of the database is malformed.
+    StoreAddress = "AOSK-S016",
+    /// This node's lease has been given away.
+    StoreLease = "AOSK-S017",
+    /// The database has no vectors.
+    StoreNoVectors = "AOSK-S018",
 
     /// The model endpoint cannot be reached.
     LlmUnreachable = "AOSK-L001",

@@ -25,8 +25,8 @@ pub use device::{
 pub use flight::FlightRecorder;
 pub use sandbox::{DirEntry, EntryKind, Listing, Sandbox, SandboxError};
 pub use store::{
-    Append, Checkpoint, Committed, Inbox, InboxId, InboxItem, Journal, JournalWriter, Posted,
-    ProcessFilter, ProcessRow, Receipt, Store, StoreError, Ticket,
+    Append, Checkpoint, Committed, Inbox, InboxId, InboxItem, Journal, JournalWriter, Leases,
+    Posted, ProcessFilter, ProcessRow, Receipt, Standing, Store, StoreError, Ticket,
 };
 pub use tokenizer::Tokenizer;
 pub use tool::{Tool, ToolContext};

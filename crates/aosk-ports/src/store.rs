@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use aosk_abi::{
     Code, Content, ContentKey, Epoch, Hash, MicroDollars, Pid, Priority, ProcessState, Record, Seq,
@@ -200,8 +201,8 @@ pub trait Journal: Send + Sync {
         filter: ProcessFilter,
     ) -> BoxFuture<'_, Result<Vec<Receipt>, StoreError>>;
 
-    /// Up to `limit` events from `from` on, in order, with the chain's link before the first.
-    /// Empty past the end. The chain is verified as it is read.
+    /// Up to `limit` events from `from` on, in order. Empty past the end. The chain is verified as
+    /// it is read.
     fn read(
         &self,
         tenant: &Tenant,
@@ -275,8 +276,72 @@ pub trait JournalWriter: Send + Sync {
         items: &[InboxId],
     ) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Takes a process over: from now on only appends with the returned epoch are accepted.
-    fn claim(&self, tenant: &Tenant, pid: Pid) -> BoxFuture<'_, Result<Epoch, StoreError>>;
+    /// Takes a process over that is in the epoch `expected`: from now on only appends with the
+    /// returned epoch are accepted, which is the next one.
+    ///
+    /// Whoever has read the process decides on what was read; where somebody else was faster, the
+    /// epoch is another by now, and the answer is [`Code::StoreStaleEpoch`]. Of two who claim the
+    /// same epoch one succeeds.
+    fn claim(
+        &self,
+        tenant: &Tenant,
+        pid: Pid,
+        expected: Epoch,
+    ) -> BoxFuture<'_, Result<Epoch, StoreError>>;
+}
+
+/// Whether a node may act for the processes that it owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It may, for so long by the monotonic clock; nobody else can before a margin after that.
+    Held {
+        /// What is left; [`Duration::MAX`] where no lease ends by itself.
+        left: Duration,
+    },
+    /// Its lease is about to end, or has ended. It begins no effect until it is held again; what it
+    /// appends is still accepted while nobody has taken over.
+    Lapsed,
+    /// Others have taken its processes over. It is over for good; the node ends.
+    Lost,
+}
+
+/// Who owns which process, among the nodes of one store.
+///
+/// A process is acquired by its first append and by [`JournalWriter::claim`]; it is owned until it is
+/// released, claimed by another, or its node dies. Owning is what makes effects happen once: a node
+/// begins none unless it [`Standing::Held`]s. The journal itself needs no lease to be safe: every
+/// append carries the epoch, and a take-over raises it.
+pub trait Leases: Send + Sync {
+    /// Where this node stands now. Cheap, asks nobody: look before every effect.
+    fn standing(&self) -> Standing;
+
+    /// Resolves when the standing changes other than by the passing of time: held again, lost.
+    fn changed(&self) -> BoxFuture<'static, ()>;
+
+    /// Renews the lease now. A store does so in time by itself.
+    fn renew(&self) -> BoxFuture<'_, Result<Standing, StoreError>>;
+
+    /// Takes up to `limit` unfinished processes of the tenant over that no living node owns: their
+    /// node died or ended, or released them. Each comes back in its next epoch, as the journal has
+    /// it; they are in the order of pids. Of several nodes that ask at once each gets other ones.
+    ///
+    /// Codes: [`Code::StoreLease`] where this node itself was taken for dead.
+    fn take_over(
+        &self,
+        tenant: &Tenant,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Receipt>, StoreError>>;
+
+    /// Gives a process up that this node owns in `epoch`. What it still appends in that epoch is
+    /// accepted until somebody takes the process over.
+    ///
+    /// Codes: [`Code::StoreUnknownProcess`], [`Code::StoreStaleEpoch`] where another owns it.
+    fn release(
+        &self,
+        tenant: &Tenant,
+        pid: Pid,
+        epoch: Epoch,
+    ) -> BoxFuture<'_, Result<(), StoreError>>;
 }
 
 /// A whole store.

@@ -248,8 +248,13 @@ impl Platter {
     }
 
     /// Takes a process over.
-    pub(crate) fn claim(&mut self, tenant: &Tenant, pid: Pid) -> Result<Epoch, StoreError> {
-        let epoch = self.image.claim(tenant, pid)?;
+    pub(crate) fn claim(
+        &mut self,
+        tenant: &Tenant,
+        pid: Pid,
+        expected: Epoch,
+    ) -> Result<Epoch, StoreError> {
+        let epoch = self.image.claim(tenant, pid, expected)?;
         self.watch.claimed(pid, epoch);
         Ok(epoch)
     }

@@ -149,8 +149,19 @@ impl Image {
     }
 
     /// Takes a process over.
-    pub(crate) fn claim(&mut self, tenant: &Tenant, pid: Pid) -> Result<Epoch, StoreError> {
+    pub(crate) fn claim(
+        &mut self,
+        tenant: &Tenant,
+        pid: Pid,
+        expected: Epoch,
+    ) -> Result<Epoch, StoreError> {
         let stored = self.stored_mut(tenant, pid)?;
+        if stored.epoch != expected {
+            return Err(StoreError::new(
+                Code::StoreStaleEpoch,
+                format!("process {pid} is in epoch {}, claimed in {expected}", stored.epoch),
+            ));
+        }
         stored.epoch = stored.epoch.next();
         Ok(stored.epoch)
     }

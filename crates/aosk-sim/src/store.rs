@@ -301,9 +301,14 @@ impl JournalWriter for MemoryStore {
         self.inner().change(move |platter| platter.dismiss(&tenant, pid, &items))
     }
 
-    fn claim(&self, tenant: &Tenant, pid: Pid) -> BoxFuture<'_, Result<Epoch, StoreError>> {
+    fn claim(
+        &self,
+        tenant: &Tenant,
+        pid: Pid,
+        expected: Epoch,
+    ) -> BoxFuture<'_, Result<Epoch, StoreError>> {
         let tenant = tenant.clone();
-        self.inner().change(move |platter| platter.claim(&tenant, pid))
+        self.inner().change(move |platter| platter.claim(&tenant, pid, expected))
     }
 }
 

@@ -1,18 +1,21 @@
-//! The embedded store of the Agent OS Kernel: one folder, one SQLite file, nothing to set up.
+//! The stores of the Agent OS Kernel: [`SqliteStore`], one folder, one SQLite file, nothing to set
+//! up; and [`PostgresStore`], one schema of a server that many nodes share.
 //!
 //! 1. **Acknowledged is durable.** A [`Ticket`](aosk_ports::Ticket) resolves after the log was
 //!    synced, never before. There is no switch for that.
-//! 2. **One owner, many readers.** Whoever holds the lock file is the only one to write journals;
-//!    everyone else reads beside it and posts to the inbox.
-//! 3. **One row an append**, written at the end of its table and never changed. What can be
-//!    recomputed is not stored: a step costs some 500 bytes beyond its contents, at any length of
-//!    the history.
+//! 2. **One owner a process, many readers.** Of a file whoever holds its lock is the only one to
+//!    write journals; on a server whoever holds a lease. Everyone else reads beside them and posts to
+//!    the inbox.
+//! 3. **One row an append**, never changed. What can be recomputed is not stored: a step costs some
+//!    500 bytes beyond its contents in a file and 770 on a server, at any length of the history.
 //! 4. **Nothing is taken on trust.** Every read recomputes the hash chain and the hash of every
 //!    content; damage is an error that names the process and the event.
 //! 5. **The database is the only truth.** No head, epoch or key is cached across transactions, so
 //!    a failed commit leaves nothing to repair.
+//! 6. **One meaning.** What an append is refused for, with which code, at which bounds, does not
+//!    depend on the backend: the same checks run for both, and the same suite of tests.
 //!
-//! What it cannot see: SQLite ends its log at the first frame with a wrong checksum. A log that is
+//! What the embedded store cannot see: SQLite ends its log at the first frame with a wrong checksum. A log that is
 //! damaged on the disk after it was synced therefore loses its end without an error.
 //!
 //! ```
@@ -36,9 +39,25 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! On a server:
+//!
+//! ```no_run
+//! use aosk_store::{PostgresOptions, PostgresStore};
+//!
+//! let options = PostgresOptions::new("postgres://kernel:secret@db.example/agents", "node 1");
+//! let store = PostgresStore::open(&options)?;
+//! println!("{} appends wait", store.queue_depth().appends);
+//! # Ok::<(), aosk_ports::StoreError>(())
+//! ```
 
+mod check;
+mod postgres;
 mod sqlite;
 
+pub use postgres::{
+    Depth, Link, PostgresOptions, PostgresReader, PostgresStore, SCHEMA as POSTGRES_SCHEMA,
+};
 pub use sqlite::{
     Backup, Flight, Options, Owner, SCHEMA, Sizes, SqliteReader, SqliteStore, TableSize, Watch,
     integrity, owner, restore, sizes, sqlite_version,

@@ -110,7 +110,7 @@ pub async fn tenants_do_not_see_each_other(world: World) {
         let listed = store.processes(tenant, ProcessFilter::All).await.expect("listed");
         assert!(listed.iter().map(|it| (&it.tenant, it.pid)).eq([(tenant, of_a.pid)]));
     }
-    store.claim(&a, of_a.pid).await.expect("there");
+    store.claim(&a, of_a.pid, of_a.epoch).await.expect("there");
     of_b.write(store.as_ref(), &[b"another's claim is not ours"]).await.expect("continues");
 }
 

@@ -1,5 +1,7 @@
 //! The inbox.
 
+use std::time::Duration;
+
 use aosk_abi::{Code, Hash, MicroDollars, Pid, Priority, Signal, Tenant};
 use aosk_ports::{Append, InboxItem};
 
@@ -44,6 +46,20 @@ pub async fn items_wait_until_an_append_takes_them_over(mut world: World) {
     assert_eq!(pending(&world).await, left);
     world.reopen();
     assert_eq!(pending(&world).await, left);
+}
+
+/// Whoever can be told that something was posted is told each time; a store that cannot says so.
+pub async fn a_post_is_told_to_whoever_can_be_told(world: World) {
+    let mut one = world.scribe(1).await;
+    one.write(world.store().as_ref(), &[b"zero"]).await.expect("begins");
+    for _ in 0..3 {
+        let Some(told) = world.store().posted() else {
+            return;
+        };
+        let item = InboxItem::Signal { signal: Signal::Stop };
+        world.store().post(&one.tenant, one.pid, item).await.expect("posted");
+        tokio::time::timeout(Duration::from_secs(30), told).await.expect("told");
+    }
 }
 
 /// Only what was named, and only of the process that was named.

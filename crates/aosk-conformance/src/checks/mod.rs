@@ -22,11 +22,11 @@ pub use content::{
     tenants_do_not_see_each_other,
 };
 pub use fencing::{
-    a_claim_fences_the_old_epoch, an_epoch_that_nobody_granted_is_refused,
-    unknown_processes_are_named_as_such,
+    a_claim_fences_the_old_epoch, a_claim_of_an_epoch_that_passed_is_refused,
+    an_epoch_that_nobody_granted_is_refused, unknown_processes_are_named_as_such,
 };
 pub use inbox::{
-    a_dismissed_item_is_gone, an_item_is_taken_over_once,
+    a_dismissed_item_is_gone, a_post_is_told_to_whoever_can_be_told, an_item_is_taken_over_once,
     items_wait_until_an_append_takes_them_over,
 };
 pub use journal::{

@@ -36,6 +36,7 @@ enum Operation {
     },
     Claim {
         of: usize,
+        late: bool,
     },
     Post {
         of: usize,
@@ -76,7 +77,8 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
         });
     let operation = prop_oneof![
         20 => append,
-        2 => (0..PROCESSES).prop_map(|of| Operation::Claim { of }),
+        2 => (0..PROCESSES, prop::bool::weighted(0.2))
+            .prop_map(|(of, late)| Operation::Claim { of, late }),
         4 => (0..PROCESSES, "\\PC{0,20}").prop_map(|(of, text)| Operation::Post { of, text }),
         2 => (0..PROCESSES, prop::collection::vec(any::<prop::sample::Index>(), 0..4))
             .prop_map(|(of, items)| Operation::Dismiss { of, items }),
@@ -134,10 +136,14 @@ async fn play(mut world: World, operations: &[Operation]) {
                     Err(code) => refused(answer, code),
                 }
             }
-            Operation::Claim { of } => {
+            Operation::Claim { of, late } => {
                 let (tenant, pid) = name(*of);
-                let answer = world.store().claim(tenant, pid).await;
-                match model.processes.get_mut(&(tenant.clone(), pid)) {
+                let there = model.processes.get_mut(&(tenant.clone(), pid));
+                let epoch = there.as_ref().map_or(Epoch(1), |it| it.receipt.epoch);
+                let expected = if *late { Epoch(epoch.0.wrapping_sub(1)) } else { epoch };
+                let answer = world.store().claim(tenant, pid, expected).await;
+                match there {
+                    Some(_) if *late => refused(answer, Code::StoreStaleEpoch),
                     Some(process) => {
                         process.receipt.epoch = process.receipt.epoch.next();
                         assert_eq!(answer.expect("there"), process.receipt.epoch);

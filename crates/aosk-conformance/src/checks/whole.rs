@@ -17,7 +17,8 @@ pub async fn everything_survives_a_reopen(mut world: World) {
         let append = Scribe::with_checkpoint(scribe.append(&[&[n], &large]), vec![n; 3000]);
         world.store().append(append.clone()).await.expect("continues");
         scribe.follow(&append);
-        scribe.epoch = world.store().claim(&scribe.tenant, scribe.pid).await.expect("there");
+        let claim = world.store().claim(&scribe.tenant, scribe.pid, scribe.epoch);
+        scribe.epoch = claim.await.expect("there");
 
         let seen = async |world: &World| {
             let (store, tenant, pid) = (world.store(), &scribe.tenant, scribe.pid);

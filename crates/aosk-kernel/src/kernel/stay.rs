@@ -206,7 +206,12 @@ impl Kernel {
         // Fenced before it is read: what the last owner still appends would be missing here.
         let claimed = match epoch {
             Some(_) => None,
-            None => Some(parts.store.claim(tenant, pid).await?),
+            None => {
+                let there = parts.store.process(tenant, pid).await?;
+                // A process that is not there has no epoch; the claim says so.
+                let read = there.map_or(Epoch(1), |there| there.epoch);
+                Some(parts.store.claim(tenant, pid, read).await?)
+            }
         };
         let (mut image, saved) = load_from(parts.store.as_ref(), tenant, pid, None).await?;
         let contents = Contents::new(parts.store.content_key(tenant).await?);

@@ -115,8 +115,13 @@ impl JournalWriter for Odd {
         self.store.dismiss(tenant, pid, items)
     }
 
-    fn claim(&self, tenant: &Tenant, pid: Pid) -> BoxFuture<'_, Result<Epoch, StoreError>> {
-        self.store.claim(tenant, pid)
+    fn claim(
+        &self,
+        tenant: &Tenant,
+        pid: Pid,
+        expected: Epoch,
+    ) -> BoxFuture<'_, Result<Epoch, StoreError>> {
+        self.store.claim(tenant, pid, expected)
     }
 }
 

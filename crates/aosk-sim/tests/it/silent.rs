@@ -29,8 +29,8 @@ impl JournalWriter for Silent {
         self.0.dismiss(tenant, pid, items)
     }
 
-    fn claim(&self, tenant: &Tenant, pid: Pid) -> Answer<'_, Epoch> {
-        self.0.claim(tenant, pid)
+    fn claim(&self, tenant: &Tenant, pid: Pid, expected: Epoch) -> Answer<'_, Epoch> {
+        self.0.claim(tenant, pid, expected)
     }
 }
 

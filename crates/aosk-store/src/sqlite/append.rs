@@ -1,7 +1,7 @@
 //! Appends: what can be checked and encoded beforehand, and what only the transaction can tell.
 
-use aosk_abi::{Code, Content, Epoch, Hash, Pid, Record, Seq, Tenant};
-use aosk_ports::{Append, Checkpoint, Committed, InboxId, ProcessRow, StoreError};
+use aosk_abi::{Code, Content, Epoch, Hash, Pid, Seq, Tenant};
+use aosk_ports::{Append, Committed, InboxId, ProcessRow, StoreError};
 use rusqlite::Connection;
 
 use super::batch;
@@ -12,6 +12,7 @@ use super::inbox;
 use super::journal;
 use super::process::{self, Place};
 use super::tenant;
+use crate::check::{self, conflict, is_inline};
 
 /// An append that is consistent in itself, encoded. Whether it continues the journal is seen when
 /// its turn comes.
@@ -43,8 +44,8 @@ impl Prepared {
             return Err(conflict(pid, "the append has no records"));
         };
         let (first, last, head) = (first.seq, last.seq, last.hash);
-        check_links(&tenant, pid, epoch, prev, &records)?;
-        check_sizes(pid, &records, &contents, checkpoint.as_ref())?;
+        check::links(&tenant, pid, epoch, prev, &records)?;
+        check::sizes(pid, &records, &contents, checkpoint.as_ref())?;
         if let Some(checkpoint) = checkpoint.as_ref().filter(|saved| saved.seq != last) {
             return Err(conflict(
                 pid,
@@ -96,14 +97,7 @@ impl Prepared {
         }
         for content in &self.contents {
             if !content.is_sealed_with(&tenant.key) {
-                return Err(conflict(
-                    self.pid,
-                    format_args!(
-                        "the content {} was sealed with a key that is not the tenant's",
-                        content.hash()
-                    ),
-                )
-                .into());
+                return Err(check::foreign_content(self.pid, content.hash()).into());
             }
         }
         inbox::check(connection, tenant.id, self.pid, &self.consumed)?;
@@ -125,51 +119,15 @@ impl Prepared {
     /// # Errors
     /// A refusal where it neither does nor is continued by them.
     fn is_there(&self, connection: &Connection, place: &Place) -> Result<bool, Fault> {
-        if self.epoch != place.epoch {
-            return Err(Fault::refused(
-                Code::StoreStaleEpoch,
-                format!(
-                    "process {} is in epoch {}, the append in {}: another kernel has taken the \
-                     process over; this one must let it go",
-                    self.pid, place.epoch, self.epoch
-                ),
-            ));
-        }
-        if self.first > place.next {
-            return Err(conflict(
-                self.pid,
-                format_args!(
-                    "its next event is {}, the append begins at {}",
-                    place.next, self.first
-                ),
-            )
-            .into());
-        }
-        if self.first == place.next {
-            if self.prev == place.head {
-                return Ok(false);
-            }
-            return Err(conflict(
-                self.pid,
-                format_args!(
-                    "its chain ends with {}, the append follows {}",
-                    place.head, self.prev
-                ),
-            )
-            .into());
+        let there = check::Reached { epoch: place.epoch, next: place.next, head: place.head };
+        if !there.may_hold(self.pid, self.epoch, self.first, self.prev)? {
+            return Ok(false);
         }
         let stored = journal::read(connection, &self.tenant, place, self.first, self.links.len())?;
         if stored.iter().map(|record| record.hash).eq(self.links.iter().copied()) {
             return Ok(true);
         }
-        Err(conflict(
-            self.pid,
-            format_args!(
-                "the events {} to {} are taken by others; its next is {}",
-                self.first, self.last, place.next
-            ),
-        )
-        .into())
+        Err(check::taken(self.pid, self.first, self.last, place.next).into())
     }
 
     /// What it holds in memory, about.
@@ -179,84 +137,11 @@ impl Prepared {
     }
 }
 
-fn is_inline(content: &Content) -> bool {
-    content.bytes().len() <= Content::INLINE_MAX
-}
-
-fn check_links(
-    tenant: &Tenant,
-    pid: Pid,
-    epoch: Epoch,
-    mut prev: Hash,
-    records: &[Record],
-) -> Result<(), StoreError> {
-    let first = records.first().map_or(0, |record| record.seq.0);
-    for (record, index) in records.iter().zip(0_u64..) {
-        let seq = first.wrapping_add(index);
-        if record.seq.0 != seq || seq == u64::MAX {
-            return Err(conflict(
-                pid,
-                format_args!("event {} stands where {seq} must", record.seq),
-            ));
-        }
-        if record.epoch != epoch {
-            return Err(conflict(
-                pid,
-                format_args!("event {seq} is of epoch {}, its append of {epoch}", record.epoch),
-            ));
-        }
-        if let Err(error) = record.verify(tenant, pid, prev) {
-            return Err(conflict(pid, error));
-        }
-        prev = record.hash;
-    }
-    Ok(())
-}
-
-fn check_sizes(
-    pid: Pid,
-    records: &[Record],
-    contents: &[Content],
-    checkpoint: Option<&Checkpoint>,
-) -> Result<(), StoreError> {
-    let too_large = |what: &str, len: usize, max: usize| {
-        Err(StoreError::new(
-            Code::EventEncode,
-            format!("process {pid}: {what} has {len} bytes; the store takes up to {max}"),
-        ))
-    };
-    let bodies: usize = records.iter().map(|record| record.body.len()).sum();
-    if bodies > batch::MAX_BYTES {
-        return too_large("the append without its contents", bodies, batch::MAX_BYTES);
-    }
-    let beside: usize =
-        contents.iter().filter(|content| is_inline(content)).map(|c| c.bytes().len()).sum();
-    if beside > batch::MAX_BYTES {
-        return too_large("the sum of its small contents", beside, batch::MAX_BYTES);
-    }
-    let largest = contents.iter().map(|content| content.bytes().len()).max().unwrap_or(0);
-    if largest > content::MAX_BYTES {
-        return too_large("a content", largest, content::MAX_BYTES);
-    }
-    match checkpoint {
-        Some(saved) if saved.bytes.len() > content::MAX_BYTES => {
-            too_large("its checkpoint", saved.bytes.len(), content::MAX_BYTES)
-        }
-        _ => Ok(()),
-    }
-}
-
-fn conflict(pid: Pid, what: impl std::fmt::Display) -> StoreError {
-    StoreError::new(
-        Code::StoreConflict,
-        format!("process {pid}: {what}; the append was refused, nothing of it is stored"),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aosk_abi::{ContentKey, MicroDollars, ProcessState, Timestamp, Usage};
+    use aosk_abi::{ContentKey, MicroDollars, ProcessState, Record, Timestamp, Usage};
+    use aosk_ports::Checkpoint;
 
     const PID: Pid = Pid::from_bytes([9; 16]);
 
@@ -308,11 +193,11 @@ mod tests {
 
     #[test]
     fn sizes_below_at_and_above_the_bounds() {
-        let half = batch::MAX_BYTES / 2;
+        let half = check::MAX_SMALL / 2;
         Prepared::new(append(0, &[half, half], &[], None)).expect("at the bound of bodies");
         refused(append(0, &[half, half + 1], &[], None), Code::EventEncode);
 
-        let whole = content::MAX_BYTES;
+        let whole = check::MAX_CONTENT;
         Prepared::new(append(0, &[2], &[whole], Some(whole))).expect("at the bound of contents");
         refused(append(0, &[2], &[whole + 1], None), Code::EventEncode);
         refused(append(0, &[2], &[], Some(whole + 1)), Code::EventEncode);
@@ -321,7 +206,7 @@ mod tests {
     #[test]
     fn small_contents_together_below_at_and_above_the_bound() {
         let key = ContentKey::from_bytes([1; 32]);
-        let many = batch::MAX_BYTES / Content::INLINE_MAX;
+        let many = check::MAX_SMALL / Content::INLINE_MAX;
         let mut large = append(0, &[2], &[], None);
         large.contents = (0..many)
             .map(|n| {

@@ -22,13 +22,10 @@ use aosk_abi::{Content, Epoch, Hash, Record, Seq};
 
 use super::compress::{self, Codec};
 use super::varint;
+use crate::check::MAX_SMALL;
 
 /// The version of the layout.
 const LAYOUT: u8 = 1;
-
-/// The most bytes that the bodies of one append, or the contents beside them, may have; so a
-/// damaged length cannot make a reader ask for more memory than that.
-pub(super) const MAX_BYTES: usize = 16 << 20;
 
 /// How many bytes of a content's hash are stored.
 const PREFIX: usize = 4;
@@ -177,8 +174,8 @@ fn range(end: &mut usize, len: u64) -> Result<std::ops::Range<usize>, String> {
     *end = usize::try_from(len)
         .ok()
         .and_then(|len| start.checked_add(len))
-        .filter(|end| *end <= MAX_BYTES)
-        .ok_or_else(|| format!("more than {MAX_BYTES} bytes"))?;
+        .filter(|end| *end <= MAX_SMALL)
+        .ok_or_else(|| format!("more than {MAX_SMALL} bytes"))?;
     Ok(start..*end)
 }
 
@@ -240,9 +237,9 @@ mod tests {
             row.extend([0, 0]);
             Batch::decode(&row).expect_err("no such bodies")
         };
-        let over = format!("more than {MAX_BYTES} bytes");
-        assert_eq!(claims(MAX_BYTES as u64 + 1), over);
+        let over = format!("more than {MAX_SMALL} bytes");
+        assert_eq!(claims(MAX_SMALL as u64 + 1), over);
         assert_eq!(claims(u64::MAX), over);
-        assert_ne!(claims(MAX_BYTES as u64), over);
+        assert_ne!(claims(MAX_SMALL as u64), over);
     }
 }

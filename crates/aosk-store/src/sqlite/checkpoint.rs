@@ -5,10 +5,10 @@ use aosk_ports::Checkpoint;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::compress::{self, Codec};
-use super::content::MAX_BYTES;
 use super::fault::Fault;
 use super::process::{Place, number};
 use super::span::Entry;
+use crate::check::MAX_CONTENT;
 
 /// How many of a process's checkpoints stay. One is used; the one before it spares the whole
 /// journal where the newest is damaged or of an encoding that an older program does not know.
@@ -81,7 +81,7 @@ pub(super) fn read(
                 let (len, bytes) = (number(row, 1)?, row.get_ref(2)?.as_blob()?);
                 let plain = usize::try_from(len)
                     .ok()
-                    .filter(|len| *len <= MAX_BYTES)
+                    .filter(|len| *len <= MAX_CONTENT)
                     .and_then(|len| compress::restore(Codec::Zstd, bytes, len).ok());
                 Ok((row.get(0)?, plain))
             },

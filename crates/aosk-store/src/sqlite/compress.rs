@@ -65,7 +65,7 @@ fn with<C, T>(
 
 /// How bytes are stored; the number is part of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Codec {
+pub(crate) enum Codec {
     /// As they are.
     Plain = 0,
     /// A zstd frame.
@@ -123,7 +123,7 @@ pub(super) fn blob(plain: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
 }
 
 /// Compresses a checkpoint. Always a frame, because the frame's checksum is what detects damage.
-pub(super) fn checkpoint(plain: &[u8]) -> std::io::Result<Vec<u8>> {
+pub(crate) fn checkpoint(plain: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut compressor = Compressor::new(THOROUGH)?;
     compressor.set_parameter(CParameter::ChecksumFlag(true))?;
     compressor.compress(plain)
@@ -137,7 +137,7 @@ fn paying(packed: Vec<u8>, plain: &[u8]) -> Option<Vec<u8>> {
 ///
 /// # Errors
 /// An error of kind `InvalidData` where that is not what is stored.
-pub(super) fn restore(codec: Codec, stored: &[u8], len: usize) -> std::io::Result<Vec<u8>> {
+pub(crate) fn restore(codec: Codec, stored: &[u8], len: usize) -> std::io::Result<Vec<u8>> {
     let plain = match codec {
         Codec::Plain => stored.to_vec(),
         Codec::Zstd => {

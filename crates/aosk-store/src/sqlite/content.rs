@@ -10,9 +10,7 @@ use super::fault::Fault;
 use super::journal;
 use super::process::Place;
 use super::tenant::TenantRow;
-
-/// The most bytes of one content; a damaged length cannot make a reader ask for more.
-pub(super) const MAX_BYTES: usize = 64 << 20;
+use crate::check::MAX_CONTENT;
 
 /// The bytes of contents that events of the process name.
 pub(super) fn read(
@@ -67,7 +65,7 @@ fn blob(connection: &Connection, tenant: i64, hash: Hash) -> Result<Option<Vec<u
     let Some(row) = rows.next()? else {
         return Ok(None);
     };
-    let len = usize::try_from(row.get::<_, i64>(0)?).ok().filter(|len| *len <= MAX_BYTES);
+    let len = usize::try_from(row.get::<_, i64>(0)?).ok().filter(|len| *len <= MAX_CONTENT);
     let codec = Codec::from_number(row.get(1)?);
     let (Some(len), Some(codec)) = (len, codec) else {
         return Err(damaged(&"its length or codec is none"));

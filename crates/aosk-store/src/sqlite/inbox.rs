@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::fault::Fault;
 use super::process;
 use super::tenant;
+use crate::check;
 
 /// Leaves an item for a process.
 pub(super) fn post(
@@ -60,14 +61,7 @@ pub(super) fn check(
             .query_row((item.0, tenant, pid.as_bytes()), |_| Ok(()))
             .optional()?;
         if there.is_none() || consumed[..index].contains(item) {
-            return Err(Fault::refused(
-                Code::StoreConflict,
-                format!(
-                    "process {pid}: inbox item {} does not wait for it (any more); it was taken \
-                     over already, or is another's",
-                    item.0
-                ),
-            ));
+            return Err(check::no_item(pid, item.0).into());
         }
     }
     Ok(())

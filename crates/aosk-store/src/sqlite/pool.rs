@@ -14,7 +14,8 @@ use super::fault::Fault;
 use super::files::Files;
 use super::queue::Queue;
 use super::schema::{Access, open_shared};
-use super::writer::{Answer, closed};
+use super::writer::Answer;
+use crate::check::closed;
 
 /// How many reads run at once.
 const THREADS: usize = 3;

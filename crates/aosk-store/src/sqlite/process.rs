@@ -1,7 +1,7 @@
 //! The table of processes: where each journal stands, and what lists show.
 
 use aosk_abi::{
-    Code, Epoch, Hash, MicroDollars, Pid, ProcessState, Seq, Tenant, Timestamp, Tokens, Usage,
+    Epoch, Hash, MicroDollars, Pid, ProcessState, Seq, Tenant, Timestamp, Tokens, Usage,
 };
 use aosk_ports::{ProcessFilter, ProcessRow, Receipt};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::fault::Fault;
 use super::span::{self, Entry};
 use super::tenant;
+use crate::check;
 
 /// Where a process's journal stands.
 #[derive(Debug)]
@@ -64,15 +65,7 @@ pub(super) fn expect(connection: &Connection, tenant: &Tenant, pid: Pid) -> Resu
         None => None,
         Some(tenant) => find(connection, tenant.id, pid)?,
     };
-    place.ok_or_else(|| unknown(tenant, pid))
-}
-
-/// The refusal of a call that names a process which is not there.
-pub(super) fn unknown(tenant: &Tenant, pid: Pid) -> Fault {
-    Fault::refused(
-        Code::StoreUnknownProcess,
-        format!("tenant {tenant} has no process {pid}: `aosk ps --all` lists those there are"),
-    )
+    place.ok_or_else(|| check::unknown(tenant, pid).into())
 }
 
 /// The columns that [`receipt`] reads.
@@ -208,15 +201,15 @@ pub(super) fn write(
     Ok(())
 }
 
-/// Raises the epoch and returns the new one.
-pub(super) fn claim(connection: &Connection, tenant: &Tenant, pid: Pid) -> Result<Epoch, Fault> {
+/// Raises the epoch from `expected` and returns the new one.
+pub(super) fn claim(
+    connection: &Connection,
+    tenant: &Tenant,
+    pid: Pid,
+    expected: Epoch,
+) -> Result<Epoch, Fault> {
     let place = expect(connection, tenant, pid)?;
-    let epoch = Epoch(place.epoch.0.checked_add(1).ok_or_else(|| {
-        Fault::refused(
-            Code::StoreStaleEpoch,
-            format!("process {pid} is in the last epoch there is and cannot change hands"),
-        )
-    })?);
+    let epoch = check::raised(pid, place.epoch, expected)?;
     connection
         .prepare_cached("UPDATE processes SET epoch = ?3 WHERE tenant = ?1 AND pid = ?2")?
         .execute((place.tenant, pid.as_bytes(), epoch.0.cast_signed()))?;

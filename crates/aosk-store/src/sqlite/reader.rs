@@ -15,8 +15,9 @@ use super::fault::{Fault, file as file_error};
 use super::files::Files;
 use super::pool::Pool;
 use super::schema::{Access, open_shared};
-use super::writer::{Answer, closed};
+use super::writer::Answer;
 use super::{checkpoint, content, inbox, journal, process, tenant};
+use crate::check::{self, closed};
 
 /// A store that somebody else may own. It reads journals and posts to inboxes while the owner
 /// writes; it never changes a journal, recovers nothing and leaves the upkeep of the file alone.
@@ -115,7 +116,7 @@ impl Journal for SqliteReader {
         let (tenant, wanted) = (tenant.clone(), wanted.to_vec());
         heard(self.pool.read(move |connection| {
             let Some(row) = tenant::find(connection, &tenant)? else {
-                return Err(process::unknown(&tenant, pid));
+                return Err(check::unknown(&tenant, pid).into());
             };
             let place = process::expect(connection, &tenant, pid)?;
             content::read(connection, &row, &place, &wanted)

@@ -15,6 +15,7 @@ use super::append::Prepared;
 use super::bell::{Bell, Rope};
 use super::fault::file as file_error;
 use super::files::Files;
+use super::holdings::Holdings;
 use super::lock::Lock;
 use super::reader::{SqliteReader, heard};
 use super::schema::{Access, open_owned, open_shared};
@@ -41,6 +42,7 @@ pub struct SqliteStore {
     writer: Writer,
     files: Arc<Files>,
     bell: Bell,
+    holdings: Arc<Holdings>,
     _lock: Lock,
 }
 
@@ -63,13 +65,31 @@ impl SqliteStore {
         let writer =
             Writer::start(connection, path.clone()).map_err(|error| file_error(&path, &error))?;
         let bell = Bell::new(files.clone());
-        Ok(Self { reader, writer, files: Arc::new(files), bell, _lock: lock })
+        Ok(Self {
+            reader,
+            writer,
+            files: Arc::new(files),
+            bell,
+            holdings: Arc::default(),
+            _lock: lock,
+        })
+    }
+
+    pub(super) const fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    pub(super) const fn holdings(&self) -> &Arc<Holdings> {
+        &self.holdings
     }
 }
 
 impl JournalWriter for SqliteStore {
     fn append(&self, append: Append) -> Ticket {
         let key = (append.tenant.clone(), append.pid);
+        if append.records.first().is_some_and(|record| record.seq == Seq(0)) {
+            self.holdings.take(&append.tenant, append.pid);
+        }
         // Encoded here, on the caller's thread, because there are many callers and one writer.
         let prepared = Prepared::new(append);
         let bytes = prepared.as_ref().map_or(0, Prepared::size);
@@ -94,12 +114,22 @@ impl JournalWriter for SqliteStore {
         }))
     }
 
-    fn claim(&self, tenant: &Tenant, pid: Pid) -> BoxFuture<'_, Result<Epoch, StoreError>> {
-        let tenant = tenant.clone();
-        heard(
-            self.writer
-                .enqueue(None, 0, move |connection| process::claim(connection, &tenant, pid)),
-        )
+    fn claim(
+        &self,
+        tenant: &Tenant,
+        pid: Pid,
+        expected: Epoch,
+    ) -> BoxFuture<'_, Result<Epoch, StoreError>> {
+        let (tenant, holdings) = (tenant.clone(), Arc::clone(&self.holdings));
+        let answer = self.writer.enqueue(None, 0, {
+            let tenant = tenant.clone();
+            move |connection| process::claim(connection, &tenant, pid, expected)
+        });
+        Box::pin(async move {
+            let epoch = heard(answer).await?;
+            holdings.take(&tenant, pid);
+            Ok(epoch)
+        })
     }
 }
 

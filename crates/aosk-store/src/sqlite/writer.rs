@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use aosk_abi::{Code, Pid, Tenant};
+use aosk_abi::{Pid, Tenant};
 use aosk_ports::StoreError;
 use futures::channel::oneshot;
 use rusqlite::{Connection, TransactionBehavior};
@@ -27,6 +27,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::fault::{Fault, database as database_error};
 use super::queue::Queue;
 use super::schema::PAGE_SIZE;
+use crate::check::{closed, follows};
 
 /// What may wait for the writer. Past it, callers wait too, with their thread: the writer needs
 /// nothing of theirs to go on, and each process awaits its tickets, so this much is only ever
@@ -94,14 +95,6 @@ impl Drop for Writer {
             let _ = thread.join();
         }
     }
-}
-
-/// The error of work that the store closed before.
-pub(super) fn closed() -> StoreError {
-    StoreError::new(
-        Code::StoreClosed,
-        "the store was closed before this was done; whether it was is seen when it is opened again",
-    )
 }
 
 /// Refuses everything once the thread is gone, so that no caller waits for ever.
@@ -250,13 +243,4 @@ impl Thread {
         }
         self.stuck = moved.is_err();
     }
-}
-
-/// The refusal of an append that was enqueued behind a refused one.
-fn follows(error: &StoreError) -> StoreError {
-    const BEHIND: &str = "an earlier append of the process was refused: ";
-    if error.message.starts_with(BEHIND) {
-        return error.clone();
-    }
-    StoreError::new(error.code, format!("{BEHIND}{}", error.message))
 }

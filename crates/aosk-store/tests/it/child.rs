@@ -7,8 +7,9 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use aosk_abi::{Hash, Pid, Tenant};
 use aosk_conformance::Scribe;
-use aosk_ports::{JournalWriter, Ticket};
+use aosk_ports::{Store, Ticket};
 
+use crate::postgres::server;
 use crate::support::{block_on, noise, open};
 
 const ROLE: &str = "AOSK_STORE_TEST_ROLE";
@@ -123,7 +124,8 @@ fn in_a_role() {
     say("");
     match std::env::var(ROLE).expect("started by another test").as_str() {
         "own" => own(dir),
-        "write" => write(dir),
+        "write" => write(&open(dir)),
+        "write to a server" => write(&server::in_place(dir)),
         "write one by one" => write_one_by_one(dir),
         role => panic!("no role is called {role:?}"),
     }
@@ -142,13 +144,13 @@ fn own(dir: &Path) {
     let _ = std::io::stdin().read(&mut [0]);
 }
 
-/// Appends to several processes at once, up to four appends of each in flight, for ever.
-fn write(dir: &Path) {
-    let store = open(dir);
+/// Appends to several processes at once, up to four appends of each in flight, until one is
+/// refused.
+fn write(store: &dyn Store) {
     block_on(async {
         let mut writers = Vec::new();
         for n in 0..WRITERS {
-            writers.push((Scribe::new(&store, &Tenant::local(), pid(n)).await, Vec::new()));
+            writers.push((Scribe::new(store, &Tenant::local(), pid(n)).await, Vec::new()));
         }
         for round in 0_u64.. {
             for (n, (scribe, flight)) in (0..).zip(&mut writers) {
@@ -158,7 +160,10 @@ fn write(dir: &Path) {
                 flight.push((store.append(append), scribe.next.0 - 1, scribe.head));
                 if flight.len() == 4 {
                     let (ticket, last, hash): (Ticket, u64, Hash) = flight.remove(0);
-                    assert_eq!(ticket.await.expect("acknowledged").last.0, last);
+                    match ticket.await {
+                        Ok(committed) => assert_eq!(committed.last.0, last),
+                        Err(error) => return say(&format!("refused {}", error.code)),
+                    }
                     say(&format!("ack {n} {last} {hash}"));
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aosk_abi::{Content, Hash, Seq, Signal, Tenant};
+use aosk_abi::{Content, Epoch, Hash, Seq, Signal, Tenant};
 use aosk_conformance::Scribe;
 use aosk_ports::{Append, Inbox, InboxItem, Journal, JournalWriter, ProcessFilter};
 
@@ -37,7 +37,7 @@ fn write(dir: &Path) {
                 scribe.follow(&append);
             }
         }
-        store.claim(&Tenant::local(), pid(1)).await.expect("there");
+        store.claim(&Tenant::local(), pid(1), Epoch(1)).await.expect("there");
         for item in items() {
             store.post(&Tenant::local(), pid(0), item).await.expect("there");
         }

@@ -13,11 +13,11 @@ use crate::child::pid;
 use crate::support::{block_on, noise, open};
 
 const AGENTS: u64 = 16;
-const PAYLOAD: usize = 2048;
+pub(crate) const PAYLOAD: usize = 2048;
 
 /// A step as the kernel writes it: a reply of incompressible text came in, the next plan was made,
 /// the next call is about to leave.
-fn step(scribe: &Scribe, n: u64, agent: u64) -> Append {
+pub(crate) fn step(scribe: &Scribe, n: u64, agent: u64) -> Append {
     let at = Timestamp::from_millis(1_790_000_000_000 + n * 1_234 + agent * 77);
     let content = scribe.key.seal(noise(n * 1000 + agent, PAYLOAD));
     let seq = scribe.next;

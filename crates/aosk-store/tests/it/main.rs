@@ -9,6 +9,8 @@ mod disk;
 mod format;
 mod growth;
 mod kill;
+mod leases;
 mod owner;
+mod postgres;
 mod reader;
 mod support;

@@ -1,0 +1,212 @@
+//! What every backend asks of an append, in the same words: checks that need no database, and the
+//! verdicts on what the database says.
+//!
+//! Two backends that refuse the same append with other codes, or at other bounds, would be two
+//! stores. So the bounds, the order of the questions and the words stand here once.
+
+use aosk_abi::{Code, Content, Epoch, Hash, Pid, Record, Seq, Tenant};
+use aosk_ports::{Checkpoint, StoreError};
+
+/// The most bytes that the bodies of one append, or the contents beside them, may have; so a
+/// damaged length cannot make a reader ask for more memory than that.
+pub(crate) const MAX_SMALL: usize = 16 << 20;
+
+/// The most bytes of one content; a damaged length cannot make a reader ask for more.
+pub(crate) const MAX_CONTENT: usize = 64 << 20;
+
+/// Whether a content stands beside the event that brought it.
+pub(crate) fn is_inline(content: &Content) -> bool {
+    content.bytes().len() <= Content::INLINE_MAX
+}
+
+/// Checks that the records follow one another and `prev`, all in `epoch`.
+pub(crate) fn links(
+    tenant: &Tenant,
+    pid: Pid,
+    epoch: Epoch,
+    mut prev: Hash,
+    records: &[Record],
+) -> Result<(), StoreError> {
+    let first = records.first().map_or(0, |record| record.seq.0);
+    for (record, index) in records.iter().zip(0_u64..) {
+        let seq = first.wrapping_add(index);
+        if record.seq.0 != seq || seq == u64::MAX {
+            return Err(conflict(
+                pid,
+                format_args!("event {} stands where {seq} must", record.seq),
+            ));
+        }
+        if record.epoch != epoch {
+            return Err(conflict(
+                pid,
+                format_args!("event {seq} is of epoch {}, its append of {epoch}", record.epoch),
+            ));
+        }
+        if let Err(error) = record.verify(tenant, pid, prev) {
+            return Err(conflict(pid, error));
+        }
+        prev = record.hash;
+    }
+    Ok(())
+}
+
+/// Checks that no part of an append is larger than a store takes.
+pub(crate) fn sizes(
+    pid: Pid,
+    records: &[Record],
+    contents: &[Content],
+    checkpoint: Option<&Checkpoint>,
+) -> Result<(), StoreError> {
+    let too_large = |what: &str, len: usize, max: usize| {
+        Err(StoreError::new(
+            Code::EventEncode,
+            format!("process {pid}: {what} has {len} bytes; the store takes up to {max}"),
+        ))
+    };
+    let bodies: usize = records.iter().map(|record| record.body.len()).sum();
+    if bodies > MAX_SMALL {
+        return too_large("the append without its contents", bodies, MAX_SMALL);
+    }
+    let beside: usize =
+        contents.iter().filter(|content| is_inline(content)).map(|c| c.bytes().len()).sum();
+    if beside > MAX_SMALL {
+        return too_large("the sum of its small contents", beside, MAX_SMALL);
+    }
+    let largest = contents.iter().map(|content| content.bytes().len()).max().unwrap_or(0);
+    if largest > MAX_CONTENT {
+        return too_large("a content", largest, MAX_CONTENT);
+    }
+    match checkpoint {
+        Some(saved) if saved.bytes.len() > MAX_CONTENT => {
+            too_large("its checkpoint", saved.bytes.len(), MAX_CONTENT)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The refusal of an append that does not fit the journal.
+pub(crate) fn conflict(pid: Pid, what: impl std::fmt::Display) -> StoreError {
+    StoreError::new(
+        Code::StoreConflict,
+        format!("process {pid}: {what}; the append was refused, nothing of it is stored"),
+    )
+}
+
+/// How far a process's journal has come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reached {
+    pub(crate) epoch: Epoch,
+    pub(crate) next: Seq,
+    pub(crate) head: Hash,
+}
+
+impl Reached {
+    /// Whether the journal may hold an append already that begins at `first` after the link
+    /// `prev`; if not, the append continues it.
+    ///
+    /// # Errors
+    /// The refusal of an append that can do neither.
+    pub(crate) fn may_hold(
+        &self,
+        pid: Pid,
+        epoch: Epoch,
+        first: Seq,
+        prev: Hash,
+    ) -> Result<bool, StoreError> {
+        if epoch != self.epoch {
+            return Err(StoreError::new(
+                Code::StoreStaleEpoch,
+                format!(
+                    "process {pid} is in epoch {}, the append in {epoch}: another kernel has \
+                     taken the process over; this one must let it go",
+                    self.epoch
+                ),
+            ));
+        }
+        if first < self.next {
+            return Ok(true);
+        }
+        if first > self.next {
+            return Err(conflict(
+                pid,
+                format_args!("its next event is {}, the append begins at {first}", self.next),
+            ));
+        }
+        if prev == self.head {
+            return Ok(false);
+        }
+        Err(conflict(
+            pid,
+            format_args!("its chain ends with {}, the append follows {prev}", self.head),
+        ))
+    }
+}
+
+/// The refusal of an append whose places others have taken.
+pub(crate) fn taken(pid: Pid, first: Seq, last: Seq, next: Seq) -> StoreError {
+    conflict(
+        pid,
+        format_args!("the events {first} to {last} are taken by others; its next is {next}"),
+    )
+}
+
+/// The refusal of an append with a content that is not its tenant's.
+pub(crate) fn foreign_content(pid: Pid, hash: Hash) -> StoreError {
+    conflict(pid, format_args!("the content {hash} was sealed with a key that is not the tenant's"))
+}
+
+/// The epoch after `expected`, which is the process's own.
+///
+/// # Errors
+/// The refusal of a claim that comes too late, or of the last epoch there is.
+pub(crate) fn raised(pid: Pid, own: Epoch, expected: Epoch) -> Result<Epoch, StoreError> {
+    let refusal = |message| Err(StoreError::new(Code::StoreStaleEpoch, message));
+    if own != expected {
+        return refusal(format!(
+            "process {pid} is in epoch {own}, the claim in {expected}: another kernel was faster; \
+             read the process again before claiming it"
+        ));
+    }
+    match own.0.checked_add(1) {
+        Some(next) => Ok(Epoch(next)),
+        None => {
+            refusal(format!("process {pid} is in the last epoch there is and cannot change hands"))
+        }
+    }
+}
+
+/// The refusal of a call that names a process which is not there.
+pub(crate) fn unknown(tenant: &Tenant, pid: Pid) -> StoreError {
+    StoreError::new(
+        Code::StoreUnknownProcess,
+        format!("tenant {tenant} has no process {pid}: `aosk ps --all` lists those there are"),
+    )
+}
+
+/// The refusal of an append that takes over an item which does not wait for its process.
+pub(crate) fn no_item(pid: Pid, item: i64) -> StoreError {
+    StoreError::new(
+        Code::StoreConflict,
+        format!(
+            "process {pid}: inbox item {item} does not wait for it (any more); it was taken over \
+             already, or is another's"
+        ),
+    )
+}
+
+/// The error of work that the store closed before.
+pub(crate) fn closed() -> StoreError {
+    StoreError::new(
+        Code::StoreClosed,
+        "the store was closed before this was done; whether it was is seen when it is opened again",
+    )
+}
+
+/// The refusal of an append that was enqueued behind a refused one.
+pub(crate) fn follows(error: &StoreError) -> StoreError {
+    const BEHIND: &str = "an earlier append of the process was refused: ";
+    if error.message.starts_with(BEHIND) {
+        return error.clone();
+    }
+    StoreError::new(error.code, format!("{BEHIND}{}", error.message))
+}

@@ -1,0 +1,113 @@
+//! Contents: small ones beside the events that name them, large ones in a table of their own.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use aosk_abi::{Code, Hash, Seq};
+use deadpool_postgres::Object;
+use tokio_postgres::Row;
+
+use super::batch;
+use super::fault::Fault;
+use super::process::{Place, hash, uuid};
+use super::tenant::TenantRow;
+
+/// The bytes of contents that events of the process name.
+pub(super) async fn read(
+    client: &Object,
+    tenant: &TenantRow,
+    place: &Place,
+    wanted: &[(Seq, Hash)],
+) -> Result<Vec<Arc<[u8]>>, Fault> {
+    let seqs: Vec<i64> =
+        wanted.iter().map(|(seq, _)| i64::try_from(seq.0).unwrap_or(i64::MAX)).collect();
+    let rows = client.prepare_cached(
+        "SELECT w.place, j.beside, j.contents \
+         FROM UNNEST($3::bigint[]) WITH ORDINALITY AS w (seq, place) \
+         CROSS JOIN LATERAL (SELECT i.beside, i.contents FROM journal AS i \
+             WHERE i.tenant = $1 AND i.pid = $2 AND i.first_seq <= w.seq \
+             ORDER BY i.first_seq DESC LIMIT 1) AS j",
+    );
+    let rows = client.query(&rows.await?, &[&tenant.id, &uuid(place.pid), &seqs]).await?;
+    let mut beside: HashMap<i64, &Row> = HashMap::new();
+    for row in &rows {
+        beside.insert(row.try_get(0)?, row);
+    }
+
+    let mut found: Vec<Option<Arc<[u8]>>> = Vec::with_capacity(wanted.len());
+    let mut large: Vec<&[u8]> = Vec::new();
+    for ((seq, hash), number) in wanted.iter().zip(1_i64..) {
+        let bytes = match beside.get(&number) {
+            Some(row) if *seq < place.next => small(tenant, place, *seq, *hash, row)?,
+            _ => return Err(missing(place, *seq, *hash)),
+        };
+        if bytes.is_none() {
+            large.push(hash.as_bytes());
+        }
+        found.push(bytes);
+    }
+    let blobs =
+        if large.is_empty() { HashMap::new() } else { blobs(client, tenant, &large).await? };
+    wanted
+        .iter()
+        .zip(found)
+        .map(|((seq, hash), bytes)| {
+            bytes
+                .or_else(|| blobs.get(hash).map(Arc::clone))
+                .ok_or_else(|| missing(place, *seq, *hash))
+        })
+        .collect()
+}
+
+fn missing(place: &Place, seq: Seq, hash: Hash) -> Fault {
+    Fault::refused(
+        Code::StoreContentMissing,
+        format!("process {}: event {seq} names no content {hash} that is here", place.pid),
+    )
+}
+
+fn small(
+    tenant: &TenantRow,
+    place: &Place,
+    seq: Seq,
+    hash: Hash,
+    row: &Row,
+) -> Result<Option<Arc<[u8]>>, Fault> {
+    let damaged = |what: &str| {
+        Fault::damaged(format_args!(
+            "process {}: the content {hash} of event {seq} cannot be read: {what}",
+            place.pid
+        ))
+    };
+    let candidates =
+        batch::candidates(row.try_get(1)?, row.try_get(2)?, hash).map_err(|what| damaged(&what))?;
+    if candidates.is_empty() {
+        return Ok(None);
+    }
+    let bytes = candidates.into_iter().find(|bytes| tenant.key.hash(bytes) == hash);
+    bytes.map(|bytes| Some(bytes.into())).ok_or_else(|| damaged("its hash is of other bytes"))
+}
+
+async fn blobs(
+    client: &Object,
+    tenant: &TenantRow,
+    wanted: &[&[u8]],
+) -> Result<HashMap<Hash, Arc<[u8]>>, Fault> {
+    let statement = client
+        .prepare_cached("SELECT hash, bytes FROM blobs WHERE tenant = $1 AND hash = ANY ($2)")
+        .await?;
+    let mut found = HashMap::new();
+    for row in client.query(&statement, &[&tenant.id, &wanted]).await? {
+        let bytes: &[u8] = row.try_get(1)?;
+        let stored = hash(row.try_get(0)?);
+        let named = tenant.key.hash(bytes);
+        if stored != Some(named) {
+            let stored = stored.map_or_else(|| "cut off".to_owned(), |hash| hash.to_string());
+            return Err(Fault::damaged(format_args!(
+                "the content {stored} has other bytes than its hash says"
+            )));
+        }
+        found.insert(named, bytes.into());
+    }
+    Ok(found)
+}

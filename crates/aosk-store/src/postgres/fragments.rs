@@ -1,0 +1,250 @@
+//! Event bodies, written shorter in a way that SQL can read.
+//!
+//! A step's bodies are some 850 bytes of JSON, most of them keys. A general compressor brings them
+//! to 340 and makes them unreadable to everyone with `psql`; as they are, a step costs 1,715 bytes
+//! beyond its payload. So the frequent pieces of text are replaced by characters that canonical
+//! JSON never holds, and the hashes stand beside them as bytes. That takes 276 bytes (212 and 64),
+//! and `replace()` in a view undoes it. What comes back is what was hashed, byte for byte: every
+//! read recomputes the chain.
+//!
+//! Stored rows name their table of pieces by number, so a table is never changed: a better one gets
+//! the next number.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use aosk_abi::Hash;
+
+/// Bodies as they are.
+pub(super) const PLAIN: i16 = 0;
+
+/// Bodies with the pieces of `fragments/1.txt`.
+pub(super) const FRAGMENTS_1: i16 = 1;
+
+/// Where a hash stood, its quotes included.
+const HASH: u8 = 1;
+
+/// What begins a token of two bytes.
+const TWO: u8 = 2;
+
+/// The first of the tokens of one byte, which the most frequent pieces have.
+const ONE: u8 = 3;
+
+/// How many tokens of one byte there are: all control characters but U+0000 and the two above.
+const ONES: usize = (b' ' - ONE) as usize;
+
+/// The second byte of the first token of two.
+const SECOND: u8 = b'!';
+
+/// The characters of a hash in JSON, its quotes included.
+const SPELT: usize = 66;
+
+static PIECES: LazyLock<Vec<&'static str>> =
+    LazyLock::new(|| include_str!("fragments/1.txt").lines().collect());
+
+/// The pieces that begin with three bytes, the longest first.
+static STARTS: LazyLock<HashMap<[u8; 3], Vec<usize>>> = LazyLock::new(|| {
+    let mut starts: HashMap<[u8; 3], Vec<usize>> = HashMap::new();
+    for (number, piece) in PIECES.iter().enumerate() {
+        if let Some(start) = piece.as_bytes().first_chunk() {
+            starts.entry(*start).or_default().push(number);
+        }
+    }
+    for numbers in starts.values_mut() {
+        numbers.sort_by_key(|number| std::cmp::Reverse(PIECES[*number].len()));
+    }
+    starts
+});
+
+/// The pieces of the layout [`FRAGMENTS_1`] with their tokens, as SQL needs them.
+pub(super) fn table() -> impl Iterator<Item = (String, &'static str)> {
+    PIECES.iter().enumerate().map(|(number, piece)| {
+        let (first, second) = token(number);
+        let token = [Some(first), second].into_iter().flatten().map(char::from).collect();
+        (token, *piece)
+    })
+}
+
+fn token(number: usize) -> (u8, Option<u8>) {
+    match number.checked_sub(ONES) {
+        None => (ONE + number as u8, None),
+        Some(number) => (TWO, Some(SECOND + number as u8)),
+    }
+}
+
+fn piece(number: usize) -> Result<&'static [u8], String> {
+    PIECES.get(number).map(|piece| piece.as_bytes()).ok_or_else(|| format!("no piece {number}"))
+}
+
+/// Bodies as a row holds them.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Packed<'a> {
+    pub(super) layout: i16,
+    pub(super) hashes: Vec<u8>,
+    pub(super) bodies: Cow<'a, [u8]>,
+}
+
+/// Packs bodies; leaves them as they are where they could not be told from packed ones.
+pub(super) fn pack(plain: &[u8]) -> Packed<'_> {
+    let as_it_is = Packed { layout: PLAIN, hashes: Vec::new(), bodies: Cow::Borrowed(plain) };
+    if plain.iter().any(|byte| *byte < b' ') || std::str::from_utf8(plain).is_err() {
+        return as_it_is;
+    }
+    let (mut bodies, mut hashes) = (Vec::with_capacity(plain.len() / 2), Vec::new());
+    let mut rest = plain;
+    while let Some((&byte, after)) = rest.split_first() {
+        if let Some(hash) = hash_at(rest) {
+            hashes.extend(hash);
+            bodies.push(HASH);
+            rest = &rest[SPELT..];
+        } else if let Some(number) = piece_at(rest) {
+            let (first, second) = token(number);
+            bodies.push(first);
+            bodies.extend(second);
+            rest = &rest[PIECES[number].len()..];
+        } else {
+            bodies.push(byte);
+            rest = after;
+        }
+    }
+    Packed { layout: FRAGMENTS_1, hashes, bodies: Cow::Owned(bodies) }
+}
+
+fn piece_at(rest: &[u8]) -> Option<usize> {
+    let fits = |number: &&usize| rest.starts_with(PIECES[**number].as_bytes());
+    STARTS.get(rest.first_chunk::<3>()?)?.iter().find(fits).copied()
+}
+
+fn hash_at(rest: &[u8]) -> Option<[u8; 32]> {
+    let (b'"', b'"') = (*rest.first()?, *rest.get(SPELT - 1)?) else {
+        return None;
+    };
+    let mut hash = [0; 32];
+    for (byte, pair) in hash.iter_mut().zip(rest[1..SPELT - 1].chunks_exact(2)) {
+        *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+    }
+    Some(hash)
+}
+
+/// The value of a lower-case hexadecimal digit.
+const fn nibble(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
+}
+
+/// The `len` bytes that were packed; the error is what is wrong with them.
+pub(super) fn unpack(
+    layout: i16,
+    hashes: &[u8],
+    bodies: &[u8],
+    len: usize,
+) -> Result<Vec<u8>, String> {
+    let mut plain = Vec::with_capacity(len);
+    match layout {
+        PLAIN => plain.extend_from_slice(bodies),
+        FRAGMENTS_1 => {
+            let mut hashes = hashes.as_chunks::<32>().0.iter();
+            let mut bytes = bodies.iter().copied();
+            while let Some(byte) = bytes.next() {
+                match byte {
+                    HASH => {
+                        let hash = Hash::from_bytes(*hashes.next().ok_or("a hash is missing")?);
+                        plain.extend(format!("\"{hash}\"").into_bytes());
+                    }
+                    TWO => {
+                        let second = bytes.next().and_then(|byte| byte.checked_sub(SECOND));
+                        plain.extend(piece(ONES + usize::from(second.ok_or("cut off")?))?);
+                    }
+                    ONE..b' ' => plain.extend(piece(usize::from(byte - ONE))?),
+                    byte => plain.push(byte),
+                }
+                // A damaged length must not make a reader ask for more memory than that.
+                if plain.len() > len {
+                    break;
+                }
+            }
+        }
+        other => return Err(format!("layout {other} where {FRAGMENTS_1} is the newest")),
+    }
+    if plain.len() == len {
+        return Ok(plain);
+    }
+    Err(format!("not the {len} bytes that were stored"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn table_1_is_the_one_that_stored_rows_need() {
+        let text = include_str!("fragments/1.txt");
+        assert_eq!(
+            Hash::of(text.as_bytes()).to_string(),
+            include_str!("fragments/1.blake3").trim()
+        );
+        assert!(PIECES.len() <= ONES + usize::from(b'~' - SECOND) + 1, "tokens of two bytes end");
+        let tokens: std::collections::HashSet<String> = table().map(|(token, _)| token).collect();
+        assert_eq!(tokens.len(), PIECES.len());
+        assert!(PIECES.iter().all(|piece| piece.len() >= 3 && piece.bytes().all(|b| b >= b' ')));
+    }
+
+    #[test]
+    fn a_hash_takes_33_bytes_and_what_is_none_stays() {
+        let hash = Hash::of(b"x").to_string();
+        let size = |text: &str| {
+            let packed = pack(text.as_bytes());
+            packed.bodies.len() + packed.hashes.len()
+        };
+        assert_eq!(size(&format!("\"{hash}\"")), 33);
+        for other in
+            [format!("\"{}\"", &hash[..63]), format!("\"{}\"", hash.to_uppercase()), hash.clone()]
+        {
+            assert_eq!(size(&other), other.len(), "{other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn bodies_are_restored_as_they_were(
+            parts in prop::collection::vec(
+                prop_oneof![
+                    any::<[u8; 32]>().prop_map(|b| format!("\"{}\"", Hash::from_bytes(b))),
+                    (0..200_usize).prop_map(|n| PIECES[n % PIECES.len()].to_owned()),
+                    "[\"\\\\0-9a-f,:{}]{0,70}",
+                    "\\PC{0,5}",
+                    "[\\x00-\\x1f]{0,1}",
+                ],
+                0..9,
+            )
+        ) {
+            let plain = parts.concat().into_bytes();
+            let packed = pack(&plain);
+            prop_assert!(packed.bodies.len() + packed.hashes.len() <= plain.len());
+            let restored = unpack(packed.layout, &packed.hashes, &packed.bodies, plain.len());
+            prop_assert_eq!(restored.as_deref(), Ok(&plain[..]));
+            for wrong in [plain.len() + 1, plain.len().wrapping_sub(1)] {
+                if wrong <= plain.len() + 1 {
+                    let damaged = unpack(packed.layout, &packed.hashes, &packed.bodies, wrong);
+                    prop_assert!(damaged.is_err());
+                }
+            }
+        }
+
+        #[test]
+        fn any_bytes_unpack_or_are_damage(
+            layout in -1..3_i16,
+            bytes in prop::collection::vec(0..40_u8, 0..99),
+            len in 0..200_usize,
+        ) {
+            if let Ok(plain) = unpack(layout, &bytes, &bytes, len) {
+                prop_assert_eq!(plain.len(), len);
+            }
+        }
+    }
+}

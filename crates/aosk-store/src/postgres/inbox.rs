@@ -1,0 +1,67 @@
+//! The inbox: what others leave for a process's owner.
+
+use aosk_abi::{Code, Pid, Tenant};
+use aosk_ports::{InboxId, InboxItem, Posted};
+use deadpool_postgres::Object;
+use uuid::Uuid;
+
+use super::fault::Fault;
+use super::process::{self, uuid};
+
+/// Leaves an item for a process. Under the same `nonce` it is left once, however often it is
+/// repeated.
+pub(super) async fn post(
+    client: &Object,
+    tenant: &Tenant,
+    pid: Pid,
+    item: &InboxItem,
+    nonce: Uuid,
+) -> Result<InboxId, Fault> {
+    let place = process::expect(client, tenant, pid).await?;
+    let item = serde_json::to_string(item).map_err(|error| {
+        Fault::refused(Code::EventEncode, format!("the item for process {pid}: {error}"))
+    })?;
+    let statement = client
+        .prepare_cached(
+            "INSERT INTO inbox (nonce, pid, tenant, item) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (nonce) DO UPDATE SET nonce = excluded.nonce RETURNING id",
+        )
+        .await?;
+    let row = client.query_one(&statement, &[&nonce, &uuid(pid), &place.tenant, &item]).await?;
+    Ok(InboxId(row.try_get(0)?))
+}
+
+/// What waits for a tenant's processes, oldest first.
+pub(super) async fn pending(client: &Object, tenant: &Tenant) -> Result<Vec<Posted>, Fault> {
+    let statement = client
+        .prepare_cached(
+            "SELECT i.id, i.pid, i.item FROM inbox AS i JOIN tenants AS t ON t.id = i.tenant \
+             WHERE t.name = $1 ORDER BY i.id",
+        )
+        .await?;
+    let mut items = Vec::new();
+    for row in client.query(&statement, &[&tenant.as_str()]).await? {
+        let id = row.try_get(0)?;
+        let item = serde_json::from_str(row.try_get(2)?).map_err(|error| {
+            Fault::damaged(format_args!("inbox item {id} cannot be read: {error}"))
+        })?;
+        items.push((process::pid(&row, 1)?, InboxId(id), item));
+    }
+    Ok(items)
+}
+
+/// Removes items of a process.
+pub(super) async fn remove(
+    client: &Object,
+    tenant: &Tenant,
+    pid: Pid,
+    items: &[InboxId],
+) -> Result<(), Fault> {
+    let place = process::expect(client, tenant, pid).await?;
+    let statement = client
+        .prepare_cached("DELETE FROM inbox WHERE tenant = $1 AND pid = $2 AND id = ANY ($3)")
+        .await?;
+    let ids: Vec<i64> = items.iter().map(|item| item.0).collect();
+    client.execute(&statement, &[&place.tenant, &uuid(pid), &ids]).await?;
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! The tables: made once, ahead of time, by whoever comes first.
+
+use aosk_abi::{Pid, Tenant};
+use aosk_conformance::Scribe;
+
+use super::server::{is_here, open, options, psql};
+use crate::support::block_on;
+
+#[test]
+fn nodes_that_start_at_once_make_the_tables_once() {
+    if !is_here() {
+        return;
+    }
+    let options = options();
+    let stores: Vec<_> = std::thread::scope(|scope| {
+        let starts: Vec<_> = (0..4).map(|_| scope.spawn(|| open(&options))).collect();
+        starts.into_iter().map(|start| start.join().expect("opened")).collect()
+    });
+    block_on(async {
+        let client = psql(&options).await;
+        let sql = "SELECT (SELECT count(*) FROM schema_migrations), (SELECT count(*) FROM nodes)";
+        let row = client.query_one(sql, &[]).await.expect("counted");
+        assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1, 4));
+    });
+    drop(stores);
+    block_on(async {
+        let client = psql(&options).await;
+        let left = client.query_one("SELECT count(*) FROM nodes", &[]).await.expect("counted");
+        assert_eq!(left.get::<_, i64>(0), 0, "who ends says so");
+    });
+}
+
+#[test]
+fn the_journal_has_partitions_ahead_and_every_pid_has_a_place() {
+    if !is_here() {
+        return;
+    }
+    let options = options();
+    let store = open(&options);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = now.expect("after 1970").as_millis() as u64;
+    let month = 31 * 24 * 3600 * 1000;
+    block_on(async {
+        for (pid, place) in [
+            (Pid::from_parts(now, [1; 10]), "month"),
+            (Pid::from_parts(now + month, [1; 10]), "month"),
+            (Pid::from_parts(now - 13 * month, [1; 10]), "default"),
+            (Pid::from_alias("agent-123"), "default"),
+        ] {
+            let mut scribe = Scribe::new(&store, &Tenant::local(), pid).await;
+            scribe.write(&store, &[b"begun"]).await.expect("begins");
+            let client = psql(&options).await;
+            let sql = format!("SELECT tableoid::regclass::text FROM journal WHERE pid = '{pid}'");
+            let found: String = client.query_one(&sql, &[]).await.expect("one row").get(0);
+            assert_eq!(found == "journal_default", place == "default", "{pid} is in {found}");
+        }
+    });
+    drop(store);
+    // A month whose processes came before its partition keeps them.
+    block_on(async {
+        let client = psql(&options).await;
+        client
+            .batch_execute(
+                "DO $$ DECLARE t text; BEGIN FOR t IN SELECT inhrelid::regclass::text \
+                 FROM pg_inherits WHERE inhparent = 'journal'::regclass \
+                 AND inhrelid <> 'journal_default'::regclass LOOP \
+                 EXECUTE 'ALTER TABLE journal DETACH PARTITION ' || t; \
+                 EXECUTE 'INSERT INTO journal_default SELECT * FROM ' || t; \
+                 EXECUTE 'DROP TABLE ' || t; END LOOP; END $$",
+            )
+            .await
+            .expect("moved");
+    });
+    let store = open(&options);
+    block_on(async {
+        let pid = Pid::from_parts(now, [1; 10]);
+        let mut scribe = Scribe::new(&store, &Tenant::local(), pid).await;
+        assert_eq!(scribe.next.0, 1);
+        scribe.write(&store, &[b"goes on"]).await.expect("in the default partition");
+    });
+}

@@ -1,0 +1,149 @@
+//! The writer: two of them, and what a group shares.
+
+use aosk_abi::{Code, Content, Epoch, Seq, Tenant};
+use aosk_conformance::Scribe;
+use aosk_ports::{Journal, JournalWriter};
+
+use super::server::{is_here, open, options};
+use crate::child::pid;
+use crate::support::{block_on, noise, refused};
+
+/// Two nodes write to the same processes as fast as they can, each believing that they are its own.
+/// Whoever has the epoch gets through; nothing deadlocks, and every journal is one chain.
+#[test]
+fn of_two_writers_only_the_one_with_the_epoch_gets_through() {
+    if !is_here() {
+        return;
+    }
+    const PROCESSES: u64 = 12;
+    let options = options();
+    let nodes = [open(&options), open(&options)];
+    let local = Tenant::local();
+    block_on(async {
+        for n in 0..PROCESSES {
+            let mut scribe = Scribe::new(&nodes[0], &local, pid(n)).await;
+            scribe.write(&nodes[0], &[b"begun"]).await.expect("begins");
+        }
+    });
+    let accepted: Vec<Vec<(u64, Epoch)>> = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..2_u64)
+            .map(|me| {
+                let node = &nodes[me as usize];
+                scope.spawn(move || {
+                    block_on(async {
+                        let mut accepted = Vec::new();
+                        for round in 0..60_u64 {
+                            let mut tickets = Vec::new();
+                            // Each locks them in another order, if locks followed the calls.
+                            for i in 0..PROCESSES {
+                                let n = if me == 0 { i } else { PROCESSES - 1 - i };
+                                let mut scribe = Scribe::new(node, &Tenant::local(), pid(n)).await;
+                                if (round + n + me) % 7 == 0 {
+                                    let claim =
+                                        node.claim(&scribe.tenant, scribe.pid, scribe.epoch);
+                                    if let Ok(epoch) = claim.await {
+                                        scribe.epoch = epoch;
+                                    }
+                                }
+                                let text = noise(round * 50 + n * 3 + me, 600);
+                                tickets.push((
+                                    n,
+                                    scribe.epoch,
+                                    node.append(scribe.append(&[&text])),
+                                ));
+                            }
+                            for (n, epoch, ticket) in tickets {
+                                match ticket.await {
+                                    Ok(committed) => {
+                                        accepted.push((n << 32 | committed.last.0, epoch))
+                                    }
+                                    Err(error) => assert!(
+                                        [Code::StoreStaleEpoch, Code::StoreConflict]
+                                            .contains(&error.code),
+                                        "{error}"
+                                    ),
+                                }
+                            }
+                        }
+                        accepted
+                    })
+                })
+            })
+            .collect();
+        writers.into_iter().map(|writer| writer.join().expect("no deadlock")).collect()
+    });
+    let mut all: Vec<_> = accepted.into_iter().flatten().collect();
+    all.sort();
+    let count = all.len();
+    all.dedup_by_key(|(place, _)| *place);
+    assert_eq!(all.len(), count, "no place was granted twice");
+    for n in 0..PROCESSES {
+        let read = block_on(nodes[0].read(&local, pid(n), Seq(0), usize::MAX)).expect("one chain");
+        assert!(read.is_sorted_by_key(|record| record.epoch), "no stale epoch came through");
+        let mine = all.iter().filter(|(place, _)| place >> 32 == n);
+        assert_eq!(read.len(), 1 + mine.clone().count());
+        for (place, epoch) in mine {
+            let seq = (place & 0xffff_ffff) as usize;
+            assert_eq!(read[seq].epoch, *epoch);
+        }
+    }
+}
+
+/// A repeat of what the same group writes: it is compared with what is there after it.
+#[test]
+fn an_append_and_its_repeat_at_once_are_both_acknowledged_and_stored_once() {
+    if !is_here() {
+        return;
+    }
+    let options = options();
+    let store = open(&options);
+    let local = Tenant::local();
+    block_on(async {
+        let mut scribe = Scribe::new(&store, &local, pid(1)).await;
+        let mut tickets = Vec::new();
+        for n in 0..30_u8 {
+            let append =
+                Scribe::with_checkpoint(scribe.append(&[&[n], &noise(n.into(), 5000)]), vec![n; 9]);
+            scribe.follow(&append);
+            tickets.push(store.append(append.clone()));
+            tickets.push(store.append(append));
+        }
+        for ticket in tickets {
+            ticket.await.expect("there or written");
+        }
+        let read = store.read(&local, pid(1), Seq(0), usize::MAX).await.expect("whole");
+        assert_eq!((read.len(), read.last().map(|it| it.hash)), (60, Some(scribe.head)));
+        let client = super::server::psql(&options).await;
+        let rows = client.query_one(
+            "SELECT (SELECT count(*) FROM journal), (SELECT count(*) FROM blobs), \
+             (SELECT count(*) FROM checkpoints)",
+            &[],
+        );
+        let rows = rows.await.expect("counted");
+        let counts: [i64; 3] = [rows.get(0), rows.get(1), rows.get(2)];
+        assert_eq!(counts, [30, 30, 2]);
+    });
+}
+
+#[test]
+fn empty_and_the_largest_contents_come_back_and_larger_ones_are_refused() {
+    if !is_here() {
+        return;
+    }
+    const LARGEST: usize = 64 << 20;
+    let store = open(&options());
+    let local = Tenant::local();
+    block_on(async {
+        let mut scribe = Scribe::new(&store, &local, pid(1)).await;
+        let texts = [Vec::new(), noise(1, Content::INLINE_MAX + 1), vec![b'x'; LARGEST]];
+        for text in &texts {
+            scribe.write(&store, &[text]).await.expect("within the bounds");
+        }
+        let wanted: Vec<_> =
+            (0..).zip(&texts).map(|(seq, text)| (Seq(seq), scribe.key.hash(text))).collect();
+        let found = store.contents(&local, pid(1), &wanted).await.expect("there");
+        assert!(found.iter().map(|bytes| &bytes[..]).eq(texts.iter().map(Vec::as_slice)));
+        let over = scribe.append(&[&vec![b'x'; LARGEST + 1]]);
+        refused(store.append(over).await, Code::EventEncode);
+    });
+}
