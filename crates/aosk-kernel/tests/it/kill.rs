@@ -11,7 +11,7 @@
 //!
 //! `AOSK_KILL_ROUNDS` is the number of kills; `AOSK_KILL_SEED` the seed of their moments.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -76,13 +76,13 @@ fn live_and_die(name: &str, dir: &Path, power: &mut Option<Power>) -> String {
     let steps = 12 * rounds + 20;
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut acked: HashMap<Pid, Seq> = HashMap::new();
-    let (mut killed, mut acks, mut lost_writes) = (0, 0_u64, 0);
+    let (mut killed, mut tools_killed, mut acks, mut lost_writes) = (0, 0, 0_u64, 0);
     for _ in 0..rounds {
         let environment = power.as_mut().map(Power::on);
         let mut child = start(dir, steps, environment.into_iter().flatten());
         let lives = Duration::from_millis(5 + u64::from(random.next_u32() % 200));
         let reader = collect(&mut child);
-        std::thread::sleep(lives);
+        tools_killed += kill_tools_of(&child, lives, &mut random);
         if child.try_wait().expect("a child").is_none() {
             killed += 1;
         }
@@ -105,10 +105,11 @@ fn live_and_die(name: &str, dir: &Path, power: &mut Option<Power>) -> String {
     note(&mut acked, &lines);
     let unsure = verify(dir, &acked, true);
     assert!(killed * 10 >= rounds * 9, "most children were killed while they ran");
+    assert!(tools_killed >= rounds, "{tools_killed} processes of tools were killed");
     assert_eq!(lost_writes > 0, power.is_some(), "a cut that takes nothing proves nothing");
     format!(
         "{{\"name\":\"{name}\",\"rounds\":{rounds},\"seed\":{seed},\"killed\":{killed},\
-         \"agents\":{AGENTS},\"acks\":{acks},\"interrupted\":{unsure},\
+         \"tools_killed\":{tools_killed},\"agents\":{AGENTS},\"acks\":{acks},\"interrupted\":{unsure},\
          \"lost_writes\":{lost_writes}}}"
     )
 }
@@ -126,6 +127,31 @@ fn start(
         .stdout(Stdio::piped())
         .spawn()
         .expect("a child")
+}
+
+/// Kills about every second process of a tool, for that long; how many.
+fn kill_tools_of(child: &Child, lives: Duration, random: &mut ChaCha8Rng) -> u64 {
+    let (began, mut seen, mut killed) = (Instant::now(), HashSet::new(), 0);
+    while began.elapsed() < lives {
+        // Processes are children of the thread that started them.
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id()));
+        let lists = tasks.into_iter().flatten().flatten().map(|task| task.path().join("children"));
+        for list in lists {
+            let listed = std::fs::read_to_string(list).unwrap_or_default();
+            for number in listed.split_whitespace().filter_map(|number| number.parse().ok()) {
+                if seen.insert(number)
+                    && random.next_u32() % 2 == 0
+                    && let Some(tool) = rustix::process::Pid::from_raw(number)
+                {
+                    // It may have ended by itself.
+                    let done = rustix::process::kill_process(tool, rustix::process::Signal::KILL);
+                    killed += u64::from(done.is_ok());
+                }
+            }
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    killed
 }
 
 fn collect(child: &mut Child) -> std::thread::JoinHandle<Vec<(Pid, Seq)>> {
@@ -174,16 +200,15 @@ fn verify(dir: &Path, acked: &HashMap<Pid, Seq>, ended: bool) -> usize {
         let events = runtime.block_on(events(&store, pid));
         for (op, tool, requests, outcome) in calls(&events) {
             let lines = effects.get(&format!("{tool} {pid}-{op}")).copied().unwrap_or(0);
-            match (tool.as_str(), outcome) {
-                ("keyed", Some(true)) => assert_eq!(lines, 1, "{pid}-{op}: exactly once"),
-                ("keyed", _) => assert!(lines <= 1, "{pid}-{op}: {lines} under one key"),
-                ("unsafe", _) => {
-                    assert!(lines <= 1, "{pid}-{op}: an unsafe effect {lines} times");
-                    assert_eq!(requests, 1, "{pid}-{op}: an unsafe tool is requested once");
-                }
-                other => panic!("{other:?}"),
+            assert!(lines <= 1, "{pid}-{op}: {lines} effects of one call of {tool}");
+            if outcome == Some(End::Done) {
+                assert_eq!(lines, 1, "{pid}-{op}: {tool} said that it was done");
             }
-            interrupted += usize::from(outcome == Some(false));
+            match tool.as_str() {
+                "keyed" => assert_ne!(outcome, Some(End::Interrupted), "{pid}-{op}: may run again"),
+                _ => assert_eq!(requests, 1, "{pid}-{op}: an unsafe tool is requested once"),
+            }
+            interrupted += usize::from(outcome == Some(End::Interrupted));
             assert!(outcome.is_some() || !ended, "{pid}-{op} has no outcome");
         }
         if ended {
@@ -217,9 +242,17 @@ async fn events(store: &SqliteReader, pid: Pid) -> Vec<Event> {
     records.iter().map(|record| record.decode().expect("readable")).collect()
 }
 
-/// Tool calls: operation, tool, how often requested, and whether it returned or was interrupted.
-fn calls(events: &[Event]) -> Vec<(u64, String, usize, Option<bool>)> {
-    let mut calls: BTreeMap<u64, (String, usize, Option<bool>)> = BTreeMap::new();
+/// How a call of a tool ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Done,
+    Failed,
+    Interrupted,
+}
+
+/// Tool calls: operation, tool, how often requested, and how it ended.
+fn calls(events: &[Event]) -> Vec<(u64, String, usize, Option<End>)> {
+    let mut calls: BTreeMap<u64, (String, usize, Option<End>)> = BTreeMap::new();
     for event in events {
         match &event.what {
             What::ToolRequested(requested) => {
@@ -228,10 +261,11 @@ fn calls(events: &[Event]) -> Vec<(u64, String, usize, Option<bool>)> {
                 call.1 += 1;
             }
             What::ToolReturned(returned) => {
-                calls.entry(returned.op.0).or_default().2 = Some(true);
+                let end = if returned.success { End::Done } else { End::Failed };
+                calls.entry(returned.op.0).or_default().2 = Some(end);
             }
             What::Interrupted(interrupted) => {
-                calls.entry(interrupted.op.0).or_default().2 = Some(false);
+                calls.entry(interrupted.op.0).or_default().2 = Some(End::Interrupted);
             }
             _ => {}
         }
@@ -288,7 +322,7 @@ async fn live(dir: &Path, steps: u64) {
 
 fn agent_of(agent: usize, steps: u64) -> Spawn {
     let manifest = format!(
-        "name = \"{}\"\ntools = [\"keyed\", \"unsafe\"]\nmax_steps = {}\n",
+        "name = \"{}\"\ntools = [\"child\", \"keyed\", \"unsafe\"]\nmax_steps = {}\n",
         alias(agent),
         steps + 1
     );
@@ -303,17 +337,25 @@ fn agent_of(agent: usize, steps: u64) -> Spawn {
 
 fn kernel(store: SqliteStore, dir: &Path) -> Kernel {
     let model = Model { device: Arc::new(Clockwork::new()), tokenizer: Arc::new(Quarters) };
+    let spec = |name: &str, effect| ToolSpec {
+        name: name.into(),
+        description: "appends a line".into(),
+        parameters: json!({"type": "object"}),
+        effect,
+    };
+    let path = dir.join("effects");
     let appender = |name: &str, effect| {
-        let spec = ToolSpec {
-            name: name.into(),
-            description: "appends a line".into(),
-            parameters: json!({"type": "object"}),
-            effect,
-        };
-        let tool: Arc<dyn Tool> = Arc::new(Appender { spec, path: dir.join("effects") });
+        let tool: Arc<dyn Tool> =
+            Arc::new(Appender { spec: spec(name, effect), path: path.clone() });
         (name.to_owned(), tool)
     };
-    let tools = [appender("keyed", Effect::Idempotent), appender("unsafe", Effect::Unsafe)];
+    let child: Arc<dyn Tool> =
+        Arc::new(Spawner { spec: spec("child", Effect::Unsafe), path: path.clone() });
+    let tools = [
+        ("child".to_owned(), child),
+        appender("keyed", Effect::Idempotent),
+        appender("unsafe", Effect::Unsafe),
+    ];
     let parts = Parts {
         store: Arc::new(store),
         models: HashMap::from([("clockwork".to_owned(), model)]),
@@ -380,6 +422,42 @@ impl Tool for Appender {
     }
 }
 
+/// Has a process of its own append its idempotency key to a file.
+struct Spawner {
+    spec: ToolSpec,
+    path: PathBuf,
+}
+
+impl Tool for Spawner {
+    fn spec(&self) -> &ToolSpec {
+        &self.spec
+    }
+
+    fn isolation(&self) -> &'static str {
+        "none"
+    }
+
+    fn call(
+        &self,
+        context: ToolContext,
+        _: serde_json::Map<String, serde_json::Value>,
+    ) -> BoxFuture<'static, ToolResult> {
+        let line = format!("{} {}", self.spec.name, context.idempotency_key);
+        let mut command = tokio::process::Command::new("sh");
+        // One write: a kill comes before it or after it.
+        command.args(["-c", r#"sleep 0.004; echo "$0" >>"$1""#, &line]).arg(&self.path);
+        // What watches the writes of the store has no business there.
+        command.env_remove("LD_PRELOAD").stdin(Stdio::null()).stdout(Stdio::null());
+        Box::pin(async move {
+            match command.status().await {
+                Ok(status) if status.success() => ToolResult::ok(line),
+                Ok(status) => ToolResult::failed("died", status.to_string(), "go on"),
+                Err(error) => ToolResult::failed("not_started", error.to_string(), "go on"),
+            }
+        })
+    }
+}
+
 /// A model without a memory of its own: what it says follows from the conversation alone, so that
 /// it says the same after every restart. It calls a tool in each step and ends after as many steps
 /// as the task says.
@@ -436,7 +514,11 @@ impl Device for Clockwork {
             let (part, stop) = if step >= of {
                 (Part::Text("done".into()), StopReason::Stop)
             } else {
-                let name = if step % 3 == 0 { "unsafe" } else { "keyed" };
+                let name = match step % 6 {
+                    0 | 3 => "unsafe",
+                    1 => "child",
+                    _ => "keyed",
+                };
                 let id = format!("c{step}").into();
                 let call = Part::ToolCall { id, name: name.into(), arguments: "{}".into() };
                 (call, StopReason::ToolCalls)
