@@ -92,10 +92,13 @@ impl Model {
         &mut self,
         tenant: &Tenant,
         pid: Pid,
+        next: Seq,
         items: &[InboxId],
     ) -> Result<(), Code> {
-        if !self.processes.contains_key(&(tenant.clone(), pid)) {
-            return Err(Code::StoreUnknownProcess);
+        match self.processes.get(&(tenant.clone(), pid)) {
+            None => return Err(Code::StoreUnknownProcess),
+            Some(there) if there.receipt.next != next => return Err(Code::StoreConflict),
+            Some(_) => {}
         }
         self.inbox.retain(|it| (&it.0, it.1) != (tenant, pid) || !items.contains(&it.2));
         Ok(())

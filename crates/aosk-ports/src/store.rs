@@ -269,10 +269,14 @@ pub trait JournalWriter: Send + Sync {
 
     /// Removes items of a process that it will never take over, because it has ended for good.
     /// Those that are not there (any more) are what is wanted.
+    ///
+    /// Whoever dismisses decides on a journal that ends before `next`; where it goes on meanwhile
+    /// the process may take them after all, so nothing is removed: [`Code::StoreConflict`].
     fn dismiss(
         &self,
         tenant: &Tenant,
         pid: Pid,
+        next: Seq,
         items: &[InboxId],
     ) -> BoxFuture<'_, Result<(), StoreError>>;
 

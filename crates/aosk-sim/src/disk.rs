@@ -13,7 +13,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aosk_abi::{Code, ContentKey, Epoch, Pid, Tenant};
+use aosk_abi::{Code, ContentKey, Epoch, Pid, Seq, Tenant};
 use aosk_ports::{Append, Committed, InboxId, InboxItem, StoreError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -285,9 +285,10 @@ impl Platter {
         &mut self,
         tenant: &Tenant,
         pid: Pid,
+        next: Seq,
         items: &[InboxId],
     ) -> Result<(), StoreError> {
-        self.image.dismiss(tenant, pid, items)?;
+        self.image.dismiss(tenant, pid, next, items)?;
         self.watch.dismissed(pid, items);
         Ok(())
     }

@@ -182,10 +182,16 @@ impl Image {
         &mut self,
         tenant: &Tenant,
         pid: Pid,
+        next: Seq,
         items: &[InboxId],
     ) -> Result<(), StoreError> {
-        let shelf = self.tenants.get_mut(tenant).filter(|shelf| shelf.processes.contains_key(&pid));
-        let shelf = shelf.ok_or_else(|| unknown(tenant, pid))?;
+        let there = self.stored(tenant, pid)?.next();
+        if there != next {
+            let message =
+                format!("process {pid}: its next event was {next}, and is {there} by now");
+            return Err(StoreError::new(Code::StoreConflict, message));
+        }
+        let shelf = self.tenants.get_mut(tenant).ok_or_else(|| unknown(tenant, pid))?;
         shelf.inbox.retain(|id, (whose, _)| *whose != pid || !items.contains(id));
         Ok(())
     }

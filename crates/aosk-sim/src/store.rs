@@ -295,10 +295,11 @@ impl JournalWriter for MemoryStore {
         &self,
         tenant: &Tenant,
         pid: Pid,
+        next: Seq,
         items: &[InboxId],
     ) -> BoxFuture<'_, Result<(), StoreError>> {
         let (tenant, items) = (tenant.clone(), items.to_vec());
-        self.inner().change(move |platter| platter.dismiss(&tenant, pid, &items))
+        self.inner().change(move |platter| platter.dismiss(&tenant, pid, next, &items))
     }
 
     fn claim(

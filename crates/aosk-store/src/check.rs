@@ -92,6 +92,17 @@ pub(crate) fn conflict(pid: Pid, what: impl std::fmt::Display) -> StoreError {
     )
 }
 
+/// Checks that a journal still ends where somebody who decided on it saw its end.
+pub(crate) fn still_ends(pid: Pid, there: Seq, seen: Seq) -> Result<(), StoreError> {
+    if there == seen {
+        return Ok(());
+    }
+    Err(StoreError::new(
+        Code::StoreConflict,
+        format!("process {pid}: its next event was {seen} and is {there} by now; look at it again"),
+    ))
+}
+
 /// How far a process's journal has come.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reached {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use aosk_abi::{Code, Hash, MicroDollars, Pid, Priority, Signal, Tenant};
-use aosk_ports::{Append, InboxItem};
+use aosk_abi::{Code, Hash, MicroDollars, Pid, Priority, Seq, Signal, Tenant};
+use aosk_ports::{Append, InboxId, InboxItem};
 
 use super::refused;
 use crate::World;
@@ -62,7 +62,8 @@ pub async fn a_post_is_told_to_whoever_can_be_told(world: World) {
     }
 }
 
-/// Only what was named, and only of the process that was named.
+/// Only what was named, only of the process that was named, and only while its journal ends where
+/// whoever dismisses saw its end.
 pub async fn a_dismissed_item_is_gone(mut world: World) {
     let (mut one, mut two) = (world.scribe(1).await, world.scribe(2).await);
     let mut ids = Vec::new();
@@ -73,15 +74,22 @@ pub async fn a_dismissed_item_is_gone(mut world: World) {
             ids.push(world.store().post(&scribe.tenant, scribe.pid, item).await.expect("posted"));
         }
     }
-    world.store().dismiss(&one.tenant, one.pid, &[ids[0], ids[2]]).await.expect("dismissed");
-    world.store().dismiss(&one.tenant, one.pid, &[ids[0]]).await.expect("it is gone already");
+    let dismiss = async |world: &World, next, items: &[InboxId]| {
+        world.store().dismiss(&one.tenant, one.pid, next, items).await
+    };
+    dismiss(&world, one.next, &[ids[0], ids[2]]).await.expect("dismissed");
+    dismiss(&world, one.next, &[ids[0]]).await.expect("it is gone already");
+    for other in [Seq(one.next.0 - 1), one.next.next()] {
+        refused(dismiss(&world, other, &[ids[1]]).await, Code::StoreConflict);
+    }
     world.reopen();
     let left = world.store().pending(&one.tenant).await.expect("answers");
     assert_eq!(left.iter().map(|(_, id, _)| *id).collect::<Vec<_>>(), ids[1..]);
     let append = Append { consumed: vec![ids[0]], ..one.append(&[b"too late"]) };
     refused(world.store().append(append).await, Code::StoreConflict);
     let nobody = Pid::from_bytes([99; 16]);
-    refused(world.store().dismiss(&one.tenant, nobody, &[ids[1]]).await, Code::StoreUnknownProcess);
+    let answer = world.store().dismiss(&one.tenant, nobody, one.next, &[ids[1]]).await;
+    refused(answer, Code::StoreUnknownProcess);
 }
 
 /// Not twice, not by another process, not by another tenant.

@@ -46,6 +46,7 @@ enum Operation {
     Dismiss {
         of: usize,
         items: Vec<prop::sample::Index>,
+        late: bool,
     },
     Reopen,
 }
@@ -80,8 +81,12 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
         2 => (0..PROCESSES, prop::bool::weighted(0.2))
             .prop_map(|(of, late)| Operation::Claim { of, late }),
         4 => (0..PROCESSES, "\\PC{0,20}").prop_map(|(of, text)| Operation::Post { of, text }),
-        2 => (0..PROCESSES, prop::collection::vec(any::<prop::sample::Index>(), 0..4))
-            .prop_map(|(of, items)| Operation::Dismiss { of, items }),
+        2 => (
+            0..PROCESSES,
+            prop::collection::vec(any::<prop::sample::Index>(), 0..4),
+            prop::bool::weighted(0.2),
+        )
+            .prop_map(|(of, items, late)| Operation::Dismiss { of, items, late }),
         1 => Just(Operation::Reopen),
     ];
     prop::collection::vec(operation, 1..80)
@@ -164,13 +169,16 @@ async fn play(mut world: World, operations: &[Operation]) {
                     refused(answer, Code::StoreUnknownProcess);
                 }
             }
-            Operation::Dismiss { of, items } => {
+            Operation::Dismiss { of, items, late } => {
                 let (tenant, pid) = name(*of);
                 let known = model.inbox.iter().map(|it| it.2).chain([InboxId(i64::MAX)]);
                 let known: Vec<_> = known.collect();
                 let items: Vec<_> = items.iter().map(|item| *item.get(&known)).collect();
-                let answer = world.store().dismiss(tenant, pid, &items).await;
-                match model.dismiss(tenant, pid, &items) {
+                let there = model.processes.get(&(tenant.clone(), pid));
+                let next = there.map_or(Seq(0), |there| there.receipt.next);
+                let next = Seq(next.0.saturating_sub(u64::from(*late)));
+                let answer = world.store().dismiss(tenant, pid, next, &items).await;
+                match model.dismiss(tenant, pid, next, &items) {
                     Ok(()) => answer.expect("gone"),
                     Err(code) => refused(answer, code),
                 }

@@ -137,8 +137,8 @@ impl Kernel {
     /// Removes an item that its process will never take, and says whether it did.
     async fn dismisses(&self, pid: Pid, id: InboxId, item: &InboxItem) -> bool {
         let (store, tenant) = (&self.shared.parts.store, &self.shared.options.tenant);
-        let state = match store.process(tenant, pid).await {
-            Ok(Some(receipt)) => receipt.row.state,
+        let (state, next) = match store.process(tenant, pid).await {
+            Ok(Some(receipt)) => (receipt.row.state, receipt.next),
             Ok(None) => return false,
             Err(error) => {
                 tracing::warn!(%error, %pid, "cannot look up who an inbox item is for");
@@ -152,9 +152,10 @@ impl Kernel {
             return false;
         }
         let (item, exit) = (kind(item), exit.name());
-        tracing::warn!(%pid, item, exit, "dismissed: the process has ended");
-        if let Err(error) = store.dismiss(tenant, pid, &[id]).await {
-            tracing::warn!(%error, %pid, "cannot remove an inbox item");
+        match store.dismiss(tenant, pid, next, &[id]).await {
+            Ok(()) => tracing::warn!(%pid, item, exit, "dismissed: the process has ended"),
+            // Where the process has gone on meanwhile, the item is shown again.
+            Err(error) => tracing::warn!(%error, %pid, item, "cannot remove an inbox item"),
         }
         true
     }

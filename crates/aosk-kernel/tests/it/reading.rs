@@ -110,9 +110,10 @@ impl JournalWriter for Odd {
         &self,
         tenant: &Tenant,
         pid: Pid,
+        next: Seq,
         items: &[InboxId],
     ) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.store.dismiss(tenant, pid, items)
+        self.store.dismiss(tenant, pid, next, items)
     }
 
     fn claim(

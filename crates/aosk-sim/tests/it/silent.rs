@@ -25,8 +25,8 @@ impl JournalWriter for Silent {
         self.0.append(append)
     }
 
-    fn dismiss(&self, tenant: &Tenant, pid: Pid, items: &[InboxId]) -> Answer<'_, ()> {
-        self.0.dismiss(tenant, pid, items)
+    fn dismiss(&self, tenant: &Tenant, pid: Pid, next: Seq, items: &[InboxId]) -> Answer<'_, ()> {
+        self.0.dismiss(tenant, pid, next, items)
     }
 
     fn claim(&self, tenant: &Tenant, pid: Pid, expected: Epoch) -> Answer<'_, Epoch> {

@@ -1,12 +1,13 @@
 //! The inbox: what others leave for a process's owner.
 
-use aosk_abi::{Code, Pid, Tenant};
+use aosk_abi::{Code, Pid, Seq, Tenant};
 use aosk_ports::{InboxId, InboxItem, Posted};
 use deadpool_postgres::Object;
 use uuid::Uuid;
 
 use super::fault::Fault;
 use super::process::{self, uuid};
+use crate::check;
 
 /// Leaves an item for a process. Under the same `nonce` it is left once, however often it is
 /// repeated.
@@ -50,18 +51,36 @@ pub(super) async fn pending(client: &Object, tenant: &Tenant) -> Result<Vec<Post
     Ok(items)
 }
 
-/// Removes items of a process.
+/// Removes items of a process whose journal ends before `next`. Its row is locked meanwhile, as an
+/// append locks it.
 pub(super) async fn remove(
     client: &Object,
     tenant: &Tenant,
     pid: Pid,
+    next: Seq,
     items: &[InboxId],
 ) -> Result<(), Fault> {
     let place = process::expect(client, tenant, pid).await?;
+    check::still_ends(pid, place.next, next)?;
     let statement = client
-        .prepare_cached("DELETE FROM inbox WHERE tenant = $1 AND pid = $2 AND id = ANY ($3)")
+        .prepare_cached(
+            "WITH p AS ( \
+                 SELECT tenant, pid FROM processes \
+                 WHERE tenant = $1 AND pid = $2 AND next_seq = $4 FOR NO KEY UPDATE \
+             ), gone AS ( \
+                 DELETE FROM inbox AS i USING p \
+                 WHERE i.tenant = p.tenant AND i.pid = p.pid AND i.id = ANY ($3) \
+             ) \
+             SELECT count(*) FROM p",
+        )
         .await?;
     let ids: Vec<i64> = items.iter().map(|item| item.0).collect();
-    client.execute(&statement, &[&place.tenant, &uuid(pid), &ids]).await?;
+    let seen = next.0.cast_signed();
+    let row = client.query_one(&statement, &[&place.tenant, &uuid(pid), &ids, &seen]).await?;
+    if row.try_get::<_, i64>(0)? == 0 {
+        // It went on between the two statements.
+        let place = process::expect(client, tenant, pid).await?;
+        check::still_ends(pid, place.next, next)?;
+    }
     Ok(())
 }

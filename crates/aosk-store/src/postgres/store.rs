@@ -159,6 +159,7 @@ impl JournalWriter for PostgresStore {
         &self,
         tenant: &Tenant,
         pid: Pid,
+        next: Seq,
         items: &[InboxId],
     ) -> BoxFuture<'_, Result<(), StoreError>> {
         let (sessions, tenure) = (self.sessions(), Arc::clone(&self.tenure));
@@ -166,8 +167,9 @@ impl JournalWriter for PostgresStore {
         self.ground.call(async move {
             tenure.check()?;
             let (tenant, items) = (&tenant, &items);
-            let remove =
-                |client: Object| async move { inbox::remove(&client, tenant, pid, items).await };
+            let remove = |client: Object| async move {
+                inbox::remove(&client, tenant, pid, next, items).await
+            };
             sessions.ask(remove).await
         })
     }

@@ -21,6 +21,7 @@ use super::reader::{SqliteReader, heard};
 use super::schema::{Access, open_owned, open_shared};
 use super::writer::Writer;
 use super::{inbox, process, tenant};
+use crate::check;
 
 /// Where a store is and who opens it.
 #[derive(Debug, Clone)]
@@ -105,11 +106,13 @@ impl JournalWriter for SqliteStore {
         &self,
         tenant: &Tenant,
         pid: Pid,
+        next: Seq,
         items: &[InboxId],
     ) -> BoxFuture<'_, Result<(), StoreError>> {
         let (tenant, items) = (tenant.clone(), items.to_vec());
         heard(self.writer.enqueue(None, 0, move |connection| {
             let place = process::expect(connection, &tenant, pid)?;
+            check::still_ends(pid, place.next, next)?;
             inbox::remove(connection, place.tenant, pid, &items)
         }))
     }
