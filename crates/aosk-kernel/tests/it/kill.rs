@@ -140,7 +140,7 @@ fn kill_tools_of(child: &Child, lives: Duration, random: &mut ChaCha8Rng) -> u64
             let listed = std::fs::read_to_string(list).unwrap_or_default();
             for number in listed.split_whitespace().filter_map(|number| number.parse().ok()) {
                 if seen.insert(number)
-                    && random.next_u32() % 2 == 0
+                    && random.next_u32().is_multiple_of(2)
                     && let Some(tool) = rustix::process::Pid::from_raw(number)
                 {
                     // It may have ended by itself.
