@@ -101,8 +101,7 @@ pub const DEAR: &str = "[models.dear]\nprovider = \"local\"\nwindow = 4000\nmax_
 fn a_daemon_that_was_killed_goes_on_where_it_was() {
     let (world, endpoint, go_on) = scene();
     let pid = spawn(&world, &endpoint);
-    kill_process(world.daemon_pid(), Signal::KILL).expect("it runs");
-    wait_until("it is gone", || world.processes()[0]["state"] == "interrupted");
+    world.kill_daemon();
     let before = world.run(&["logs", "--json", &pid]).out;
     assert_eq!(kinds(&lines(&before)).last(), Some(&"llm_requested"));
 
@@ -132,8 +131,7 @@ fn a_sleeper_is_held_by_the_next_daemon_and_wakes_in_time() {
     let pid = world.spawn(&[&agent, "hi"]);
     world.wait_for_state(&pid, "blocked");
     let before = world.events(&pid);
-    kill_process(world.daemon_pid(), Signal::KILL).expect("it runs");
-    wait_until("it is gone", || world.processes()[0]["state"] == "interrupted");
+    world.kill_daemon();
     world.run(&["ps"]).says("aosk run --resume");
 
     world.run(&["daemon", "start"]).says("Started the daemon");
@@ -154,8 +152,7 @@ fn an_agent_that_took_two_daemons_down_waits_for_a_person() {
         if crashes == 2 {
             endpoint.wait_for_call();
         }
-        kill_process(world.daemon_pid(), Signal::KILL).expect("it runs");
-        wait_until("it is gone", || world.processes()[0]["state"] == "interrupted");
+        world.kill_daemon();
         // The kill hit a daemon that waited; what the recorder holds is that of one that died in
         // the middle of a step.
         let bytes: aosk_abi::Pid = pid.parse().expect("a pid");
@@ -307,7 +304,7 @@ fn a_daemon_with_nothing_to_do_stops_by_itself_and_not_before() {
 fn an_agent_keeps_the_manifest_that_it_began_with() {
     let (world, endpoint, go_on) = scene();
     let pid = spawn(&world, &endpoint);
-    kill_process(world.daemon_pid(), Signal::KILL).expect("it runs");
+    world.kill_daemon();
     world.write(AGENT, "name = \"b\"\nsystem = \"You are somebody else.\"\nmax_steps = 1\n");
     go_on.store(true, Ordering::SeqCst);
     world.run(&["daemon", "start"]);
@@ -380,9 +377,8 @@ fn what_a_daemon_cannot_go_on_with_is_in_its_status() {
     world.configure("models.toml", OTHER);
     let pid = world.spawn(&[&agent, QUESTION]);
     endpoint.wait_for_call();
-    kill_process(world.daemon_pid(), Signal::KILL).expect("it runs");
+    world.kill_daemon();
     world.configure("models.toml", GONE);
-    wait_until("it is gone", || world.processes()[0]["state"] == "interrupted");
     world.run(&["daemon", "start"]);
     wait_until("it broke", || {
         world.daemon().expect("it runs")["broken"].as_array().is_some_and(|all| all.len() == 1)

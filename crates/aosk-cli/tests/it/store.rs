@@ -2,12 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::endpoint::{Answer, Endpoint, call, says};
 use crate::scene::pausing;
-use crate::world::{Ran, World, kinds, lines, wait_until};
+use crate::world::{Ran, World, kinds, lines};
 
 fn object(ran: &Ran) -> Value {
     assert_eq!(ran.code, Some(0), "{ran:?}");
@@ -69,8 +68,7 @@ fn a_backup_is_made_while_agents_run_and_checked_before_it_has_its_name() {
 
     let before = world.run(&["logs", "--json", &pid]).out;
     go_on.store(true, Ordering::SeqCst);
-    kill_process(world.daemon_pid(), Signal::KILL).expect("it runs");
-    wait_until("it is gone", || world.processes()[0]["state"] == "interrupted");
+    world.kill_daemon();
     world.run(&["store", "restore", "friday.aosk"]).failed(4, "AOSK-S001").says("another");
     let restored = world.run(&["store", "restore", "friday.aosk", "--data-dir", "elsewhere"]);
     assert_eq!(restored.code, Some(0), "{restored:?}");

@@ -186,6 +186,12 @@ impl World {
         os_pid(&status["os_pid"]).expect("a number")
     }
 
+    /// Kills the daemon, and waits until nobody owns the store any more.
+    pub fn kill_daemon(&self) {
+        kill_process(self.daemon_pid(), Signal::KILL).expect("it runs");
+        wait_until("it is gone", || self.processes()[0]["state"] == "interrupted");
+    }
+
     /// Spawns an agent and answers its pid.
     pub fn spawn(&self, args: &[&str]) -> String {
         let ran = self.run(&[&["spawn"], args].concat());
