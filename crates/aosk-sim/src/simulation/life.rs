@@ -221,7 +221,15 @@ async fn tend(world: &World, machine: &Machine, agent: usize) {
 
 async fn spawn(world: &World, machine: &Machine, agent: usize) -> Result<(), Error> {
     match world.spawn(agent) {
-        Ok(request) => machine.kernel.spawn(request).await.map(drop),
+        Ok(request) => match machine.kernel.spawn(request).await {
+            // Two machines found that it was not there, and the other one was faster.
+            Err(error)
+                if error.code() == Code::StoreConflict && world.witness.machines_at_once() > 1 =>
+            {
+                Ok(())
+            }
+            begun => begun.map(drop),
+        },
         Err(error) => {
             let what = format!("the manifest of agent {agent}: {error}");
             world.witness.accuse(None, Promise::Explained, what);
@@ -258,6 +266,11 @@ async fn go_on(world: &World, machine: &Machine, pid: Pid, outcome: Outcome) -> 
         }
         Outcome::Exited(_) => match machine.store.process(&world.tenant, pid).await? {
             Some(receipt) if receipt.row.state.is_final() => Ok(()),
+            // A message came, and the other machine goes on with it.
+            Some(_) if world.witness.machines_at_once() > 1 => {
+                sleep(BREATH).await;
+                Ok(())
+            }
             _ => {
                 world.witness.accuse(Some(pid), Promise::Acknowledged, "ended, and has not");
                 pending().await
