@@ -1,7 +1,5 @@
 //! What a step costs in the database, and how many there are a second.
 
-use std::time::Instant;
-
 use aosk_abi::Tenant;
 use aosk_conformance::Scribe;
 use aosk_ports::JournalWriter;
@@ -54,48 +52,4 @@ fn a_step_costs_its_payload_and_a_constant_whatever_the_history() {
         assert!(last - PAYLOAD as f64 <= 900.0, "{last} bytes for {PAYLOAD} of payload");
         assert!((at[4] - at[0]) as f64 / (at[1] - at[0]) as f64 <= 4.1, "{at:?}");
     });
-}
-
-/// Not a promise but a figure: `cargo test --release … -- --ignored --nocapture`.
-#[test]
-#[ignore = "measures"]
-fn steps_a_second() {
-    if !is_here() {
-        return;
-    }
-    for agents in [1, 64] {
-        let store = open(&options());
-        let mut times = Vec::new();
-        let begun = Instant::now();
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        let store = std::sync::Arc::new(store);
-        let tasks: Vec<_> = (0..agents)
-            .map(|agent| {
-                let store = std::sync::Arc::clone(&store);
-                runtime.spawn(async move {
-                    let mut scribe = Scribe::new(&*store, &Tenant::local(), pid(agent)).await;
-                    let mut times = Vec::new();
-                    for n in 0..400 {
-                        let append = step(&scribe, n, agent);
-                        scribe.follow(&append);
-                        let sent = Instant::now();
-                        store.append(append).await.expect("acknowledged");
-                        times.push(sent.elapsed());
-                    }
-                    times
-                })
-            })
-            .collect();
-        for task in tasks {
-            times.extend(runtime.block_on(task).expect("wrote"));
-        }
-        let took = begun.elapsed().as_secs_f64();
-        times.sort();
-        println!(
-            "{agents} agents: {:.0} steps/s, p50 {:?}, p99 {:?}",
-            times.len() as f64 / took,
-            times[times.len() / 2],
-            times[times.len() * 99 / 100]
-        );
-    }
 }
