@@ -5,7 +5,7 @@
 //! stores. So the bounds, the order of the questions and the words stand here once.
 
 use aosk_abi::{Code, Content, Epoch, Hash, Pid, Record, Seq, Tenant};
-use aosk_ports::{Checkpoint, StoreError};
+use aosk_ports::{Append, Checkpoint, StoreError};
 
 /// The most bytes that the bodies of one append, or the contents beside them, may have; so a
 /// damaged length cannot make a reader ask for more memory than that.
@@ -19,8 +19,28 @@ pub(crate) fn is_inline(content: &Content) -> bool {
     content.bytes().len() <= Content::INLINE_MAX
 }
 
+/// Checks what needs no database: that there are records, which follow one another, that nothing
+/// is too large, and that the checkpoint is of the last. Answers the first event's place, the last
+/// one's, and the link after it.
+pub(crate) fn whole(append: &Append) -> Result<(Seq, Seq, Hash), StoreError> {
+    let Append { tenant, pid, epoch, prev, records, contents, checkpoint, .. } = append;
+    let (Some(first), Some(last)) = (records.first(), records.last()) else {
+        return Err(conflict(*pid, "the append has no records"));
+    };
+    links(tenant, *pid, *epoch, *prev, records)?;
+    sizes(*pid, records, contents, checkpoint.as_ref())?;
+    if let Some(checkpoint) = checkpoint.as_ref().filter(|saved| saved.seq != last.seq) {
+        let (of, last) = (checkpoint.seq, last.seq);
+        return Err(conflict(
+            *pid,
+            format_args!("its checkpoint is of event {of}, its last is {last}"),
+        ));
+    }
+    Ok((first.seq, last.seq, last.hash))
+}
+
 /// Checks that the records follow one another and `prev`, all in `epoch`.
-pub(crate) fn links(
+fn links(
     tenant: &Tenant,
     pid: Pid,
     epoch: Epoch,
@@ -51,7 +71,7 @@ pub(crate) fn links(
 }
 
 /// Checks that no part of an append is larger than a store takes.
-pub(crate) fn sizes(
+fn sizes(
     pid: Pid,
     records: &[Record],
     contents: &[Content],

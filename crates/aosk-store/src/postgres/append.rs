@@ -6,7 +6,7 @@ use aosk_ports::{Append, InboxId, ProcessRow, StoreError};
 
 use super::batch::Row;
 use super::checkpoint::Packed;
-use crate::check::{self, conflict, is_inline};
+use crate::check::{self, is_inline};
 
 /// The append.
 #[derive(Debug)]
@@ -31,20 +31,9 @@ impl Prepared {
     /// Checks and encodes an append. Takes microseconds for a step, and about 3 ms for each MiB of
     /// a checkpoint.
     pub(super) fn new(append: Append) -> Result<Self, StoreError> {
+        let (first, last, _) = check::whole(&append)?;
         let Append { tenant, pid, epoch, prev, records, mut contents, row, checkpoint, consumed } =
             append;
-        let (Some(first), Some(last)) = (records.first(), records.last()) else {
-            return Err(conflict(pid, "the append has no records"));
-        };
-        let (first, last) = (first.seq, last.seq);
-        check::links(&tenant, pid, epoch, prev, &records)?;
-        check::sizes(pid, &records, &contents, checkpoint.as_ref())?;
-        if let Some(checkpoint) = checkpoint.as_ref().filter(|saved| saved.seq != last) {
-            return Err(conflict(
-                pid,
-                format_args!("its checkpoint is of event {}, its last is {last}", checkpoint.seq),
-            ));
-        }
         contents.sort_unstable_by_key(Content::hash);
         contents.dedup_by_key(|content| content.hash());
         let beside: Vec<&Content> = contents.iter().filter(|content| is_inline(content)).collect();

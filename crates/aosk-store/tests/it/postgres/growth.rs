@@ -1,4 +1,4 @@
-//! What a step costs in the database, and how many there are a second.
+//! What a step costs in the database.
 
 use aosk_abi::Tenant;
 use aosk_conformance::Scribe;
