@@ -1,11 +1,18 @@
 //! A small real file system: ext4 in a file, on a loop device.
 //!
+//! The file is in memory that has an end of its own. A disk breaks down by taking that memory away:
+//! whatever is written from then on fails, as it does on a disk whose sectors cannot be written.
+//! (`mount -o remount,abort` is quicker to write and of no use: about one time in six ext4 answers
+//! an `fdatasync` that it interrupts with success, and the bytes are gone.)
+//!
 //! A disk that is full tells so when bytes are written, when they are synced, or not at all for
 //! memory that pretends to be a disk; so what a store does about it is tried on the file system
 //! that most of them stand on.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -26,10 +33,16 @@ impl Volume {
     pub fn new(mebibytes: u64) -> Option<Self> {
         let folder = TempDir::new().expect("a folder");
         let volume = Self { folder };
-        let image = volume.image();
-        let file = std::fs::File::create(&image).expect("a file");
-        file.set_len(mebibytes << 20).expect("a length");
+        std::fs::create_dir(volume.disk()).expect("a folder");
         std::fs::create_dir(volume.path()).expect("a folder");
+        let size = format!("size={}m", mebibytes + 1);
+        let mut memory = Command::new("mount");
+        if !succeeds(memory.args(["-t", "tmpfs", "-o", &size, "disk"]).arg(volume.disk())) {
+            return None;
+        }
+        let image = volume.image();
+        let file = File::create(&image).expect("a file");
+        file.set_len(mebibytes << 20).expect("a length");
         let made = succeeds(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image))
             && succeeds(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(volume.path()));
         made.then_some(volume)
@@ -41,17 +54,15 @@ impl Volume {
         self.folder.path().join("mounted")
     }
 
-    /// Breaks it down as a disk does that fails: from now on it is read-only, also for those who
-    /// have files open.
+    /// Breaks its disk down: from now on no block can be written that was not written before.
     ///
     /// # Panics
-    /// Where the system refuses.
+    /// Where the system fails otherwise than for want of room.
     pub fn break_down(&self) {
-        let mut mount = Command::new("mount");
-        assert!(succeeds(mount.args(["-o", "remount,abort"]).arg(self.path())), "mount abort");
+        take_all_room(&self.disk().join("taken"), false);
     }
 
-    /// Checks it and mounts it anew. Nobody may have a file open on it.
+    /// Gives it a disk that works, with all that was written, checks it and mounts it anew. Nobody may have a file open on it.
     ///
     /// # Panics
     /// Where the system refuses.
@@ -63,12 +74,17 @@ impl Volume {
             assert!(matches!(output.status.code(), Some(0 | 1)), "{program}: {output:?}");
         };
         run("umount", &[path.as_ref()]);
+        std::fs::remove_file(self.disk().join("taken")).expect("it was broken");
         run("e2fsck", &["-p".as_ref(), image.as_ref()]);
         run("mount", &["-o".as_ref(), "loop".as_ref(), image.as_ref(), path.as_ref()]);
     }
 
+    fn disk(&self) -> PathBuf {
+        self.folder.path().join("disk")
+    }
+
     fn image(&self) -> PathBuf {
-        self.folder.path().join("image")
+        self.disk().join("image")
     }
 
     /// Takes all the room that is left.
@@ -76,18 +92,7 @@ impl Volume {
     /// # Panics
     /// Where the system fails otherwise than for want of room.
     pub fn fill(&self) {
-        use std::io::Write as _;
-        let mut file = std::fs::File::create(self.filler()).expect("a file");
-        for size in [1 << 16, 1 << 10] {
-            let block = vec![1; size];
-            loop {
-                match file.write_all(&block).and_then(|()| file.sync_data()) {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == std::io::ErrorKind::StorageFull => break,
-                    Err(error) => panic!("{error}"),
-                }
-            }
-        }
+        take_all_room(&self.filler(), true);
     }
 
     /// Gives that room back.
@@ -107,7 +112,26 @@ impl Drop for Volume {
     fn drop(&mut self) {
         // Who still has a file open there keeps it until then; the folder is free at once. One
         // that was never mounted has nothing to unmount.
-        let _ = Command::new("umount").arg("-l").arg(self.path()).output();
+        for path in [self.path(), self.disk()] {
+            let _ = Command::new("umount").arg("-l").arg(path).output();
+        }
+    }
+}
+
+/// Writes that file until its file system has no room.
+fn take_all_room(path: &Path, sync: bool) {
+    let mut file = File::create(path).expect("a file");
+    for size in [1 << 16, 1 << 10] {
+        let block = vec![1; size];
+        loop {
+            let written =
+                file.write_all(&block).and_then(|()| if sync { file.sync_data() } else { Ok(()) });
+            match written {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::StorageFull => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 }
 
