@@ -83,6 +83,8 @@ const server = spawn("restate-server", ["--base-dir", folder, "--node-name", "be
     DO_NOT_TRACK: "1",
   },
   stdio: ["ignore", "pipe", "pipe"],
+  // A group of its own: what npm installs is a script that starts the server.
+  detached: true,
 });
 server.stdout.pipe(createWriteStream(join(folder, "stdout.log")));
 server.stderr.pipe(process.stderr);
@@ -130,7 +132,7 @@ try {
   console.log(JSON.stringify(report));
   ended = 0;
 } finally {
-  server.kill("SIGKILL");
+  process.kill(-server.pid, "SIGKILL");
   await rm(folder, { recursive: true, force: true });
 }
 process.exit(ended);
