@@ -5,7 +5,7 @@ use aosk_conformance::Scribe;
 use aosk_ports::JournalWriter;
 use aosk_store::PostgresOptions;
 
-use super::server::{is_here, open, options, psql};
+use super::server::{is_here, open, options_in_a_database_of_its_own, psql};
 use crate::child::pid;
 use crate::growth::{PAYLOAD, step};
 use crate::support::block_on;
@@ -26,7 +26,7 @@ fn a_step_costs_its_payload_and_a_constant_whatever_the_history() {
     if !is_here() {
         return;
     }
-    let options = options();
+    let options = options_in_a_database_of_its_own();
     let store = open(&options);
     block_on(async {
         let mut scribes = Vec::new();

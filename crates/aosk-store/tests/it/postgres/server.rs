@@ -16,6 +16,8 @@ use aosk_store::{PostgresOptions, PostgresStore};
 
 use aosk_conformance::skip;
 
+use crate::support::block_on;
+
 /// The user as whom a server runs where the tests run as root, which it refuses.
 const NOBODY: u32 = 65534;
 
@@ -53,8 +55,27 @@ pub(crate) fn is_here() -> bool {
 
 /// A store in a schema of its own, on the server that all tests share.
 pub(crate) fn options() -> PostgresOptions {
+    shared().options()
+}
+
+/// The same in a database of its own. What `VACUUM` may remove is decided for a whole database: in
+/// the shared one it waits for the snapshots of all other tests.
+pub(crate) fn options_in_a_database_of_its_own() -> PostgresOptions {
+    let mut options = options();
+    let name = options.schema.clone();
+    block_on(async {
+        let (client, connection) =
+            tokio_postgres::connect(&options.url, tokio_postgres::NoTls).await.expect("connects");
+        tokio::spawn(connection);
+        client.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("made");
+    });
+    options.url = options.url.replace("/postgres?", &format!("/{name}?"));
+    options
+}
+
+fn shared() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
-    SERVER.get_or_init(Server::start).options()
+    SERVER.get_or_init(Server::start)
 }
 
 /// A server.
