@@ -8,8 +8,8 @@
 //! 2. **A check is a promise**, and its name says which.
 //! 3. **The model decides what the checks forgot**: random operations, refused ones too, must
 //!    leave a store and a map in memory with the same answers.
-//! 4. **Synced is all that a disk owes.** [`Power`] cuts it under a program that runs; a
-//!    [`Volume`] is a real file system to fill and to mount read-only.
+//! 4. **Synced is all that a disk owes.** [`Power`] cuts it under a program that runs, after
+//!    [`Trouble`] with single calls; a [`Volume`] is a real file system to fill and to mount read-only.
 //!
 //! A backend runs them by saying where its stores live:
 //!
@@ -40,7 +40,7 @@ mod skip;
 mod volume;
 mod world;
 
-pub use power::{Loss, Power};
+pub use power::{Loss, Power, Trouble};
 pub use scribe::Scribe;
 pub use skip::skip;
 pub use volume::Volume;

@@ -135,6 +135,7 @@ impl Disk {
             }
             Record::Sync { path } if is_honest => self.sync(path),
             Record::Sync { .. } => {}
+            Record::FailedSync { path } => self.forget(path),
         }
     }
 
@@ -167,6 +168,14 @@ impl Disk {
             |change: &Change| matches!(change, Change::Create(_, made) if *made == file);
         if let Some(made) = self.changes.iter().position(is_its_making) {
             self.make_certain(made + 1);
+        }
+    }
+
+    /// What was written to a file since its last sync is for the program's eyes only from now on, as
+    /// long as it is not written again.
+    fn forget(&mut self, path: &Path) {
+        if let Some(&file) = self.seen.get(path) {
+            self.files[file].later.retain(|later| matches!(later, Later::Resize(_)));
         }
     }
 

@@ -10,6 +10,7 @@ pub(super) enum Record<'a> {
     Write { path: &'a Path, at: u64, bytes: &'a [u8] },
     Resize { path: &'a Path, len: u64 },
     Sync { path: &'a Path },
+    FailedSync { path: &'a Path },
     Create { path: &'a Path },
     Unlink { path: &'a Path },
     Rename { from: &'a Path, to: &'a Path },
@@ -33,6 +34,7 @@ pub(super) fn all(mut log: &[u8]) -> impl Iterator<Item = Record<'_>> {
             3 => Record::Sync { path },
             4 => Record::Create { path },
             5 => Record::Unlink { path },
+            7 => Record::FailedSync { path },
             6 => Record::Rename { from: path, to: Path::new(OsStr::from_bytes(bytes)) },
             kind => panic!("the shim has no record of kind {kind}"),
         })

@@ -1,11 +1,18 @@
 /* An LD_PRELOAD shim that writes down what a program does to the files below one folder: writes,
  * sizes, names and syncs, in their order. From that one can tell what a disk is bound to hold when
- * the power goes, and what it may have lost. It changes nothing that the program does.
+ * the power goes, and what it may have lost. It changes nothing that the program does, unless it is
+ * told to let calls fail.
  *
  * AOSK_POWER_DIR is the folder, AOSK_POWER_LOG the file that is appended to. A record is four
  * little-endian numbers (kind, length of the path, offset or size, length of what follows), the
  * path, and what follows: the bytes, or the new path. A sync is written down when it has returned,
- * and before the program hears that. */
+ * and before the program hears that.
+ *
+ * AOSK_POWER_FAIL_SYNC=N lets the N-th sync of the file AOSK_POWER_FAIL_OF (a name in the folder)
+ * fail with EIO, AOSK_POWER_FAIL_ONE_IN=N
+ * about one in N of all reads, writes and syncs there, which AOSK_POWER_FAIL_SEED decides. A write or
+ * a read that fails has done nothing. A sync that fails is written down as such: the system has
+ * marked the pages as clean, and none of what they hold reaches the disk by a later sync. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -22,7 +29,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { WRITE = 1, RESIZE = 2, SYNC = 3, CREATE = 4, UNLINK = 5, RENAME = 6 };
+enum { WRITE = 1, RESIZE = 2, SYNC = 3, CREATE = 4, UNLINK = 5, RENAME = 6, FAILED_SYNC = 7 };
 
 struct head {
     uint64_t kind, path, at, len;
@@ -30,11 +37,22 @@ struct head {
 
 static int log_fd = -1;
 static char folder[PATH_MAX];
+static const char *fail_of;
+static uint64_t fail_sync, fail_one_in, fail_seed;
+
+static uint64_t number(const char *name) {
+    const char *text = getenv(name);
+    return text ? strtoull(text, NULL, 10) : 0;
+}
 
 __attribute__((constructor)) static void begin(void) {
     const char *dir = getenv("AOSK_POWER_DIR"), *log = getenv("AOSK_POWER_LOG");
     if (!dir || !log || strlen(dir) >= sizeof folder) return;
     strcpy(folder, dir);
+    fail_of = getenv("AOSK_POWER_FAIL_OF");
+    fail_sync = fail_of ? number("AOSK_POWER_FAIL_SYNC") : 0;
+    fail_one_in = number("AOSK_POWER_FAIL_ONE_IN");
+    fail_seed = number("AOSK_POWER_FAIL_SEED");
     log_fd = (int)syscall(SYS_openat, AT_FDCWD, log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
 }
 
@@ -60,6 +78,25 @@ static int path_of(int fd, char path[PATH_MAX]) {
     return below(path);
 }
 
+/* Whether this call is one that fails. The n-th is drawn by n (splitmix64), so that threads need no
+ * order among them. */
+static int fails(int fd, int is_sync) {
+    static uint64_t syncs, calls;
+    char path[PATH_MAX];
+    if (!(fail_one_in || (fail_sync && is_sync)) || !path_of(fd, path)) return 0;
+    int does = is_sync && fail_sync && strcmp(strrchr(path, '/') + 1, fail_of) == 0 &&
+               __atomic_add_fetch(&syncs, 1, __ATOMIC_SEQ_CST) == fail_sync;
+    if (fail_one_in) {
+        uint64_t z = fail_seed + __atomic_add_fetch(&calls, 1, __ATOMIC_SEQ_CST) * 0x9e3779b97f4a7c15;
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+        z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+        does |= (z ^ (z >> 31)) % fail_one_in == 0;
+    }
+    if (does && is_sync) note(FAILED_SYNC, path, 0, "", 0);
+    errno = does ? EIO : errno;
+    return does;
+}
+
 #define REAL(name) \
     static __typeof__(&name) real; \
     if (!real) real = (__typeof__(&name))dlsym(RTLD_NEXT, #name)
@@ -74,6 +111,7 @@ static void wrote(int fd, const void *bytes, ssize_t done, off_t at) {
 
 ssize_t write(int fd, const void *bytes, size_t len) {
     REAL(write);
+    if (fails(fd, 0)) return -1;
     ssize_t done = real(fd, bytes, len);
     KEEP_ERRNO(if (done > 0 && log_fd >= 0) wrote(fd, bytes, done, lseek(fd, 0, SEEK_CUR) - done));
     return done;
@@ -81,6 +119,7 @@ ssize_t write(int fd, const void *bytes, size_t len) {
 
 ssize_t pwrite(int fd, const void *bytes, size_t len, off_t at) {
     REAL(pwrite);
+    if (fails(fd, 0)) return -1;
     ssize_t done = real(fd, bytes, len, at);
     KEEP_ERRNO(wrote(fd, bytes, done, at));
     return done;
@@ -88,9 +127,25 @@ ssize_t pwrite(int fd, const void *bytes, size_t len, off_t at) {
 
 ssize_t pwrite64(int fd, const void *bytes, size_t len, off64_t at) {
     REAL(pwrite64);
+    if (fails(fd, 0)) return -1;
     ssize_t done = real(fd, bytes, len, at);
     KEEP_ERRNO(wrote(fd, bytes, done, at));
     return done;
+}
+
+ssize_t read(int fd, void *bytes, size_t len) {
+    REAL(read);
+    return fails(fd, 0) ? -1 : real(fd, bytes, len);
+}
+
+ssize_t pread(int fd, void *bytes, size_t len, off_t at) {
+    REAL(pread);
+    return fails(fd, 0) ? -1 : real(fd, bytes, len, at);
+}
+
+ssize_t pread64(int fd, void *bytes, size_t len, off64_t at) {
+    REAL(pread64);
+    return fails(fd, 0) ? -1 : real(fd, bytes, len, at);
 }
 
 /* No one writes so what is watched here; who does shall be noticed. */
@@ -141,11 +196,13 @@ static int synced(int fd, int failed) {
 
 int fsync(int fd) {
     REAL(fsync);
+    if (fails(fd, 1)) return -1;
     return synced(fd, real(fd));
 }
 
 int fdatasync(int fd) {
     REAL(fdatasync);
+    if (fails(fd, 1)) return -1;
     return synced(fd, real(fd));
 }
 
