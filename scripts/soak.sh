@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 export AOSK_KILL_ROUNDS="${AOSK_KILL_ROUNDS:-100}"
+export AOSK_STORE_ROUNDS="${AOSK_STORE_ROUNDS:-300}"
 export AOSK_SIM_SEEDS="${AOSK_SIM_SEEDS:-100000}"
 
 machine() {
@@ -15,7 +16,7 @@ machine() {
   echo "memory   $(sed -n 's/^MemTotal: *//p' /proc/meminfo)"
   echo "disk     $(df -T "${CARGO_TARGET_DIR:-.}" | awk 'NR == 2 { print $2 }')"
   echo "rust     $(rustc --version)"
-  echo "counts   AOSK_KILL_ROUNDS=$AOSK_KILL_ROUNDS AOSK_SIM_SEEDS=$AOSK_SIM_SEEDS"
+  echo "counts   AOSK_KILL_ROUNDS=$AOSK_KILL_ROUNDS AOSK_STORE_ROUNDS=$AOSK_STORE_ROUNDS AOSK_SIM_SEEDS=$AOSK_SIM_SEEDS"
   echo
 }
 

@@ -6,6 +6,7 @@ use aosk_abi::Code;
 use aosk_ports::StoreError;
 use rusqlite::ErrorCode;
 use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
+use rustix::io::Errno;
 
 /// Why a piece of work on the database ended.
 #[derive(Debug)]
@@ -105,6 +106,9 @@ pub(super) fn file(path: &Path, error: &std::io::Error) -> StoreError {
             Code::StoreReadOnly,
             "check its permissions and its mount, or choose another folder for the data",
         ),
+        _ if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
+            (Code::StoreIo, "check the disk and the system's log, then try again")
+        }
         _ => (Code::StoreOpen, "check that the folder exists and is a folder"),
     };
     StoreError::new(code, format!("{}: {error}; {advice}", path.display()))

@@ -38,6 +38,11 @@ impl Files {
         &self.database
     }
 
+    /// Its log.
+    pub(super) fn log(&self) -> PathBuf {
+        with_suffix(&self.database, "-wal")
+    }
+
     /// The file whose lock is the ownership.
     pub(super) fn lock(&self) -> PathBuf {
         self.dir.join("aosk.lock")
@@ -58,6 +63,13 @@ impl Files {
         self.dir.join("aosk.db.new")
     }
 
+    /// The same, and the file with which SQLite could undo what was begun there.
+    pub(super) fn unfinished_and_its_journal(&self) -> [PathBuf; 2] {
+        let unfinished = self.unfinished();
+        let journal = with_suffix(&unfinished, "-journal");
+        [unfinished, journal]
+    }
+
     /// Makes the folder, with missing ones above it.
     pub(super) fn make_dir(&self) -> Result<(), StoreError> {
         DirBuilder::new()
@@ -76,9 +88,7 @@ impl Files {
         if there(&self.database)? {
             return Ok(true);
         }
-        let mut log = self.database.clone().into_os_string();
-        log.push("-wal");
-        let log = PathBuf::from(log);
+        let log = self.log();
         if there(&log)? {
             return Err(StoreError::new(
                 Code::StoreCorrupt,
@@ -123,4 +133,10 @@ impl Files {
             _ => Ok(()),
         }
     }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    PathBuf::from(path)
 }

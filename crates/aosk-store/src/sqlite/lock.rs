@@ -84,7 +84,12 @@ impl Drop for Lock {
 /// # Errors
 /// [`Code::StoreOpen`] and others for a lock file that cannot be read.
 pub fn owner(dir: &Path) -> Result<Option<Owner>, StoreError> {
-    let path = Files::new(dir).lock();
+    owner_of(&Files::new(dir))
+}
+
+/// Who owns the store of these files.
+pub(super) fn owner_of(files: &Files) -> Result<Option<Owner>, StoreError> {
+    let path = files.lock();
     let failed = |error: std::io::Error| file_error(&path, &error);
     let mut file = match File::open(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),

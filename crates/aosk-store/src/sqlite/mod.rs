@@ -15,6 +15,7 @@ mod holdings;
 mod inbox;
 mod journal;
 mod lock;
+mod log;
 mod pool;
 mod process;
 mod queue;

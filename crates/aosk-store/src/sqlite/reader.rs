@@ -13,6 +13,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::bell::Rope;
 use super::fault::{Fault, file as file_error};
 use super::files::Files;
+use super::lock::owner_of;
+use super::log;
 use super::pool::Pool;
 use super::schema::{Access, open_shared};
 use super::writer::Answer;
@@ -151,6 +153,11 @@ impl SqliteReader {
         heard(self.pool.run(move |_| {
             let _rope = Rope::take(&files)?;
             let mut connection = open_shared(&files, Access::Post)?;
+            // Asked once the connection is there: an owner that dies from now on leaves it the index
+            // of the log, in which nothing stands that was not synced.
+            if owner_of(&files)?.is_none() {
+                log::make_certain(&mut connection, &files)?;
+            }
             let posted = (|| {
                 let transaction =
                     connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

@@ -15,6 +15,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::fault::{Fault, database as database_error};
 use super::files::Files;
+use super::log;
 
 /// `aosk` in ASCII; what tools such as `file` see at byte 68.
 const APPLICATION_ID: i32 = 0x616f_736b;
@@ -57,12 +58,16 @@ pub(super) enum Access {
 /// Opens the database of the owner; makes it if it is not there, and migrates it.
 pub(super) fn open_owned(files: &Files) -> Result<Connection, StoreError> {
     // Left by a crash in the middle of making one; nobody ever saw it.
-    Files::remove(&files.unfinished())?;
+    for left in files.unfinished_and_its_journal() {
+        Files::remove(&left)?;
+    }
     if !files.exists()? {
         create(files)?;
     }
     let mut connection = open(files.database(), Access::Own)?;
     let failed = |fault: Fault| fault.at(files.database());
+    log::keep(&connection).map_err(failed)?;
+    log::make_certain(&mut connection, files)?;
     migrate(&mut connection, MIGRATIONS).map_err(failed)?;
     Ok(connection)
 }
@@ -99,7 +104,7 @@ fn create(files: &Files) -> Result<(), StoreError> {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "application_id", APPLICATION_ID)?;
         migrate(&mut connection, MIGRATIONS)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
+        log::keep(&connection)?;
         connection.close().map_err(|(_, error)| Fault::Database(error))
     })();
     made.map_err(|fault: Fault| fault.at(&path))?;
@@ -111,7 +116,7 @@ pub(super) fn adopt(path: &Path) -> Result<(), StoreError> {
     let mut connection = open(path, Access::Own)?;
     let adopted = (|| {
         migrate(&mut connection, MIGRATIONS)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
+        log::keep(&connection)?;
         connection.close().map_err(|(_, error)| Fault::Database(error))
     })();
     adopted.map_err(|fault: Fault| fault.at(path))

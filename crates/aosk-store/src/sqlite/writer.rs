@@ -24,9 +24,9 @@ use aosk_ports::StoreError;
 use futures::channel::oneshot;
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::fault::{Fault, database as database_error};
+use super::fault::Fault;
+use super::log::Mover;
 use super::queue::Queue;
-use super::schema::PAGE_SIZE;
 use crate::check::{closed, follows};
 
 /// What may wait for the writer. Past it, callers wait too, with their thread: the writer needs
@@ -40,9 +40,6 @@ const GROUP_BYTES: usize = 8 << 20;
 /// How many groups pass between two looks at the log's length. A look takes locks, a few
 /// per cent of the steps per second of 64 agents; the log outgrows its bound by as many groups at most.
 const LOG_GROUPS: u64 = 8;
-
-/// The log's length at which the writer moves it into the file: 16 MiB.
-const LOG_PAGES: i64 = (16 << 20) / PAGE_SIZE as i64;
 
 /// Whose append a piece of work is.
 pub(super) type Key = (Tenant, Pid);
@@ -64,7 +61,8 @@ impl Writer {
         let thread = std::thread::Builder::new().name("aosk-store-writer".to_owned()).spawn({
             let queue = Abandon(Arc::clone(&queue));
             move || {
-                Thread { connection, path, refused: HashMap::new(), stuck: false }.run(&queue.0);
+                let mover = Mover::new(path.clone());
+                Thread { connection, path, refused: HashMap::new(), mover }.run(&queue.0);
             }
         })?;
         Ok(Self { queue, thread: Some(thread) })
@@ -150,8 +148,7 @@ struct Thread {
     path: PathBuf,
     /// Processes with a refused append, and the number of the last item that is refused with it.
     refused: HashMap<Key, (u64, StoreError)>,
-    /// Whether the last attempt to move the log into the file failed.
-    stuck: bool,
+    mover: Mover,
 }
 
 impl Thread {
@@ -177,7 +174,7 @@ impl Thread {
             }
             groups += 1;
             if groups.is_multiple_of(LOG_GROUPS) {
-                self.move_log();
+                self.mover.run(&self.connection);
             }
         }
     }
@@ -222,25 +219,5 @@ impl Thread {
         }
         transaction.commit()?;
         Ok(outcomes)
-    }
-
-    /// Moves a long log into the file. What fails here loses nothing: the log keeps it.
-    fn move_log(&mut self) {
-        let pages = |mode: &str| {
-            self.connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
-                row.get::<_, i64>(1)
-            })
-        };
-        let moved = match pages("NOOP") {
-            Ok(length) if length >= LOG_PAGES => pages("PASSIVE").map(drop),
-            other => other.map(drop),
-        };
-        if let Err(error) = &moved
-            && !self.stuck
-        {
-            let error = database_error(&self.path, error);
-            tracing::warn!(%error, "the store's log grows until it can be moved into its file");
-        }
-        self.stuck = moved.is_err();
     }
 }

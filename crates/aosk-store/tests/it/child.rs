@@ -5,18 +5,20 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use aosk_abi::{Hash, Pid, Tenant};
+use aosk_abi::{Epoch, Hash, Pid, Seq, Tenant};
 use aosk_conformance::Scribe;
-use aosk_ports::{Store, Ticket};
+use aosk_ports::{Journal, JournalWriter, Store, StoreError, Ticket};
+use aosk_store::SqliteStore;
 
 use crate::postgres::server;
-use crate::support::{block_on, noise, open};
+use crate::support::{block_on, noise, open, options};
 
 const ROLE: &str = "AOSK_STORE_TEST_ROLE";
 const DIR: &str = "AOSK_STORE_TEST_DIR";
 
-/// How many processes the role `write` writes.
+/// How many processes the role `write` writes, and how many events each of its appends has.
 pub(crate) const WRITERS: u64 = 8;
+pub(crate) const EVENTS: u64 = 2;
 
 /// The `n`-th process of the role `write`.
 pub(crate) fn pid(n: u64) -> Pid {
@@ -126,6 +128,7 @@ fn in_a_role() {
         "own" => own(dir),
         "write" => write(&open(dir)),
         "write to a server" => write(&server::in_place(dir)),
+        "write through trouble" => write_through_trouble(dir),
         "write one by one" => write_one_by_one(dir),
         role => panic!("no role is called {role:?}"),
     }
@@ -145,7 +148,7 @@ fn own(dir: &Path) {
 }
 
 /// Appends to several processes at once, up to four appends of each in flight, until one is
-/// refused.
+/// refused; then it waits to be killed, with the store open.
 fn write(store: &dyn Store) {
     block_on(async {
         let mut writers = Vec::new();
@@ -162,13 +165,69 @@ fn write(store: &dyn Store) {
                     let (ticket, last, hash): (Ticket, u64, Hash) = flight.remove(0);
                     match ticket.await {
                         Ok(committed) => assert_eq!(committed.last.0, last),
-                        Err(error) => return say(&format!("refused {}", error.code)),
+                        Err(error) => {
+                            say(&format!("refused {}", error.code));
+                            let _ = std::io::stdin().read(&mut [0]);
+                            return;
+                        }
                     }
                     say(&format!("ack {n} {last} {hash}"));
                 }
             }
         }
     });
+}
+
+/// Appends to several processes, round by round, on a disk where any call may fail: what is refused
+/// is made anew from where the store says that the process stands. Now and then somebody keeps a
+/// snapshot for a while, so that the log can be moved into the file in part only.
+fn write_through_trouble(dir: &Path) {
+    let (options, local) = (options(dir), Tenant::local());
+    block_on(async {
+        let store = insist(async || SqliteStore::open(&options)).await;
+        let key = insist(|| store.content_key(&local)).await;
+        let mut snapshot = None;
+        for round in 0_u64.. {
+            match round % 64 {
+                0 => snapshot = hold(dir),
+                40 => drop(snapshot.take()),
+                _ => {}
+            }
+            let mut flight = Vec::new();
+            for n in 0..WRITERS {
+                let there = insist(|| store.process(&local, pid(n))).await;
+                let (next, head) = there.map_or((Seq(0), Hash::ZERO), |it| (it.next, it.head));
+                let (tenant, epoch) = (local.clone(), Epoch(1));
+                let mut scribe = Scribe { tenant, pid: pid(n), epoch, next, head, key };
+                let text = noise(round * 100 + n, ((round * 37 + n * 211) % 5000) as usize);
+                let append = scribe.append(&[&text, b"and one more"]);
+                scribe.follow(&append);
+                flight.push((n, scribe.head, store.append(append)));
+            }
+            for (n, head, ticket) in flight {
+                match ticket.await {
+                    Ok(committed) => say(&format!("ack {n} {} {head}", committed.last)),
+                    Err(error) => say(&format!("refused {}", error.code)),
+                }
+            }
+        }
+    });
+}
+
+async fn insist<T>(mut ask: impl AsyncFnMut() -> Result<T, StoreError>) -> T {
+    loop {
+        if let Ok(answer) = ask().await {
+            return answer;
+        }
+    }
+}
+
+/// A snapshot of the store as it is now, if it can be had.
+pub(crate) fn hold(dir: &Path) -> Option<rusqlite::Connection> {
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let held = rusqlite::Connection::open_with_flags(dir.join("aosk.db"), flags).ok()?;
+    held.execute_batch("BEGIN; SELECT count(*) FROM processes").ok()?;
+    Some(held)
 }
 
 /// Appends to one process, each after the one before was acknowledged.

@@ -6,16 +6,13 @@ use std::time::Duration;
 
 use aosk_abi::{Hash, Pid, Seq, Tenant};
 use aosk_conformance::Scribe;
-use aosk_ports::{Journal, JournalWriter, ProcessFilter};
+use aosk_ports::{Journal, JournalWriter};
 use aosk_store::{Link, PostgresStore};
 
 use super::server::{Server, is_here, open, options, place};
-use crate::child::{Ack, Other, WRITERS, pid};
+use crate::child::{Other, pid};
+use crate::ledger::{Ledger, rounds, seed, stores};
 use crate::support::{block_on, noise, random};
-
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
-}
 
 /// The links of a process's journal, whose chain is verified as it is read.
 fn links(store: &PostgresStore, pid: Pid) -> HashSet<(u64, Hash)> {
@@ -23,45 +20,29 @@ fn links(store: &PostgresStore, pid: Pid) -> HashSet<(u64, Hash)> {
     read.iter().map(|record| (record.seq.0, record.hash)).collect()
 }
 
-/// More rounds with `AOSK_KILL_ROUNDS`, other moments with `AOSK_KILL_SEED`.
 #[test]
 fn acknowledged_appends_survive_a_killed_node() {
     if !is_here() {
         return;
     }
-    let (rounds, mut seed) = (number("AOSK_KILL_ROUNDS", 8), number("AOSK_KILL_SEED", 20_260_101));
-    let options = options();
-    let mut acks: Vec<Ack> = Vec::new();
-    for round in 0..rounds {
-        let mut other = Other::start("write to a server", &place(&options));
-        acks.extend(Ack::parse(&other.line("ack ")));
-        std::thread::sleep(Duration::from_micros(random(&mut seed) % 200_000));
-        // The last line may be cut; an ack that was not heard binds nobody.
-        let said = other.kill();
-        let whole = said.rfind('\n').map_or("", |end| &said[..end]);
-        acks.extend(whole.lines().filter_map(Ack::parse));
-
-        let store = open(&options);
-        let listed = block_on(store.processes(&Tenant::local(), ProcessFilter::All));
-        assert_eq!(listed.expect("listed").len() as u64, WRITERS);
-        for n in 0..WRITERS {
-            let links = links(&store, pid(n));
-            for ack in acks.iter().filter(|ack| ack.n == n) {
-                assert!(links.contains(&(ack.last, ack.hash)), "round {round}: {ack:?} is lost");
-            }
+    let mut seed = seed();
+    for rounds in stores(rounds()) {
+        let (options, mut ledger) = (options(), Ledger::default());
+        for round in rounds {
+            ledger.hear_and_kill(Other::start("write to a server", &place(&options)), &mut seed);
+            assert_eq!(ledger.wrong(&open(&options)), None, "round {round}");
         }
     }
-    assert!(acks.len() as u64 >= rounds, "at least the first ack of each round was heard");
 }
 
-/// The server dies again and again; the agents wait and none fails. A fifth of the rounds that
-/// `AOSK_KILL_ROUNDS` asks for.
+/// The server dies again and again; the agents wait and none fails. Once in 15 rounds of the others:
+/// 20 times where the count is full.
 #[test]
 fn agents_wait_while_the_server_is_killed_and_nothing_acknowledged_is_lost() {
     if !is_here() {
         return;
     }
-    let rounds = number("AOSK_KILL_ROUNDS", 20) / 5;
+    let rounds = (rounds() / 15).max(1);
     let server = Server::start();
     let options = server.options();
     let store = open(&options);
