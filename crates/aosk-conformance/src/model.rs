@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aosk_abi::{Code, ContentKey, Hash, Pid, Record, Seq, Tenant};
-use aosk_ports::{Append, Checkpoint, InboxId, InboxItem, Receipt};
+use aosk_ports::{Append, Checkpoint, InboxId, InboxItem, Receipt, Stretch};
 
 /// A process of the model.
 #[derive(Debug, Clone)]
 pub(crate) struct Process {
     pub(crate) receipt: Receipt,
     pub(crate) records: Vec<Record>,
-    pub(crate) checkpoints: Vec<Checkpoint>,
+    pub(crate) checkpoint: Option<Checkpoint>,
+    pub(crate) stretches: Vec<Stretch>,
     pub(crate) contents: BTreeMap<(Seq, Hash), Arc<[u8]>>,
 }
 
@@ -73,12 +74,15 @@ impl Model {
         let process = self.processes.entry(name).or_insert_with(|| Process {
             receipt: receipt.clone(),
             records: Vec::new(),
-            checkpoints: Vec::new(),
+            checkpoint: None,
+            stretches: Vec::new(),
             contents: BTreeMap::new(),
         });
         process.receipt = receipt;
         process.records.extend(append.records.iter().cloned());
-        process.checkpoints.extend(append.checkpoint.clone());
+        if let Some(saved) = &append.checkpoint {
+            process.checkpoint = Some(saved.settle(&mut process.stretches));
+        }
         for content in &append.contents {
             for record in &append.records {
                 process.contents.insert((record.seq, content.hash()), Arc::clone(content.bytes()));

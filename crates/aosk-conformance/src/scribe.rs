@@ -4,7 +4,7 @@ use aosk_abi::{
     Content, ContentKey, Epoch, Event, Hash, MicroDollars, Op, Pid, ProcessState, Record, Seq,
     Tenant, Timestamp, Tokens, Told, Unblocked, Usage, What,
 };
-use aosk_ports::{Append, Checkpoint, Committed, ProcessRow, Store, StoreError};
+use aosk_ports::{Append, Checkpoint, Committed, ProcessRow, Store, StoreError, Stretch};
 
 /// Writes one process's journal. What it makes follows from what it was told is committed.
 #[derive(Debug, Clone)]
@@ -82,7 +82,17 @@ impl Scribe {
     #[must_use]
     pub fn with_checkpoint(append: Append, bytes: Vec<u8>) -> Append {
         let seq = append.records.last().map_or(Seq(0), |record| record.seq);
-        Append { checkpoint: Some(Checkpoint { seq, version: 1, bytes }), ..append }
+        let checkpoint = Checkpoint { seq, version: 1, bytes, stretches: Vec::new() };
+        Append { checkpoint: Some(checkpoint), ..append }
+    }
+
+    /// The same append, whose checkpoint brings another stretch from that event on.
+    #[must_use]
+    pub fn with_stretch(mut append: Append, first: Seq, bytes: Vec<u8>) -> Append {
+        if let Some(checkpoint) = &mut append.checkpoint {
+            checkpoint.stretches.push(Stretch { first, bytes });
+        }
+        append
     }
 
     /// Stands behind `append` from now on.

@@ -48,6 +48,7 @@ mod invariant;
 mod page;
 mod plan;
 mod policy;
+mod residency;
 mod snapshot;
 mod table;
 
@@ -58,4 +59,5 @@ pub use invariant::Violation;
 pub use page::Page;
 pub use plan::Plan;
 pub use policy::{Importance, POLICIES, Policy, TruncateOldest, Unit, policy_by_name};
+pub use residency::{Damage, Residency};
 pub use table::PageTable;

@@ -4,13 +4,12 @@
 //! a page in CBOR. A checkpoint is read back as input like any other: a table that
 //! breaks an invariant is refused.
 
-use std::collections::BTreeMap;
-
 use aosk_abi::{Admission, PageId, PageKind, Ppm, Seq, Source, Tokens};
 use serde::{Deserialize, Serialize};
 
-use crate::invariant::{Violation, check_page};
+use crate::invariant::Violation;
 use crate::page::Page;
+use crate::residency::{Damage, checked};
 use crate::table::PageTable;
 
 #[derive(Serialize, Deserialize)]
@@ -96,59 +95,16 @@ impl From<PageTable> for Snapshot {
     }
 }
 
-/// Why a snapshot is no page table.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Damage {
-    #[error("the page table of the checkpoint is damaged: {0}")]
-    Violation(#[from] Violation),
-    #[error(
-        "the page table of the checkpoint is damaged: its resident pages have more than 2^64 tokens"
-    )]
-    Tokens,
-    #[error(
-        "the page table of the checkpoint is damaged: the first unanswered page is {found} of \
-         {pages}"
-    )]
-    Unanswered { found: u32, pages: usize },
-}
-
 impl TryFrom<Snapshot> for PageTable {
     type Error = Damage;
 
     fn try_from(snapshot: Snapshot) -> Result<Self, Damage> {
         let Snapshot { generation, unanswered_from, pages: rows } = snapshot;
         let mut pages = Vec::with_capacity(rows.len());
-        let mut tokens = 0_u64;
-        let mut units: BTreeMap<Seq, bool> = BTreeMap::new();
-        let mut log_begun = false;
         for (row, number) in rows.into_iter().zip(0_usize..) {
             let number = u32::try_from(number).map_err(|_| Violation::PageNumbersUsedUp)?;
-            let page = row.page(PageId(number));
-            check_page(page.id, page.importance, page.in_head(), page.pinned)?;
-            if page.in_head() && log_begun {
-                return Err(Violation::HeadNotFirst(page.id).into());
-            }
-            log_begun |= !page.in_head();
-            if page.pinned && !page.resident {
-                return Err(Violation::PinnedLeaves(page.id).into());
-            }
-            if !page.resident && page.id.0 >= unanswered_from {
-                return Err(Violation::UnansweredLeaves(page.id).into());
-            }
-            if !page.resident && generation == 0 {
-                return Err(Violation::Generation { found: 0, expected: 1 }.into());
-            }
-            if *units.entry(page.unit).or_insert(page.resident) != page.resident {
-                return Err(Violation::UnitTorn { unit: page.unit, page: page.id }.into());
-            }
-            if page.resident {
-                tokens = tokens.checked_add(page.tokens.0).ok_or(Damage::Tokens)?;
-            }
-            pages.push(page);
+            pages.push(row.page(PageId(number)));
         }
-        if unanswered_from as usize > pages.len() {
-            return Err(Damage::Unanswered { found: unanswered_from, pages: pages.len() });
-        }
-        Ok(Self::from_parts(generation, unanswered_from, pages))
+        checked(generation, unanswered_from, pages)
     }
 }

@@ -41,7 +41,7 @@ mod system;
 pub use driver::Outcome;
 pub use error::Error;
 pub use image::{
-    Account, Action, CHECKPOINT_VERSION, FoldError, Image, Pending, Shape, Transcript,
+    Account, Action, CHECKPOINT_VERSION, FoldError, Image, Pending, Saved, Shape, Transcript,
 };
 pub use kernel::{Kernel, Spawn};
 pub use load::load;

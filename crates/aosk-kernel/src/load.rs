@@ -4,7 +4,7 @@ use aosk_abi::{Code, Hash, Pid, Record, Seq, Tenant};
 use aosk_ports::{Journal, StoreError};
 
 use crate::error::Error;
-use crate::image::{FoldError, Image};
+use crate::image::{FoldError, Image, Saved};
 
 /// How many events are read at once. A record is about 300 bytes, so a chunk is well below 1 MB.
 const CHUNK: usize = 1024;
@@ -20,21 +20,31 @@ pub async fn load(
     pid: Pid,
     at: Option<Seq>,
 ) -> Result<Image, Error> {
-    load_from(journal, tenant, pid, at).await.map(|(image, _)| image)
+    load_from(journal, tenant, pid, at).await.map(|loaded| loaded.image)
 }
 
-/// The image as [`load`] folds it, and the place of the first event that it had to read for that:
-/// behind the checkpoint, or 0 where none was of use.
+/// An image with what is known of how it was read.
+pub(crate) struct Loaded {
+    pub(crate) image: Image,
+    /// The first event that had to be read: behind the checkpoint, or 0 where none was of use.
+    pub(crate) first: Seq,
+    /// What of its history the store has for the next checkpoint to stand on.
+    pub(crate) saved: Saved,
+}
+
+/// The same with what is needed to write on.
 pub(crate) async fn load_from(
     journal: &dyn Journal,
     tenant: &Tenant,
     pid: Pid,
     at: Option<Seq>,
-) -> Result<(Image, Seq), Error> {
+) -> Result<Loaded, Error> {
     let checkpoint = journal.checkpoint(tenant, pid, at).await?;
-    let is_its_own = |image: &Image| image.pid == pid && image.tenant == *tenant;
-    let mut image = checkpoint.as_ref().and_then(Image::from_checkpoint).filter(is_its_own);
-    let first = image.as_ref().map_or(Seq(0), |image| image.next);
+    let is_its_own = |(image, _): &(Image, _)| image.pid == pid && image.tenant == *tenant;
+    let found = checkpoint.as_ref().and_then(Image::from_checkpoint_with).filter(is_its_own);
+    let (mut image, saved) = found.unzip();
+    let (first, saved) =
+        (image.as_ref().map_or(Seq(0), |image| image.next), saved.unwrap_or_default());
     loop {
         let from = image.as_ref().map_or(Seq(0), |image| image.next);
         if at.is_some_and(|at| from > at) {
@@ -51,7 +61,7 @@ pub(crate) async fn load_from(
             break;
         }
     }
-    image.map(|image| (image, first)).ok_or_else(|| {
+    image.map(|image| Loaded { image, first, saved }).ok_or_else(|| {
         StoreError::new(
             Code::StoreUnknownProcess,
             format!("there is no process {pid}; `aosk ps --all` lists those there are"),

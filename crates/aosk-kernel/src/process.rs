@@ -14,7 +14,8 @@ use aosk_ports::{Append, InboxId, InboxItem, StoreError, Ticket};
 
 use crate::contents::Contents;
 use crate::error::Error;
-use crate::image::{Image, Pending};
+use crate::image::{Image, Pending, Saved};
+use crate::load::Loaded;
 use crate::observe::Notice;
 use crate::shared::Shared;
 
@@ -26,13 +27,14 @@ pub(crate) struct Batch {
     consumed: Vec<InboxId>,
     sent: Arc<Sent>,
     last_checkpoint: u64,
+    saved: Saved,
     checkpoint_now: bool,
 }
 
 impl Batch {
     /// A batch that continues after `prev`; the last checkpoint was taken before event number
-    /// `last_checkpoint`.
-    pub(crate) fn new(prev: Hash, last_checkpoint: u64) -> Self {
+    /// `last_checkpoint`, and the next may stand on what is `saved`.
+    pub(crate) fn new(prev: Hash, last_checkpoint: u64, saved: Saved) -> Self {
         Self {
             prev,
             records: Vec::new(),
@@ -40,6 +42,7 @@ impl Batch {
             consumed: Vec::new(),
             sent: Arc::default(),
             last_checkpoint,
+            saved,
             checkpoint_now: false,
         }
     }
@@ -59,13 +62,13 @@ impl Batch {
         self.checkpoint_now = true;
     }
 
-    /// Whether a checkpoint is due: when the events since the last are many in themselves and a
-    /// quarter of the history, or, where one was asked for because the process leaves memory, 8 and
-    /// a 64th of it, which is all that its return has to fold. Either share bounds the bytes of all
-    /// checkpoints by a constant multiple of the journal, because each is proportional to it.
+    /// Whether a checkpoint is due: when `fewest` events happened since the last, or, where one was
+    /// asked for because the process leaves memory, 8 and a 64th of the history. A checkpoint has a
+    /// few kilobytes at any length of the history, so either bounds what all of them together cost by
+    /// a constant for each event, and the way back into memory has at most `fewest` to fold.
     fn checkpoint_due(&self, next: u64, fewest: u64) -> bool {
         let since = next.saturating_sub(self.last_checkpoint);
-        let least = if self.checkpoint_now { 8.max(next / 64) } else { fewest.max(next / 4) };
+        let least = if self.checkpoint_now { 8.max(next / 64).min(fewest) } else { fewest };
         since > 0 && since >= least
     }
 }
@@ -105,10 +108,10 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// A process whose journal ends where the image does; its last checkpoint was taken before the
-    /// event at `saved`.
-    pub(crate) fn new(shared: Arc<Shared>, image: Image, contents: Contents, saved: Seq) -> Self {
-        let batch = Batch::new(image.head, saved.0);
+    /// A process whose journal ends where the image does.
+    pub(crate) fn new(shared: Arc<Shared>, loaded: Loaded, contents: Contents) -> Self {
+        let Loaded { image, first, saved } = loaded;
+        let batch = Batch::new(image.head, first.0, saved);
         Self { shared, image, contents, batch, taken: HashSet::new() }
     }
 
@@ -119,7 +122,7 @@ impl Process {
         contents: Contents,
         (first, beside): (Record, impl IntoIterator<Item = Content>),
     ) -> Self {
-        let mut batch = Batch::new(Hash::ZERO, 0);
+        let mut batch = Batch::new(Hash::ZERO, 0, Saved::default());
         batch.push(first, beside);
         Self { shared, image, contents, batch, taken: HashSet::new() }
     }
@@ -172,11 +175,12 @@ impl Process {
         let (next, head) = (self.image.next.0, last.hash);
         let checkpoint = batch
             .checkpoint_due(next, self.shared.options.checkpoint_events)
-            .then(|| self.image.to_checkpoint())
+            .then(|| self.image.to_checkpoint_on(&batch.saved))
             .flatten();
-        if checkpoint.is_some() {
-            batch.last_checkpoint = next;
-        }
+        let checkpoint = checkpoint.map(|(checkpoint, saved)| {
+            (batch.last_checkpoint, batch.saved) = (next, saved);
+            checkpoint
+        });
         batch.checkpoint_now = false;
         let append = Append {
             tenant: self.image.tenant.clone(),
@@ -376,24 +380,25 @@ fn seal(image: &Image, event: &Event) -> Result<Record, Error> {
 mod tests {
     use super::*;
 
+    fn batch(last: u64) -> Batch {
+        Batch::new(Hash::ZERO, last, Saved::default())
+    }
+
     #[test]
-    fn checkpoints_come_at_a_growing_distance() {
-        let batch = |last| Batch::new(Hash::ZERO, last);
-        assert!(!batch(0).checkpoint_due(255, 256));
-        assert!(batch(0).checkpoint_due(256, 256));
-        assert!(!batch(8_000).checkpoint_due(8_000 + 2_000, 256));
-        assert!(batch(8_000).checkpoint_due(8_000 + 2_667, 256));
+    fn checkpoints_come_at_a_fixed_distance_whatever_the_history() {
+        for last in [0, 8_000, 8_000_000] {
+            assert!(!batch(last).checkpoint_due(last + 255, 256));
+            assert!(batch(last).checkpoint_due(last + 256, 256));
+        }
     }
 
     #[test]
     fn a_requested_checkpoint_waits_for_enough_to_save() {
-        let mut batch = Batch::new(Hash::ZERO, 10);
-        batch.request_checkpoint();
-        assert!(!batch.checkpoint_due(17, 256));
-        assert!(batch.checkpoint_due(18, 256));
-        let mut batch = Batch::new(Hash::ZERO, 6_400);
-        batch.request_checkpoint();
-        assert!(!batch.checkpoint_due(6_500, 256), "99 events are less than a 64th");
-        assert!(batch.checkpoint_due(6_502, 256));
+        for (last, least) in [(10, 8), (6_400, 101), (8_000_000, 256)] {
+            let mut batch = batch(last);
+            batch.request_checkpoint();
+            assert!(!batch.checkpoint_due(last + least - 1, 256));
+            assert!(batch.checkpoint_due(last + least, 256));
+        }
     }
 }

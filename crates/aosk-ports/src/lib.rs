@@ -26,7 +26,7 @@ pub use flight::FlightRecorder;
 pub use sandbox::{DirEntry, EntryKind, Listing, Sandbox, SandboxError};
 pub use store::{
     Append, Checkpoint, Committed, Inbox, InboxId, InboxItem, Journal, JournalWriter, Leases,
-    Posted, ProcessFilter, ProcessRow, Receipt, Standing, Store, StoreError, Ticket,
+    Posted, ProcessFilter, ProcessRow, Receipt, Standing, Store, StoreError, Stretch, Ticket,
 };
 pub use tokenizer::Tokenizer;
 pub use tool::{Tool, ToolContext};

@@ -78,14 +78,52 @@ pub struct Receipt {
 }
 
 /// A saved fold.
+///
+/// What of a fold never changes again is kept in stretches, each written once: an append brings the
+/// checkpoint with the stretches that are new, and whoever reads it back gets all that it stands on.
+/// So a checkpoint costs in proportion to what happened since the one before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
     /// The last event that it includes.
     pub seq: Seq,
     /// The version of its encoding.
     pub version: u16,
-    /// The encoded fold.
+    /// The encoded fold, or what of it stands in no stretch.
     pub bytes: Vec<u8>,
+    /// In an append: the new ones, ascending, none of which begins behind `seq`. Read back: all that
+    /// begin at `seq` or before.
+    pub stretches: Vec<Stretch>,
+}
+
+/// What never changes again of a process's fold, over a stretch of its events.
+///
+/// A stretch that begins where one is stored, or before, takes the place of that one and of all
+/// behind it: whoever wrote it could not read them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stretch {
+    /// The first event that it is made of.
+    pub first: Seq,
+    /// Encoded as the checkpoint that brought it.
+    pub bytes: Vec<u8>,
+}
+
+impl Checkpoint {
+    /// Adds the stretches that it brings to those `stored`, as a store does, and answers what
+    /// whoever reads it back gets.
+    pub fn settle(&self, stored: &mut Vec<Stretch>) -> Self {
+        for new in &self.stretches {
+            stored.retain(|there| there.first < new.first);
+            stored.push(new.clone());
+        }
+        self.on(stored)
+    }
+
+    /// The checkpoint with those of the stored stretches that it stands on.
+    #[must_use]
+    pub fn on(&self, stored: &[Stretch]) -> Self {
+        let stretches = stored.iter().filter(|it| it.first <= self.seq).cloned().collect();
+        Self { stretches, ..self.clone() }
+    }
 }
 
 /// The answer to an append: its last event is durable.

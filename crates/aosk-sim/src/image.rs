@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use aosk_abi::{Code, Content, ContentKey, Epoch, Hash, Pid, Record, Seq, Tenant};
 use aosk_ports::{
-    Append, Checkpoint, InboxId, InboxItem, ProcessFilter, ProcessRow, Receipt, StoreError,
+    Append, Checkpoint, InboxId, InboxItem, ProcessFilter, ProcessRow, Receipt, StoreError, Stretch,
 };
 
 use crate::flaw::Flaw;
@@ -47,6 +47,7 @@ pub(crate) struct Stored {
     /// The small contents of each append, under the append's last event.
     pub(crate) beside: BTreeMap<Seq, Contents>,
     pub(crate) checkpoints: BTreeMap<Seq, Checkpoint>,
+    pub(crate) stretches: Vec<Stretch>,
 }
 
 impl Stored {
@@ -99,6 +100,7 @@ impl Image {
             records: Vec::new(),
             beside: BTreeMap::new(),
             checkpoints: BTreeMap::new(),
+            stretches: Vec::new(),
         });
         let (small, large): (Vec<_>, Vec<_>) = append
             .contents
@@ -116,7 +118,8 @@ impl Image {
         }
         shelf.blobs.extend(filed(large));
         if let Some(checkpoint) = append.checkpoint {
-            stored.checkpoints.insert(checkpoint.seq, checkpoint);
+            let settled = checkpoint.settle(&mut stored.stretches);
+            stored.checkpoints.insert(settled.seq, settled);
         }
         if flaw != Some(Flaw::RepeatedItem) {
             for id in &append.consumed {
@@ -291,9 +294,9 @@ impl Image {
         pid: Pid,
         at: Option<Seq>,
     ) -> Result<Option<Checkpoint>, StoreError> {
-        let checkpoints = &self.stored(tenant, pid)?.checkpoints;
-        let newest = checkpoints.range(..=at.unwrap_or(Seq(u64::MAX))).next_back();
-        Ok(newest.map(|(_, checkpoint)| checkpoint.clone()))
+        let stored = self.stored(tenant, pid)?;
+        let newest = stored.checkpoints.range(..=at.unwrap_or(Seq(u64::MAX))).next_back();
+        Ok(newest.map(|(_, checkpoint)| checkpoint.on(&stored.stretches)))
     }
 
     fn stored(&self, tenant: &Tenant, pid: Pid) -> Result<&Stored, StoreError> {

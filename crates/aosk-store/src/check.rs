@@ -36,6 +36,7 @@ pub(crate) fn whole(append: &Append) -> Result<(Seq, Seq, Hash), StoreError> {
             format_args!("its checkpoint is of event {of}, its last is {last}"),
         ));
     }
+    checkpoint.as_ref().map_or(Ok(()), |saved| stretches(*pid, saved))?;
     Ok((first.seq, last.seq, last.hash))
 }
 
@@ -96,12 +97,28 @@ fn sizes(
     if largest > MAX_CONTENT {
         return too_large("a content", largest, MAX_CONTENT);
     }
-    match checkpoint {
-        Some(saved) if saved.bytes.len() > MAX_CONTENT => {
-            too_large("its checkpoint", saved.bytes.len(), MAX_CONTENT)
-        }
-        _ => Ok(()),
+    let Some(saved) = checkpoint else { return Ok(()) };
+    if saved.bytes.len() > MAX_CONTENT {
+        return too_large("its checkpoint", saved.bytes.len(), MAX_CONTENT);
     }
+    let longest = saved.stretches.iter().map(|stretch| stretch.bytes.len()).max().unwrap_or(0);
+    if longest > MAX_CONTENT {
+        return too_large("a stretch of its checkpoint", longest, MAX_CONTENT);
+    }
+    Ok(())
+}
+
+/// Checks that the stretches of a checkpoint follow one another and are of its events.
+fn stretches(pid: Pid, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+    let Checkpoint { seq, stretches, .. } = checkpoint;
+    let ascend = stretches.windows(2).all(|pair| pair[0].first < pair[1].first);
+    if ascend && stretches.iter().all(|stretch| stretch.first <= *seq) {
+        return Ok(());
+    }
+    Err(conflict(
+        pid,
+        format_args!("the stretches of its checkpoint at event {seq} do not ascend to that event"),
+    ))
 }
 
 /// The refusal of an append that does not fit the journal.

@@ -58,6 +58,7 @@ fn what(name: &str) -> &'static str {
         "journal" => "events, and the contents of up to 4 KiB beside them",
         "blobs" => "larger contents: prompts, replies, results",
         "checkpoints" => "saved folds, from which processes are read back",
+        "stretches" => "what of saved folds never changes again",
         "spans" => "where the events of long journals are",
         "processes" => "what lists show of each process",
         "inbox" => "what waits for a process's owner",

@@ -177,8 +177,8 @@ impl Driver {
     async fn steps(&mut self) -> Result<Ended, Error> {
         loop {
             let rest = self.hear()?;
+            // Who has ended is rarely read back, and then has few events to fold: none is asked for.
             if let Some(Rest::Exited(exit)) = rest {
-                self.process.request_checkpoint();
                 return Ok(Ended::Outcome(Outcome::Exited(exit)));
             }
             let action = self.process.image.next_action();

@@ -7,8 +7,10 @@
 mod account;
 mod apply;
 mod checkpoint;
+mod history;
 mod pending;
 mod transcript;
+mod wire;
 
 use std::collections::BTreeMap;
 
@@ -22,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub use account::Account;
 pub use apply::FoldError;
-pub use checkpoint::CHECKPOINT_VERSION;
+pub use checkpoint::{CHECKPOINT_VERSION, Saved};
 pub use pending::{Action, Pending};
 pub use transcript::{Shape, Transcript};
 
@@ -63,9 +65,11 @@ pub struct Image {
     pub priority: Priority,
     /// What it used and spent.
     pub account: Account,
-    /// Its pages.
+    /// Its pages; a checkpoint keeps them apart.
+    #[serde(skip)]
     pub pages: PageTable,
-    /// What its messages are made of.
+    /// What its messages are made of; a checkpoint keeps it apart.
+    #[serde(skip)]
     pub transcript: Transcript,
     /// Contents that no plan has admitted yet, in journal order.
     pub arrivals: Vec<Arrival>,

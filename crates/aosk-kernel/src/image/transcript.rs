@@ -4,11 +4,9 @@
 //! content, and the ids that bind a tool's result to its call.
 
 use aosk_abi::{ContentRef, Source};
-use serde::{Deserialize, Serialize};
 
 /// What stands at one place of the journal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Shape {
     /// The system prompt.
     System(ContentRef),
@@ -64,8 +62,7 @@ impl Shape {
 }
 
 /// Places of the journal and what stands there.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Transcript(Vec<(Source, Shape)>);
 
 impl Transcript {
@@ -80,6 +77,28 @@ impl Transcript {
     pub(super) fn push(&mut self, source: Source, shape: Shape) {
         debug_assert!(self.0.last().is_none_or(|(last, _)| *last < source));
         self.0.push((source, shape));
+    }
+
+    /// How many places there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What was put behind the first `len` places.
+    pub(super) fn since(&self, len: usize) -> &[(Source, Shape)] {
+        self.0.get(len..).unwrap_or_default()
+    }
+
+    /// A transcript of these places; `None` where they do not ascend.
+    pub(super) fn of(places: Vec<(Source, Shape)>) -> Option<Self> {
+        places.is_sorted_by(|a, b| a.0 < b.0).then_some(Self(places))
     }
 
     /// Everything, in the order of the journal.

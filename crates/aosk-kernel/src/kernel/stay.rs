@@ -213,14 +213,15 @@ impl Kernel {
                 Some(parts.store.claim(tenant, pid, read).await?)
             }
         };
-        let (mut image, saved) = load_from(parts.store.as_ref(), tenant, pid, None).await?;
+        let mut loaded = load_from(parts.store.as_ref(), tenant, pid, None).await?;
+        let image = &mut loaded.image;
         let contents = Contents::new(parts.store.content_key(tenant).await?);
         let from = image.epoch;
         if let Some(epoch) = claimed.or(epoch) {
             image.epoch = epoch;
         }
         let ended = image.state.is_final();
-        let mut process = Process::new(self.shared.clone(), image, contents, saved);
+        let mut process = Process::new(self.shared.clone(), loaded, contents);
         if claimed.is_some() && !ended {
             let instance = options.instance.clone();
             process.emit(What::Recovered(Recovered { from, instance }))?;

@@ -8,7 +8,8 @@ use aosk_abi::{
     Tokens, Told, ToolRequested, ToolReturned, Unblocked, Usage, What,
 };
 use aosk_context::{Arrival, Demand, TruncateOldest};
-use aosk_kernel::{Action, FoldError, Image};
+use aosk_kernel::{Action, FoldError, Image, Saved};
+use aosk_ports::{Checkpoint, Stretch};
 use proptest::prelude::*;
 
 /// A journal that grows by events that may follow, chosen by a stream of numbers.
@@ -51,7 +52,7 @@ impl Author {
     }
 
     fn write(&mut self, what: What) {
-        let at = Timestamp::from_millis(1_000 - self.image.next.0);
+        let at = Timestamp::from_millis(1_000_000 - self.image.next.0);
         let event = Event::new(at, what);
         let record = Record::seal(
             &self.image.tenant,
@@ -276,6 +277,60 @@ proptest! {
     }
 }
 
+/// A life of `steps` that call a tool each.
+fn long_life(steps: usize) -> Vec<Record> {
+    let mut author = Author::begin(vec![]);
+    for _ in 0..steps {
+        // A person lets it go on when its steps are used up.
+        if author.image.state.is_final() {
+            let content = text("message");
+            author.write(What::MessageReceived(MessageReceived { from: "user".into(), content }));
+        }
+        while !matches!(author.image.next_action(), Action::Tools(_) | Action::Exit(..)) {
+            author.act(7);
+        }
+        author.act(64);
+    }
+    author.records
+}
+
+#[test]
+fn a_checkpoint_stands_on_stretches_and_costs_the_same_at_any_length() {
+    let records = long_life(700);
+    let mut image = Image::begin(&Tenant::local(), Pid::from_alias("author"), &records[0]).unwrap();
+    let (mut stretches, mut saved) = (Vec::new(), Saved::default());
+    let mut sizes = Vec::new();
+    let mut before: Option<(Checkpoint, Image)> = None;
+    for (n, record) in records[1..].iter().enumerate() {
+        image.apply(record).unwrap();
+        if n % 100 != 99 {
+            continue;
+        }
+        let (brought, now) = image.to_checkpoint_on(&saved).expect("encodable");
+        let new: usize = brought.stretches.iter().map(|stretch| stretch.bytes.len()).sum();
+        sizes.push(brought.bytes.len() + new);
+        let settled = brought.settle(&mut stretches);
+        assert_eq!(Image::from_checkpoint_with(&settled), Some((image.clone(), now)));
+        // The one before still stands, though what it says itself is in a stretch by now.
+        if let Some((older, lived)) = before.take() {
+            assert_eq!(Image::from_checkpoint(&older.on(&stretches)).as_ref(), Some(&lived));
+        }
+        (before, saved) = (Some((brought, image.clone())), now);
+    }
+    assert!(stretches.len() > 5, "{} stretches", stretches.len());
+    let largest = |sizes: &[usize]| sizes.iter().max().copied().unwrap_or(0);
+    let (early, late) = sizes.split_at(sizes.len() / 2);
+    assert!(largest(late) < largest(early) * 11 / 10, "{early:?}, then {late:?}");
+
+    // One that could not be read back is written anew from the start, over all that is there.
+    let (anew, _) = image.to_checkpoint_on(&Saved::default()).expect("encodable");
+    let settled = anew.settle(&mut stretches);
+    assert_eq!(settled.stretches.len(), 1);
+    assert_eq!(Image::from_checkpoint(&settled).as_ref(), Some(&image));
+    let (older, lived) = before.expect("there were some");
+    assert_eq!(Image::from_checkpoint(&older.on(&stretches)).as_ref(), Some(&lived));
+}
+
 #[test]
 fn a_damaged_or_foreign_checkpoint_is_ignored() {
     let (image, _) = Author::begin(vec![255; 9]).story();
@@ -289,6 +344,44 @@ fn a_damaged_or_foreign_checkpoint_is_ignored() {
     moved.seq = moved.seq.next();
     for bad in [newer, cut, moved] {
         assert!(Image::from_checkpoint(&bad).is_none());
+    }
+    let records = long_life(300);
+    let mut image = Image::begin(&Tenant::local(), Pid::from_alias("author"), &records[0]).unwrap();
+    records[1..].iter().for_each(|record| image.apply(record).unwrap());
+    let (good, _) = image.to_checkpoint_on(&Saved::default()).unwrap();
+    assert_eq!((good.stretches.len(), Image::from_checkpoint(&good)), (1, Some(image)));
+    let mut without = good.clone();
+    without.stretches.clear();
+    let mut cut = good;
+    cut.stretches[0].bytes.pop();
+    for bad in [without, cut] {
+        assert!(Image::from_checkpoint(&bad).is_none());
+    }
+}
+
+proptest! {
+    #[test]
+    fn damaged_checkpoints_are_refused_or_sound_and_never_a_panic(
+        choices in prop::collection::vec(any::<u8>(), 0..60),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        aside: bool,
+    ) {
+        let (image, _) = Author::begin(choices).story();
+        let mut checkpoint = image.to_checkpoint().expect("encodable");
+        if aside {
+            // As a stretch it is read before what the checkpoint says itself.
+            let bytes = checkpoint.bytes.clone();
+            checkpoint.stretches.push(Stretch { first: Seq(0), bytes });
+        }
+        let bytes = checkpoint.stretches.last_mut().map_or(&mut checkpoint.bytes, |it| &mut it.bytes);
+        for (at, byte) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if let Some(read) = Image::from_checkpoint(&checkpoint) {
+            let again = read.to_checkpoint().expect("encodable");
+            prop_assert_eq!(Image::from_checkpoint(&again), Some(read));
+        }
     }
 }
 

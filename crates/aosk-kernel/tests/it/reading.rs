@@ -127,7 +127,8 @@ impl JournalWriter for Odd {
 }
 
 /// Two processes that ended, each with a checkpoint.
-async fn two(kit: &Kit) -> (Pid, Pid) {
+async fn two(kit: &mut Kit) -> (Pid, Pid) {
+    kit.options.checkpoint_events = 4;
     let kernel = kit.kernel();
     let mut pids = Vec::new();
     for task in ["one", "other"] {
@@ -146,8 +147,8 @@ fn calls() -> Vec<Say> {
 
 #[tokio::test(start_paused = true)]
 async fn a_checkpoint_of_another_process_is_ignored() {
-    let kit = Kit::new(calls());
-    let (one, other) = two(&kit).await;
+    let mut kit = Kit::new(calls());
+    let (one, other) = two(&mut kit).await;
     let odd = Odd { checkpoints_of: Some(other), ..Odd::of(kit.store()) };
     let image = load(&odd, &Tenant::local(), one, None).await.unwrap();
     assert!(image == kit.image(one).await, "folded from its own events");
@@ -155,8 +156,8 @@ async fn a_checkpoint_of_another_process_is_ignored() {
 
 #[tokio::test(start_paused = true)]
 async fn a_journal_that_begins_with_a_foreign_event_is_refused() {
-    let kit = Kit::new(calls());
-    let (one, other) = two(&kit).await;
+    let mut kit = Kit::new(calls());
+    let (one, other) = two(&mut kit).await;
     let mut odd = Odd { checkpoints_of: Some(other), ..Odd::of(kit.store()) };
     odd.events_of = Some(other);
     // Only the first event, lest the second one tell.

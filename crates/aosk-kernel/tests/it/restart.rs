@@ -110,10 +110,15 @@ async fn short_stays_come_to_a_checkpoint_and_a_wake_reads_little() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_conversation_that_ended_comes_back_from_a_checkpoint() {
-    let kit = Kit::new(vec![Say::Call("pure", "{}"), Say::Call("pure", "{}"), Say::Text("ok")]);
+async fn a_short_life_leaves_no_checkpoint_and_comes_back_from_its_events() {
+    let mut kit = Kit::new(vec![Say::Call("pure", "{}"), Say::Text("ok"), Say::Text("again")]);
+    kit.options.checkpoint_events = 100;
     let (pid, _) = kit.run().await;
-    let end = kit.image(pid).await.next;
-    let saved = kit.store().checkpoint(&Tenant::local(), pid, None).await.unwrap();
-    assert_eq!(saved.map(|saved| saved.seq.next()), Some(end));
+    assert_eq!(kit.store().checkpoint(&Tenant::local(), pid, None).await.unwrap(), None);
+    let message = InboxItem::Message { from: "user".to_owned(), text: "and?".to_owned() };
+    kit.store().post(&Tenant::local(), pid, message).await.unwrap();
+    let kernel = kit.kernel();
+    kernel.attend(pid);
+    let outcome = kernel.wait(pid).await;
+    assert!(matches!(outcome, Some(Outcome::Exited(Exit::Completed { .. }))), "{outcome:?}");
 }

@@ -14,7 +14,7 @@ use aosk_abi::{
     Planned, ProcessState, Record, Restarted, Seq, Tenant, What,
 };
 use aosk_kernel::Image;
-use aosk_ports::{Append, InboxItem, Rendered};
+use aosk_ports::{Append, InboxItem, Rendered, Stretch};
 
 use super::deeds::Deeds;
 use super::named::contents;
@@ -73,6 +73,8 @@ pub(super) struct Book {
     pub(super) head: Hash,
     /// The fold of everything durable; `None` once something did not fold.
     pub(super) image: Option<Image>,
+    /// What its checkpoints stand on.
+    stretches: Vec<Stretch>,
     pub(super) events: Vec<Event>,
     purse: Purse,
     pub(super) deeds: Deeds,
@@ -107,6 +109,7 @@ impl Book {
             next: Seq(0),
             head: append.prev,
             image: None,
+            stretches: Vec::new(),
             events: Vec::new(),
             purse: Purse::new(terms.spend_limit()),
             deeds: Deeds::new(key),
@@ -153,7 +156,8 @@ impl Book {
             let what = format!("lists show {:?} instead of {:?}", append.row, image.row());
             broken.push((Promise::Lists, what));
         }
-        if let Some(checkpoint) = &append.checkpoint
+        let settled = append.checkpoint.as_ref().map(|it| it.settle(&mut self.stretches));
+        if let Some(checkpoint) = &settled
             && Image::from_checkpoint(checkpoint).as_ref() != Some(image)
         {
             let what = format!("the checkpoint at event {} is another fold", checkpoint.seq);

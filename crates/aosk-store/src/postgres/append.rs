@@ -70,7 +70,7 @@ impl Prepared {
     /// What it holds in memory, about.
     pub(super) fn size(&self) -> usize {
         let contents: usize = self.contents.iter().map(|content| content.bytes().len()).sum();
-        let saved = self.checkpoint.as_ref().map_or(0, |saved| saved.bytes.len());
+        let saved = self.checkpoint.as_ref().map_or(0, Packed::size);
         self.batch.size() + contents + saved
     }
 }

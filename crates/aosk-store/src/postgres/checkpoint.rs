@@ -1,7 +1,7 @@
 //! Checkpoints: saved folds, so that recovery need not begin at the first event.
 
 use aosk_abi::{Code, Seq};
-use aosk_ports::Checkpoint;
+use aosk_ports::{Checkpoint, Stretch};
 use deadpool_postgres::Object;
 
 use super::fault::Fault;
@@ -14,8 +14,27 @@ use crate::sqlite::compress::{self, Codec};
 pub(super) struct Packed {
     pub(super) seq: Seq,
     pub(super) version: u16,
+    pub(super) frame: Frame,
+    pub(super) stretches: Vec<(Seq, Frame)>,
+}
+
+/// Compressed bytes, and how many they are plain.
+#[derive(Debug)]
+pub(super) struct Frame {
     pub(super) len: i32,
     pub(super) bytes: Vec<u8>,
+}
+
+impl Frame {
+    fn new(plain: &[u8]) -> std::io::Result<Self> {
+        Ok(Self { len: plain.len() as i32, bytes: compress::checkpoint(plain)? })
+    }
+
+    /// The plain bytes; `None` where they are damaged.
+    fn restore(len: i32, bytes: &[u8]) -> Option<Vec<u8>> {
+        let len = usize::try_from(len).ok().filter(|len| *len <= MAX_CONTENT)?;
+        compress::restore(Codec::Zstd, bytes, len).ok()
+    }
 }
 
 impl Packed {
@@ -24,9 +43,19 @@ impl Packed {
         Ok(Self {
             seq: checkpoint.seq,
             version: checkpoint.version,
-            len: checkpoint.bytes.len() as i32,
-            bytes: compress::checkpoint(&checkpoint.bytes)?,
+            frame: Frame::new(&checkpoint.bytes)?,
+            stretches: checkpoint
+                .stretches
+                .iter()
+                .map(|stretch| Ok((stretch.first, Frame::new(&stretch.bytes)?)))
+                .collect::<std::io::Result<_>>()?,
         })
+    }
+
+    /// What it holds in memory, about.
+    pub(super) fn size(&self) -> usize {
+        let stretches: usize = self.stretches.iter().map(|(_, frame)| frame.bytes.len()).sum();
+        self.frame.bytes.len() + stretches
     }
 }
 
@@ -49,14 +78,12 @@ pub(super) async fn read(
     };
     let seq = Seq(number(&row, 0)?);
     let version = u16::try_from(row.try_get::<_, i32>(1)?).ok();
-    let bytes = usize::try_from(row.try_get::<_, i32>(2)?)
-        .ok()
-        .filter(|len| *len <= MAX_CONTENT)
-        .map(|len| Ok::<_, Fault>(compress::restore(Codec::Zstd, row.try_get(3)?, len).ok()))
-        .transpose()?
-        .flatten();
-    match version.zip(bytes) {
-        Some((version, bytes)) => Ok(Some(Checkpoint { seq, version, bytes })),
+    let bytes = Frame::restore(row.try_get(2)?, row.try_get(3)?);
+    let stretches = stretches(client, place, seq).await?;
+    match version.zip(bytes).zip(stretches) {
+        Some(((version, bytes), stretches)) => {
+            Ok(Some(Checkpoint { seq, version, bytes, stretches }))
+        }
         None => Err(Fault::refused(
             Code::StoreCorrupt,
             format!(
@@ -66,4 +93,28 @@ pub(super) async fn read(
             ),
         )),
     }
+}
+
+/// The stretches that begin at `seq` or before; `None` where one is damaged.
+async fn stretches(
+    client: &Object,
+    place: &Place,
+    seq: Seq,
+) -> Result<Option<Vec<Stretch>>, Fault> {
+    let statement = client
+        .prepare_cached(
+            "SELECT first_seq, len, bytes FROM stretches \
+             WHERE tenant = $1 AND pid = $2 AND first_seq <= $3 ORDER BY first_seq",
+        )
+        .await?;
+    let (pid, seq) = (uuid(place.pid), seq.0.cast_signed());
+    let rows = client.query(&statement, &[&place.tenant, &pid, &seq]).await?;
+    let mut found = Vec::with_capacity(rows.len());
+    for row in rows {
+        let Some(bytes) = Frame::restore(row.try_get(1)?, row.try_get(2)?) else {
+            return Ok(None);
+        };
+        found.push(Stretch { first: Seq(number(&row, 0)?), bytes });
+    }
+    Ok(Some(found))
 }

@@ -11,6 +11,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::append::Prepared;
+use super::checkpoint::Frame;
 use super::process::{Place, uuid};
 use super::text;
 
@@ -44,6 +45,7 @@ pub(super) fn of<'a>(
     statements.push(batches(writes));
     statements.extend(blobs(writes));
     statements.extend(checkpoints(writes, places));
+    statements.extend(stretches(writes));
     statements.extend(consumed(writes));
     statements
 }
@@ -230,8 +232,8 @@ fn checkpoints<'a>(
         pids.push(uuid(append.pid));
         seqs.push(saved.seq.0.cast_signed());
         versions.push(i32::from(saved.version));
-        lens.push(saved.len);
-        bytes.push(&saved.bytes[..]);
+        lens.push(saved.frame.len);
+        bytes.push(&saved.frame.bytes[..]);
         let key = (*tenant, append.pid);
         if let Some(before) = places.get(&key).and_then(|place| place.checkpoints[1]) {
             oldest.insert(key, before.0.cast_signed());
@@ -265,6 +267,52 @@ fn checkpoints<'a>(
         });
     }
     statements
+}
+
+/// Stretches of checkpoints, after the removal of those whose place they take.
+fn stretches<'a>(writes: &[(&'a Prepared, i32)]) -> Vec<Write<'a>> {
+    let mut settled: BTreeMap<(i32, Pid), BTreeMap<Seq, &'a Frame>> = BTreeMap::new();
+    for (append, tenant) in writes {
+        for (first, frame) in append.checkpoint.iter().flat_map(|saved| &saved.stretches) {
+            let there = settled.entry((*tenant, append.pid)).or_default();
+            there.retain(|behind, _| behind < first);
+            there.insert(*first, frame);
+        }
+    }
+    let (mut tenants, mut pids, mut seqs) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut lens, mut bytes) = (Vec::new(), Vec::new());
+    for ((tenant, pid), stretches) in settled {
+        for (first, frame) in stretches {
+            tenants.push(tenant);
+            pids.push(uuid(pid));
+            seqs.push(first.0.cast_signed());
+            lens.push(frame.len);
+            bytes.push(&frame.bytes[..]);
+        }
+    }
+    if tenants.is_empty() {
+        return Vec::new();
+    }
+    vec![
+        Write {
+            sql: "DELETE FROM stretches AS s \
+                  USING UNNEST($1::int[], $2::uuid[], $3::bigint[]) AS w (tenant, pid, first_seq) \
+                  WHERE s.tenant = w.tenant AND s.pid = w.pid AND s.first_seq >= w.first_seq",
+            params: vec![Box::new(tenants.clone()), Box::new(pids.clone()), Box::new(seqs.clone())],
+        },
+        Write {
+            sql: "INSERT INTO stretches (tenant, pid, first_seq, len, bytes) \
+                  SELECT * FROM UNNEST($1::int[], $2::uuid[], $3::bigint[], $4::int[], \
+                  $5::bytea[])",
+            params: vec![
+                Box::new(tenants),
+                Box::new(pids),
+                Box::new(seqs),
+                Box::new(lens),
+                Box::new(bytes),
+            ],
+        },
+    ]
 }
 
 fn consumed<'a>(writes: &[(&'a Prepared, i32)]) -> Option<Write<'a>> {

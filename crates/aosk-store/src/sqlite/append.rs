@@ -169,7 +169,12 @@ mod tests {
                 created: Timestamp::default(),
                 updated: Timestamp::default(),
             },
-            checkpoint: saved.map(|len| Checkpoint { seq: last, version: 1, bytes: vec![0; len] }),
+            checkpoint: saved.map(|len| Checkpoint {
+                seq: last,
+                version: 1,
+                bytes: vec![0; len],
+                stretches: Vec::new(),
+            }),
             consumed: Vec::new(),
         }
     }

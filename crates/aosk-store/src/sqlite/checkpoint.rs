@@ -1,7 +1,7 @@
 //! Checkpoints: saved folds, so that recovery need not begin at the first event.
 
 use aosk_abi::{Code, Seq};
-use aosk_ports::Checkpoint;
+use aosk_ports::{Checkpoint, Stretch};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::compress::{self, Codec};
@@ -19,8 +19,27 @@ const KEPT: usize = 2;
 pub(super) struct Packed {
     pub(super) seq: Seq,
     version: u16,
+    bytes: Frame,
+    stretches: Vec<(Seq, Frame)>,
+}
+
+/// Compressed bytes, and how many they are plain.
+#[derive(Debug)]
+struct Frame {
     len: usize,
     bytes: Vec<u8>,
+}
+
+impl Frame {
+    fn new(plain: &[u8]) -> std::io::Result<Self> {
+        Ok(Self { len: plain.len(), bytes: compress::checkpoint(plain)? })
+    }
+
+    /// The plain bytes; `None` where they are damaged.
+    fn restore(len: u64, bytes: &[u8]) -> Option<Vec<u8>> {
+        let len = usize::try_from(len).ok().filter(|len| *len <= MAX_CONTENT)?;
+        compress::restore(Codec::Zstd, bytes, len).ok()
+    }
 }
 
 impl Packed {
@@ -29,8 +48,12 @@ impl Packed {
         Ok(Self {
             seq: checkpoint.seq,
             version: checkpoint.version,
-            len: checkpoint.bytes.len(),
-            bytes: compress::checkpoint(&checkpoint.bytes)?,
+            bytes: Frame::new(&checkpoint.bytes)?,
+            stretches: checkpoint
+                .stretches
+                .iter()
+                .map(|stretch| Ok((stretch.first, Frame::new(&stretch.bytes)?)))
+                .collect::<std::io::Result<_>>()?,
         })
     }
 
@@ -46,8 +69,8 @@ impl Packed {
                 place.pid.as_bytes(),
                 self.seq.0.cast_signed(),
                 self.version,
-                self.len as i64,
-                &self.bytes,
+                self.bytes.len as i64,
+                &self.bytes.bytes,
             ))?;
         place.checkpoints.push(Entry { first: self.seq.0, id: connection.last_insert_rowid() });
         let gone = place.checkpoints.len().saturating_sub(KEPT);
@@ -55,6 +78,26 @@ impl Packed {
             connection
                 .prepare_cached("DELETE FROM checkpoints WHERE id = ?1")?
                 .execute([entry.id])?;
+        }
+        for (first, frame) in &self.stretches {
+            let first = first.0.cast_signed();
+            connection
+                .prepare_cached(
+                    "DELETE FROM stretches WHERE tenant = ?1 AND pid = ?2 AND first >= ?3",
+                )?
+                .execute((place.tenant, place.pid.as_bytes(), first))?;
+            connection
+                .prepare_cached(
+                    "INSERT INTO stretches (tenant, pid, first, len, bytes) \
+                     VALUES (?1, ?2, ?3, ?4, ?5)",
+                )?
+                .execute((
+                    place.tenant,
+                    place.pid.as_bytes(),
+                    first,
+                    frame.len as i64,
+                    &frame.bytes,
+                ))?;
         }
         Ok(())
     }
@@ -78,18 +121,16 @@ pub(super) fn read(
         .query_row(
             (entry.id, place.tenant, place.pid.as_bytes(), entry.first.cast_signed()),
             |row| {
-                let (len, bytes) = (number(row, 1)?, row.get_ref(2)?.as_blob()?);
-                let plain = usize::try_from(len)
-                    .ok()
-                    .filter(|len| *len <= MAX_CONTENT)
-                    .and_then(|len| compress::restore(Codec::Zstd, bytes, len).ok());
+                let plain = Frame::restore(number(row, 1)?, row.get_ref(2)?.as_blob()?);
                 Ok((row.get(0)?, plain))
             },
         )
         .optional()?;
+    let stretches = stretches(connection, place, entry.first)?;
     match found {
-        Some((version, Some(bytes))) => {
-            Ok(Some(Checkpoint { seq: Seq(entry.first), version, bytes }))
+        Some((version, Some(bytes))) if stretches.is_some() => {
+            let stretches = stretches.unwrap_or_default();
+            Ok(Some(Checkpoint { seq: Seq(entry.first), version, bytes, stretches }))
         }
         _ => Err(Fault::refused(
             Code::StoreCorrupt,
@@ -100,4 +141,27 @@ pub(super) fn read(
             ),
         )),
     }
+}
+
+/// The stretches that begin at `seq` or before; `None` where one is damaged.
+fn stretches(
+    connection: &Connection,
+    place: &Place,
+    seq: u64,
+) -> Result<Option<Vec<Stretch>>, Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT first, len, bytes FROM stretches \
+         WHERE tenant = ?1 AND pid = ?2 AND first <= ?3 ORDER BY first",
+    )?;
+    let key = (place.tenant, place.pid.as_bytes(), seq.cast_signed());
+    let mut rows = statement.query(key)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let bytes = row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?;
+        let Some(bytes) = Frame::restore(number(row, 1)?, bytes) else {
+            return Ok(None);
+        };
+        found.push(Stretch { first: Seq(number(row, 0)?), bytes });
+    }
+    Ok(Some(found))
 }

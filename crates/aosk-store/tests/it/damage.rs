@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use aosk_abi::{Code, Content, Hash, Record, Seq, Tenant};
 use aosk_conformance::Scribe;
 use aosk_ports::{Checkpoint, Journal, JournalWriter, StoreError};
-use aosk_store::{SqliteReader, SqliteStore};
+use aosk_store::{SCHEMA, SqliteReader, SqliteStore};
 use rusqlite::Connection;
 
 use crate::child::pid;
@@ -135,7 +135,7 @@ fn a_log_without_its_database_is_not_replayed_into_a_new_one() {
 fn a_newer_schema_is_left_alone() {
     let dir = sample();
     drop(SqliteReader::open(dir.path()).expect("of this version"));
-    for version in ["2", "99", "-1"] {
+    for version in [&(SCHEMA + 1).to_string(), "99", "-1"] {
         tamper(dir.path(), &format!("PRAGMA user_version = {version}"));
         let before = std::fs::read(database(dir.path())).expect("read");
         let error = refused(SqliteStore::open(&options(dir.path())), Code::StoreNewerSchema);
@@ -308,4 +308,14 @@ fn damaged_blobs_and_checkpoints_are_noticed() {
     let before =
         block_on(reader.checkpoint(&local, pid(0), Some(Seq(60)))).expect("the one before");
     assert_eq!(before.map(|it| it.seq), Some(Seq(31)));
+
+    let store = open(dir.path());
+    let scribe = block_on(Scribe::new(&store, &local, pid(0)));
+    let append = Scribe::with_checkpoint(scribe.append(&[b"more"]), b"a fold".to_vec());
+    let append = Scribe::with_stretch(append, Seq(0), noise(1, 9_000));
+    block_on(store.append(append)).expect("continues");
+    let there = || block_on(store.checkpoint(&local, pid(0), None));
+    assert_eq!(there().expect("whole").map(|it| it.stretches.len()), Some(1));
+    tamper(dir.path(), "UPDATE stretches SET len = len + 1");
+    refused(there(), Code::StoreCorrupt);
 }

@@ -3,7 +3,7 @@
 use aosk_abi::{Code, Tenant};
 use aosk_conformance::Scribe;
 use aosk_ports::{Journal, JournalWriter, ProcessFilter};
-use aosk_store::{PostgresOptions, PostgresReader, PostgresStore};
+use aosk_store::{POSTGRES_SCHEMA, PostgresOptions, PostgresReader, PostgresStore};
 
 use super::server::{Server, is_here, open, options, psql};
 use crate::child::pid;
@@ -98,10 +98,13 @@ fn a_newer_schema_is_left_alone() {
     }
     let options = options();
     drop(open(&options));
-    for version in ["2", "99"] {
+    for version in [(POSTGRES_SCHEMA + 1).to_string(), "99".to_owned()] {
         block_on(async {
             let client = psql(&options).await;
-            let sql = format!("UPDATE schema_migrations SET version = {version}");
+            let sql = format!(
+                "UPDATE schema_migrations SET version = {version} \
+                 WHERE version = (SELECT max(version) FROM schema_migrations)"
+            );
             client.batch_execute(&sql).await.expect("updated");
         });
         says(&options, Code::StoreNewerSchema, &format!("has version {version};"));
