@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aosk_abi::Code;
+use aosk_ports::{Standing, StoreError};
 use tokio::sync::Notify;
 
 use crate::budget::Budget;
@@ -61,10 +62,43 @@ impl Shared {
         self.models.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
+    /// Waits until this node may act for its processes: no effect begins before that.
+    ///
+    /// # Errors
+    /// [`Error::Stopping`]; [`Error::Store`] where others have taken its processes over.
+    pub(crate) async fn leased(&self) -> Result<(), Error> {
+        let store = &self.parts.store;
+        loop {
+            if let Standing::Held { .. } = store.standing() {
+                return Ok(());
+            }
+            // Asked for before the standing is looked at again, so that no change is missed.
+            let changed = store.changed();
+            match store.standing() {
+                Standing::Held { .. } => return Ok(()),
+                Standing::Lost => return Err(lost().into()),
+                Standing::Lapsed => tokio::select! {
+                    biased;
+                    () = self.stop.wait(false) => return Err(Error::Stopping),
+                    () = changed => {}
+                },
+            }
+        }
+    }
+
     /// Whether processes wait for a place in memory.
     pub(crate) fn others_wait(&self) -> bool {
         self.lined.load(Ordering::Relaxed) > 0
     }
+}
+
+/// The error of a node that is taken for dead.
+fn lost() -> StoreError {
+    StoreError::new(
+        Code::StoreLease,
+        "this node was not heard for the length of its lease and others have taken its processes \
+         over; they go on there, and this one begins nothing any more: start it again",
+    )
 }
 
 /// The request to stop. Not a `watch` channel: that wakes those who wait in random order, and a

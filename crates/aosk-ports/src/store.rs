@@ -384,9 +384,27 @@ pub trait Leases: Send + Sync {
         pid: Pid,
         epoch: Epoch,
     ) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// After what time it is worth asking again for what other nodes left behind; `None` where there
+    /// can be no other node, as on a file.
+    fn others(&self) -> Option<Duration> {
+        None
+    }
+
+    /// What another node calls itself that is alive and owns the process; `None` where this one
+    /// does or nobody. Whoever wants the process reads its epoch first and this after it: where the
+    /// owner changed in between, the claim of that epoch is refused.
+    fn elsewhere(
+        &self,
+        tenant: &Tenant,
+        pid: Pid,
+    ) -> BoxFuture<'_, Result<Option<String>, StoreError>> {
+        let _ = (tenant, pid);
+        Box::pin(async { Ok(None) })
+    }
 }
 
-/// A whole store.
-pub trait Store: Journal + Inbox + JournalWriter {}
+/// A whole store, as a kernel has it.
+pub trait Store: Journal + Inbox + JournalWriter + Leases {}
 
-impl<T: Journal + Inbox + JournalWriter> Store for T {}
+impl<T: Journal + Inbox + JournalWriter + Leases> Store for T {}

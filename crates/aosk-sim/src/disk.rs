@@ -22,6 +22,7 @@ use crate::dice::{Chance, Dice};
 use crate::faults::DiskFaults;
 use crate::flaw::Flaw;
 use crate::image::Image;
+use crate::lease::Owners;
 use crate::queue::Waiting;
 
 /// One crash in two keeps writes in their order.
@@ -49,6 +50,8 @@ pub(crate) struct Platter {
     cache: BTreeMap<StoreId, Vec<Vec<Waiting>>>,
     /// Other changes that were begun, oldest first.
     changes: BTreeMap<u64, Change>,
+    /// Which open store owns which process.
+    pub(crate) owners: Owners,
     /// What tells the owners of open stores that something was posted.
     bells: BTreeMap<StoreId, Arc<Notify>>,
     /// How many reads of each store are under way.
@@ -126,6 +129,7 @@ impl Disk {
             flaw,
             cache: BTreeMap::new(),
             changes: BTreeMap::new(),
+            owners: Owners::default(),
             bells: BTreeMap::new(),
             reading: BTreeMap::new(),
             opened: 0,
@@ -173,6 +177,7 @@ impl Platter {
     /// A store is closed.
     pub(crate) fn release(&mut self, id: StoreId) {
         self.bells.remove(&id);
+        self.owners.bury(id);
     }
 
     /// Begins a read of a store: how long it takes, and how it will fail if it does.
@@ -343,6 +348,7 @@ impl Platter {
             _ => {}
         }
         (self.full_until, self.stalled_until) = (None, None);
+        self.owners.clear();
         self.bells.clear();
         self.reading.clear();
     }

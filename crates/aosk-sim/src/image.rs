@@ -158,6 +158,18 @@ impl Image {
         pid: Pid,
         expected: Epoch,
     ) -> Result<Epoch, StoreError> {
+        self.expect_epoch(tenant, pid, expected)?;
+        let stored = self.stored_mut(tenant, pid)?;
+        stored.epoch = stored.epoch.next();
+        Ok(stored.epoch)
+    }
+
+    pub(crate) fn expect_epoch(
+        &mut self,
+        tenant: &Tenant,
+        pid: Pid,
+        expected: Epoch,
+    ) -> Result<(), StoreError> {
         let stored = self.stored_mut(tenant, pid)?;
         if stored.epoch != expected {
             return Err(StoreError::new(
@@ -165,8 +177,7 @@ impl Image {
                 format!("process {pid} is in epoch {}, claimed in {expected}", stored.epoch),
             ));
         }
-        stored.epoch = stored.epoch.next();
-        Ok(stored.epoch)
+        Ok(())
     }
 
     pub(crate) fn stored_mut(

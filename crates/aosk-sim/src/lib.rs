@@ -49,6 +49,7 @@ mod disk;
 mod faults;
 mod flaw;
 mod image;
+mod lease;
 mod ledger;
 mod model;
 mod power;

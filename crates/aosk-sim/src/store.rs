@@ -9,12 +9,13 @@
 
 use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use aosk_abi::{Code, ContentKey, Epoch, Hash, Kind, MicroDollars, Pid, Record, Seq, Tenant};
 use aosk_kernel::Image as Fold;
 use aosk_ports::{
-    Append, Checkpoint, Committed, Inbox, InboxId, InboxItem, Journal, JournalWriter,
-    ProcessFilter, Receipt, StoreError, Ticket,
+    Append, Checkpoint, Committed, Inbox, InboxId, InboxItem, Journal, JournalWriter, Leases,
+    ProcessFilter, Receipt, Standing, StoreError, Ticket,
 };
 use futures::future::BoxFuture;
 use tokio::sync::oneshot;
@@ -22,6 +23,7 @@ use tokio::sync::oneshot;
 use crate::disk::{Disk, Fate, Platter, StoreId};
 use crate::faults::DiskFaults;
 use crate::flaw::Flaw;
+use crate::lease::Tenure;
 use crate::power::Power;
 use crate::queue::{Answer, Refused, Waiting};
 
@@ -46,6 +48,7 @@ struct Open {
     flaw: Option<Flaw>,
     /// Whether it cannot tell that something was posted.
     mute: bool,
+    tenure: Tenure,
     queue: Mutex<Queue>,
 }
 
@@ -70,23 +73,40 @@ impl MemoryStore {
     #[must_use]
     pub fn open(disk: &Disk, faults: DiskFaults, power: Power) -> Self {
         disk.settle();
-        Self::connect(disk.clone(), faults, power)
+        Self::connect(disk.clone(), faults, power, None)
+    }
+
+    /// A store on a disk that others may have open: one of several nodes, which looks for what the
+    /// others left behind after that time.
+    #[must_use]
+    pub fn node(disk: &Disk, faults: DiskFaults, power: Power, others: Duration) -> Self {
+        Self::connect(disk.clone(), faults, power, Some(others))
+    }
+
+    /// Lets the lease of this node stand otherwise. A node whose lease is lost owns nothing any more.
+    pub fn stand(&self, standing: Standing) {
+        let open = self.inner();
+        if standing == Standing::Lost {
+            open.disk.with(|platter| platter.owners.bury(open.id));
+        }
+        open.tenure.set(standing);
     }
 
     /// Another store on the same disk while this one lives, as another kernel would open it: with
     /// a queue of its own, so that what one kernel has rejected is nothing to the other.
     #[must_use]
     pub fn beside(&self) -> Self {
-        let Open { disk, faults, power, .. } = self.inner();
-        Self::connect(disk.clone(), faults.clone(), power.clone())
+        let Open { disk, faults, power, tenure, .. } = self.inner();
+        Self::connect(disk.clone(), faults.clone(), power.clone(), tenure.others)
     }
 
-    fn connect(disk: Disk, faults: DiskFaults, power: Power) -> Self {
+    fn connect(disk: Disk, faults: DiskFaults, power: Power, others: Option<Duration>) -> Self {
         let (id, mute, flaw) = disk.with(|platter| {
             let id = platter.admit();
             (id, platter.is_mute(id, &faults), platter.flaw)
         });
-        let open = Open { id, disk, faults, power, flaw, mute, queue: Mutex::default() };
+        let (tenure, queue) = (Tenure::new(others), Mutex::default());
+        let open = Open { id, disk, faults, power, flaw, mute, tenure, queue };
         Self(Arc::new(Handle(Arc::new(open))))
     }
 
@@ -274,6 +294,9 @@ impl JournalWriter for MemoryStore {
         if open.flaw == Some(Flaw::SwallowedItem) {
             open.disk.with(|platter| platter.swallow(&mut append));
         }
+        if append.records.first().is_some_and(|record| record.seq == Seq(0)) {
+            open.disk.with(|platter| platter.owners.take(&append.tenant, append.pid, open.id));
+        }
         let early = open.answers_early(&append);
         let (ticket, answer) = oneshot::channel();
         let start = {
@@ -308,8 +331,78 @@ impl JournalWriter for MemoryStore {
         pid: Pid,
         expected: Epoch,
     ) -> BoxFuture<'_, Result<Epoch, StoreError>> {
+        let (tenant, id) = (tenant.clone(), self.inner().id);
+        self.inner().change(move |platter| {
+            let epoch = platter.claim(&tenant, pid, expected)?;
+            platter.owners.take(&tenant, pid, id);
+            Ok(epoch)
+        })
+    }
+}
+
+impl Leases for MemoryStore {
+    fn standing(&self) -> Standing {
+        self.inner().tenure.standing()
+    }
+
+    fn changed(&self) -> BoxFuture<'static, ()> {
+        Box::pin(self.inner().tenure.changed())
+    }
+
+    fn renew(&self) -> BoxFuture<'_, Result<Standing, StoreError>> {
+        Box::pin(async { Ok(self.standing()) })
+    }
+
+    fn take_over(
+        &self,
+        tenant: &Tenant,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Receipt>, StoreError>> {
+        let (tenant, id) = (tenant.clone(), self.inner().id);
+        self.inner().change(move |platter| {
+            let unfinished = platter.image.processes(&tenant, ProcessFilter::Unfinished);
+            let orphans = unfinished
+                .into_iter()
+                .filter(|receipt| platter.owners.of(&tenant, receipt.pid).is_none());
+            let mut taken = Vec::new();
+            for receipt in orphans.take(limit).collect::<Vec<_>>() {
+                let epoch = platter.claim(&tenant, receipt.pid, receipt.epoch)?;
+                platter.owners.take(&tenant, receipt.pid, id);
+                taken.push(Receipt { epoch, ..receipt });
+            }
+            Ok(taken)
+        })
+    }
+
+    fn release(
+        &self,
+        tenant: &Tenant,
+        pid: Pid,
+        epoch: Epoch,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
         let tenant = tenant.clone();
-        self.inner().change(move |platter| platter.claim(&tenant, pid, expected))
+        self.inner().change(move |platter| {
+            platter.image.expect_epoch(&tenant, pid, epoch)?;
+            platter.owners.give(&tenant, pid);
+            Ok(())
+        })
+    }
+
+    fn others(&self) -> Option<Duration> {
+        self.inner().tenure.others
+    }
+
+    fn elsewhere(
+        &self,
+        tenant: &Tenant,
+        pid: Pid,
+    ) -> BoxFuture<'_, Result<Option<String>, StoreError>> {
+        let open = self.inner();
+        let tenant = tenant.clone();
+        open.view(move |platter| {
+            let owner = platter.owners.of(&tenant, pid).filter(|owner| *owner != open.id);
+            Ok(owner.filter(|_| open.tenure.others.is_some()).map(|id| format!("store {id}")))
+        })
     }
 }
 

@@ -56,7 +56,8 @@ mod postgres;
 mod sqlite;
 
 pub use postgres::{
-    Depth, Link, PostgresOptions, PostgresReader, PostgresStore, SCHEMA as POSTGRES_SCHEMA,
+    Depth, Facts, Link, Node, Occupied, PostgresOptions, PostgresReader, PostgresStore,
+    SCHEMA as POSTGRES_SCHEMA,
 };
 pub use sqlite::{
     Backup, Flight, Options, Owner, SCHEMA, Sizes, SqliteReader, SqliteStore, TableSize, Watch,

@@ -40,6 +40,7 @@ impl Driver {
             let model = self.process.shared.model(&name).await?;
             self.ask(name, model);
         }
+        self.process.shared.clone().leased().await?;
         let Some(slot) = self.turn().await? else {
             return Ok(());
         };
@@ -153,6 +154,8 @@ impl Driver {
         let device = self.means.model.device.info().name.clone();
         self.process.emit(What::LlmRequested(LlmRequested { op, attempt, device, reserved }))?;
         self.process.commit().await?;
+        // The commit may have waited for a server longer than the lease.
+        self.process.shared.clone().leased().await?;
         Ok(attempt)
     }
 

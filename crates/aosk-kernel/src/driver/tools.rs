@@ -31,6 +31,7 @@ impl Driver {
     /// Brings every call of `ops` to its outcome. They run at once; outcomes are journaled in the
     /// order in which they come.
     pub(super) async fn run_tools(&mut self, ops: &[Op]) -> Result<(), Error> {
+        self.process.shared.clone().leased().await?;
         let calls = self.pending_calls(ops);
         self.load_arguments(&calls).await?;
         let mut ready = Vec::new();
@@ -51,6 +52,8 @@ impl Driver {
         }
         // The intent is durable before the effect begins.
         self.process.commit().await?;
+        // The commit may have waited for a server longer than the lease.
+        self.process.shared.clone().leased().await?;
         self.run_at_once(ready).await
     }
 

@@ -55,8 +55,13 @@ impl Kernel {
                 };
                 match noted.await {
                     Ok(()) => recorder.clear(pid),
-                    // Its first event never became durable.
-                    Err(error) if error.code() == Code::StoreUnknownProcess => recorder.clear(pid),
+                    // Its first event never became durable, or another node goes on with it: no
+                    // longer one that takes kernels down.
+                    Err(error)
+                        if matches!(error.code(), Code::StoreUnknownProcess | Code::StoreOwned) =>
+                    {
+                        recorder.clear(pid);
+                    }
                     Err(error) => {
                         tracing::warn!(%pid, %error, "its crash cannot be written down; the next kernel tries again");
                     }

@@ -4,16 +4,18 @@
 //! the process knows which it took. A process that is not in memory is brought in for it. The
 //! inbox is looked at when somebody or the store says that something was posted, and now and then
 //! where the store cannot say, or while something waits in it. So a kernel that has nothing to do
-//! does nothing at all.
+//! does nothing at all, unless it is one node of several: then it looks for what others left behind.
 
 use std::collections::HashMap;
 use std::future::pending;
+use std::time::Duration;
 
 use aosk_abi::{Pid, ProcessState};
 use aosk_ports::{InboxId, InboxItem, Posted, StoreError};
 
 use super::Kernel;
 use super::table::{Entry, Stay};
+use crate::error::Error;
 use crate::process::can_take;
 
 impl Kernel {
@@ -21,6 +23,9 @@ impl Kernel {
     pub(super) async fn deliver(self) {
         let mut tried = Tried::default();
         self.hear_recorder().await;
+        let clock = &self.shared.parts.clock;
+        let others = self.shared.parts.store.others().filter(|_| self.shared.options.adopts);
+        let mut round = others.map(|every| (every, clock.monotonic().saturating_add(every)));
         loop {
             // Asked for before the inbox is read, so that nothing comes in between unnoticed.
             let posted = self.shared.parts.store.posted();
@@ -41,14 +46,21 @@ impl Kernel {
                     false
                 }
             };
-            let clock = &self.shared.parts.clock;
+            if let Some((every, due)) = &mut round
+                && *due <= clock.monotonic()
+            {
+                // Where there may be more of them, the next batch is due at once.
+                let wait = if self.adopts_more().await { Duration::ZERO } else { *every };
+                *due = clock.monotonic().saturating_add(wait);
+            }
             // What waits is shown again, and whoever is not told looks by himself.
             let poll = self.shared.options.inbox_poll;
             let look = (!is_empty || posted.is_none()).then_some(poll);
             let alarm = self.table().next_alarm();
-            let alarm = alarm.map(|due| due.saturating_sub(clock.monotonic()));
+            let due = alarm.into_iter().chain(round.map(|(_, due)| due)).min();
+            let left = due.map(|due| due.saturating_sub(clock.monotonic()));
             let rest = async {
-                match look.into_iter().chain(alarm).min() {
+                match look.into_iter().chain(left).min() {
                     Some(left) => clock.sleep(left).await,
                     None => pending().await,
                 }
@@ -59,6 +71,23 @@ impl Kernel {
                 () = self.nudge.notified() => {}
                 () = posted.unwrap_or_else(|| Box::pin(pending())) => {}
                 () = rest => {}
+            }
+        }
+    }
+
+    /// Takes over a batch of what others left behind; whether there may be more.
+    async fn adopts_more(&self) -> bool {
+        match self.adopt().await {
+            Ok((begun, more)) => {
+                if !begun.is_empty() {
+                    tracing::info!("goes on with {} agents that others left behind", begun.len());
+                }
+                more
+            }
+            Err(Error::Stopping) => false,
+            Err(error) => {
+                tracing::warn!(%error, "what others left behind cannot be taken over");
+                false
             }
         }
     }
@@ -108,7 +137,9 @@ impl Kernel {
             Some(Entry::Broken { .. }) | None => return,
         };
         if stay == Stay::TAKE_OVER
-            && (!self.still_waits(id).await || self.dismisses(pid, id, &item).await)
+            && (self.is_elsewhere(pid).await
+                || !self.still_waits(id).await
+                || self.dismisses(pid, id, &item).await)
         {
             return;
         }
@@ -121,6 +152,18 @@ impl Kernel {
     /// What waits in the inbox.
     pub(super) async fn pending(&self) -> Result<Vec<Posted>, StoreError> {
         self.shared.parts.store.pending(&self.shared.options.tenant).await
+    }
+
+    /// Whether another node owns the process, which hears of the item itself.
+    async fn is_elsewhere(&self, pid: Pid) -> bool {
+        let tenant = &self.shared.options.tenant;
+        match self.shared.parts.store.elsewhere(tenant, pid).await {
+            Ok(owner) => owner.is_some(),
+            Err(error) => {
+                tracing::warn!(%error, %pid, "cannot look up who owns a process");
+                true
+            }
+        }
     }
 
     /// Whether the item is in the inbox now. Nobody can take it meanwhile: its process is not here.

@@ -2,6 +2,7 @@
 
 mod crash;
 mod delivery;
+mod node;
 mod restored;
 mod seat;
 mod spawn;
@@ -65,6 +66,9 @@ impl Kernel {
         let shared = Arc::new(Shared { parts, options, models, dispatcher, budget, stop, lined });
         let (nudge, settled, accused) = (Arc::default(), Arc::default(), Arc::default());
         let kernel = Self { shared, table, nudge, settled, accused };
+        if kernel.shared.parts.store.others().is_some() {
+            tokio::spawn(kernel.clone().watch_lease());
+        }
         tokio::spawn(kernel.clone().deliver());
         Ok(kernel)
     }
@@ -86,6 +90,7 @@ impl Kernel {
     /// is not, a value out of range, more than the model takes, or an empty task; [`Error::Store`] where it cannot be written down.
     pub async fn spawn(&self, request: Spawn) -> Result<Pid, Error> {
         self.refuse_if_stopping()?;
+        self.shared.leased().await?;
         let means = self.find(&request.manifest, &request.model, None).await?;
         if request.task.trim().is_empty() {
             return Err(Error::refused(
@@ -117,7 +122,7 @@ impl Kernel {
     /// that waits for a higher spend limit tries again.
     ///
     /// # Errors
-    /// [`Error::Refused`] where it has ended or runs already, or needs a model or tool that there
+    /// [`Error::Refused`] where it has ended or runs already, here or on another node, or needs a model or tool that there
     /// is not; [`Error::Store`] or [`Error::Fold`] where its journal cannot be read.
     pub async fn resume(&self, pid: Pid, raise: Option<MicroDollars>) -> Result<(), Error> {
         self.refuse_if_stopping()?;
@@ -138,7 +143,8 @@ impl Kernel {
 
     /// Takes over every unfinished process of the tenant that has something to do, as places in
     /// memory become free, and answers which. Those that wait for something from outside are left
-    /// alone until it comes. What keeps one from going on is its [`Outcome`].
+    /// alone until it comes. What keeps one from going on is its [`Outcome`]. On a store of several
+    /// nodes what a living one owns stays with it.
     ///
     /// # Errors
     /// [`Error::Stopping`]; [`Error::Store`] where the processes cannot be listed.
@@ -147,6 +153,16 @@ impl Kernel {
         self.hear_recorder().await;
         let store = &self.shared.parts.store;
         let tenant = &self.shared.options.tenant;
+        if store.others().is_some() {
+            let mut recovered = Vec::new();
+            loop {
+                let (begun, more) = self.adopt().await?;
+                recovered.extend(begun);
+                if !more {
+                    return Ok(recovered);
+                }
+            }
+        }
         let unfinished = store.processes(tenant, ProcessFilter::Unfinished).await?;
         let mut recovered = Vec::new();
         for receipt in unfinished {
@@ -154,7 +170,7 @@ impl Kernel {
             if resting(state).is_some() || self.table().get(receipt.pid).is_some() {
                 continue;
             }
-            if !self.lay_to_sleep(receipt.pid, state) {
+            if !self.lay_to_sleep(receipt.pid, None, state) {
                 self.line_up(receipt.pid, Stay::TAKE_OVER);
             }
             recovered.push(receipt.pid);

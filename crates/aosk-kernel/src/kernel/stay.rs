@@ -63,6 +63,7 @@ impl Kernel {
         let ended = match contained(read).await {
             Ok(Ok(Ok(driver))) => return self.accompany(driver).await,
             Ok(Ok(Err(outcome))) => outcome,
+            Ok(Err(Error::Stopping)) => Outcome::Stopped,
             Ok(Err(error)) => Outcome::broken(&error),
             Err(panic) => {
                 // What it had sent may be under way, so it is claimed before it is read again.
@@ -172,8 +173,13 @@ impl Kernel {
     }
 
     /// Enters a process that waits for a moment which is not near, without reading it back, unless
-    /// the kernel stops; whether it is one.
-    pub(super) fn lay_to_sleep(&self, pid: Pid, state: &ProcessState) -> bool {
+    /// the kernel stops; whether it is one. Without an epoch it is taken over when it wakes.
+    pub(super) fn lay_to_sleep(
+        &self,
+        pid: Pid,
+        epoch: Option<Epoch>,
+        state: &ProcessState,
+    ) -> bool {
         let ProcessState::Blocked { on: BlockedOn::Timer { until }, since } = state else {
             return false;
         };
@@ -185,7 +191,7 @@ impl Kernel {
         let due = clock.monotonic().saturating_add(left);
         let mut table = self.table();
         if self.shared.stop.is_run() {
-            table.set(pid, Entry::Asleep { epoch: None, until: *until, due, herald: None });
+            table.set(pid, Entry::Asleep { epoch, until: *until, due, herald: None });
             self.nudge.notify_one();
         }
         true
@@ -203,26 +209,28 @@ impl Kernel {
     pub(super) async fn take_in(&self, pid: Pid, epoch: Option<Epoch>) -> Result<Process, Error> {
         let Shared { parts, options, .. } = self.shared.as_ref();
         let tenant = &options.tenant;
+        self.shared.leased().await?;
         // Fenced before it is read: what the last owner still appends would be missing here.
-        let claimed = match epoch {
-            Some(_) => None,
+        let epoch = match epoch {
+            Some(epoch) => epoch,
             None => {
                 let there = parts.store.process(tenant, pid).await?;
                 // A process that is not there has no epoch; the claim says so.
                 let read = there.map_or(Epoch(1), |there| there.epoch);
-                Some(parts.store.claim(tenant, pid, read).await?)
+                if let Some(owner) = parts.store.elsewhere(tenant, pid).await? {
+                    return Err(owned(pid, &owner));
+                }
+                parts.store.claim(tenant, pid, read).await?
             }
         };
         let mut loaded = load_from(parts.store.as_ref(), tenant, pid, None).await?;
         let image = &mut loaded.image;
         let contents = Contents::new(parts.store.content_key(tenant).await?);
-        let from = image.epoch;
-        if let Some(epoch) = claimed.or(epoch) {
-            image.epoch = epoch;
-        }
+        let from = std::mem::replace(&mut image.epoch, epoch);
         let ended = image.state.is_final();
         let mut process = Process::new(self.shared.clone(), loaded, contents);
-        if claimed.is_some() && !ended {
+        // It was claimed, here or in a batch, and its journal does not say so yet.
+        if from != epoch && !ended {
             let instance = options.instance.clone();
             process.emit(What::Recovered(Recovered { from, instance }))?;
         }
@@ -290,6 +298,17 @@ impl From<Rest> for Outcome {
             Rest::Parked(on) => Self::Parked(on),
         }
     }
+}
+
+/// The error for a process that another node of the store works on.
+fn owned(pid: Pid, owner: &str) -> Error {
+    Error::refused(
+        Code::StoreOwned,
+        format!(
+            "process {pid} belongs to another node of this store, {owner}, which goes on with it; \
+             signals and messages reach it there"
+        ),
+    )
 }
 
 pub(super) fn running(pid: Pid) -> Error {

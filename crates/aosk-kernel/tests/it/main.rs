@@ -15,6 +15,7 @@ mod fallback;
 mod fold;
 mod kill;
 mod many;
+mod nodes;
 mod reading;
 mod recovery;
 mod rest;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use aosk_abi::{Code, ContentKey, Epoch, Exit, Hash, Pid, Record, Seq, Signal, Tenant};
 use aosk_kernel::{Outcome, Stop, load};
 use aosk_ports::{
-    Append, Checkpoint, Inbox, InboxId, InboxItem, Journal, JournalWriter, Posted, ProcessFilter,
-    Receipt, StoreError, Ticket,
+    Append, Checkpoint, Inbox, InboxId, InboxItem, Journal, JournalWriter, Leases, Posted,
+    ProcessFilter, Receipt, Standing, StoreError, Ticket,
 };
 use aosk_sim::MemoryStore;
 use futures::future::BoxFuture;
@@ -123,6 +123,37 @@ impl JournalWriter for Odd {
         expected: Epoch,
     ) -> BoxFuture<'_, Result<Epoch, StoreError>> {
         self.store.claim(tenant, pid, expected)
+    }
+}
+
+impl Leases for Odd {
+    fn standing(&self) -> Standing {
+        self.store.standing()
+    }
+
+    fn changed(&self) -> BoxFuture<'static, ()> {
+        self.store.changed()
+    }
+
+    fn renew(&self) -> BoxFuture<'_, Result<Standing, StoreError>> {
+        self.store.renew()
+    }
+
+    fn take_over(
+        &self,
+        tenant: &Tenant,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Receipt>, StoreError>> {
+        self.store.take_over(tenant, limit)
+    }
+
+    fn release(
+        &self,
+        tenant: &Tenant,
+        pid: Pid,
+        epoch: Epoch,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.release(tenant, pid, epoch)
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use aosk_abi::{ContentKey, Epoch, Hash, Pid, Record, Seq, Tenant};
 use aosk_conformance::{Site, checks, run};
 use aosk_ports::{
-    Append, Checkpoint, Inbox, InboxId, InboxItem, Journal, JournalWriter, Posted, ProcessFilter,
-    Receipt, Store, StoreError, Ticket,
+    Append, Checkpoint, Inbox, InboxId, InboxItem, Journal, JournalWriter, Leases, Posted,
+    ProcessFilter, Receipt, Standing, Store, StoreError, Ticket,
 };
 use aosk_sim::{Disk, DiskFaults, MemoryStore, Power};
 use futures::future::BoxFuture;
@@ -77,6 +77,28 @@ impl Journal for Silent {
         at: Option<Seq>,
     ) -> Answer<'_, Option<Checkpoint>> {
         self.0.checkpoint(tenant, pid, at)
+    }
+}
+
+impl Leases for Silent {
+    fn standing(&self) -> Standing {
+        self.0.standing()
+    }
+
+    fn changed(&self) -> BoxFuture<'static, ()> {
+        self.0.changed()
+    }
+
+    fn renew(&self) -> Answer<'_, Standing> {
+        self.0.renew()
+    }
+
+    fn take_over(&self, tenant: &Tenant, limit: usize) -> Answer<'_, Vec<Receipt>> {
+        self.0.take_over(tenant, limit)
+    }
+
+    fn release(&self, tenant: &Tenant, pid: Pid, epoch: Epoch) -> Answer<'_, ()> {
+        self.0.release(tenant, pid, epoch)
     }
 }
 

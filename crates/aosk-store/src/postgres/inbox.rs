@@ -9,27 +9,36 @@ use super::fault::Fault;
 use super::process::{self, uuid};
 use crate::check;
 
-/// Leaves an item for a process. Under the same `nonce` it is left once, however often it is
-/// repeated.
+/// Leaves items for processes, all or none. Under the same nonces they are left once, however often
+/// that is repeated.
 pub(super) async fn post(
-    client: &Object,
+    client: &mut Object,
     tenant: &Tenant,
-    pid: Pid,
-    item: &InboxItem,
-    nonce: Uuid,
-) -> Result<InboxId, Fault> {
-    let place = process::expect(client, tenant, pid).await?;
-    let item = serde_json::to_string(item).map_err(|error| {
-        Fault::refused(Code::EventEncode, format!("the item for process {pid}: {error}"))
-    })?;
-    let statement = client
+    items: &[(Pid, InboxItem)],
+    nonces: &[Uuid],
+) -> Result<Vec<InboxId>, Fault> {
+    let mut rows = Vec::with_capacity(items.len());
+    for ((pid, item), nonce) in items.iter().zip(nonces) {
+        let place = process::expect(client, tenant, *pid).await?;
+        let item = serde_json::to_string(item).map_err(|error| {
+            Fault::refused(Code::EventEncode, format!("the item for process {pid}: {error}"))
+        })?;
+        rows.push((nonce, uuid(*pid), place.tenant, item));
+    }
+    let transaction = client.transaction().await?;
+    let statement = transaction
         .prepare_cached(
             "INSERT INTO inbox (nonce, pid, tenant, item) VALUES ($1, $2, $3, $4) \
              ON CONFLICT (nonce) DO UPDATE SET nonce = excluded.nonce RETURNING id",
         )
         .await?;
-    let row = client.query_one(&statement, &[&nonce, &uuid(pid), &place.tenant, &item]).await?;
-    Ok(InboxId(row.try_get(0)?))
+    let mut ids = Vec::with_capacity(rows.len());
+    for (nonce, pid, tenant, item) in &rows {
+        let row = transaction.query_one(&statement, &[nonce, pid, tenant, item]).await?;
+        ids.push(InboxId(row.try_get(0)?));
+    }
+    transaction.commit().await?;
+    Ok(ids)
 }
 
 /// What waits for a tenant's processes, oldest first.

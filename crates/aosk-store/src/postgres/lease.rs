@@ -40,6 +40,8 @@ pub(super) struct Tenure {
     node: Uuid,
     lease: Duration,
     state: Mutex<State>,
+    /// When the lease was held again after it had lapsed.
+    resumed: Mutex<Option<Instant>>,
     changed: watch::Sender<()>,
 }
 
@@ -59,6 +61,7 @@ impl Tenure {
             node,
             lease,
             state: Mutex::new(State::Until(until)),
+            resumed: Mutex::new(None),
             changed: watch::Sender::new(()),
         }
     }
@@ -95,6 +98,13 @@ impl Tenure {
         }
     }
 
+    /// Whether this node can tell a dead node from one that is only as late as itself.
+    fn may_bury(&self) -> bool {
+        let resumed = *self.resumed.lock().unwrap_or_else(PoisonError::into_inner);
+        let lapsed = matches!(*self.lock(), State::Until(until) if until <= Instant::now());
+        !lapsed && resumed.is_none_or(|since| since.elapsed() >= self.lease)
+    }
+
     /// Tells when the standing changes by more than the passing of time.
     pub(super) fn watch(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
@@ -104,6 +114,9 @@ impl Tenure {
     fn heard(&self, sent: Instant, granted: bool) {
         let mut state = self.lock();
         let before = *state;
+        if granted && matches!(before, State::Until(until) if until <= Instant::now()) {
+            *self.resumed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
         *state = match *state {
             State::Until(until) if granted => {
                 State::Until(until.max(sent + (self.lease - self.lease / MARGIN)))
@@ -207,10 +220,11 @@ async fn once(sessions: &Sessions, tenure: &Tenure) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Gives the node up: its processes may be taken over at once.
-pub(super) async fn resign(client: &Object, tenure: &Tenure) -> Result<(), Fault> {
+/// Gives the node up: its processes may be taken over at once, and the others are told.
+pub(super) async fn resign(client: &Object, tenure: &Tenure, schema: &str) -> Result<(), Fault> {
     let statement = client.prepare_cached("DELETE FROM nodes WHERE id = $1").await?;
     client.execute(&statement, &[&tenure.node]).await?;
+    client.batch_execute(&super::wake::notify(schema)).await?;
     Ok(())
 }
 
@@ -226,6 +240,7 @@ pub(super) async fn take_over(
     limit: usize,
 ) -> Result<Vec<Receipt>, Fault> {
     tenure.check()?;
+    let may_bury = tenure.may_bury();
     let transaction = client.transaction().await?;
     // First one's own: a node that lapsed must not take itself for dead.
     let own = transaction.prepare_cached(RENEW).await?;
@@ -252,7 +267,9 @@ pub(super) async fn take_over(
         tenure.heard(sent, false);
         return Err(lost().into());
     }
-    transaction.execute(&bury, &[]).await?;
+    if may_bury {
+        transaction.execute(&bury, &[]).await?;
+    }
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut keys: (Vec<i32>, Vec<Uuid>) = Default::default();
     for row in transaction.query(&lock, &[&tenant.as_str(), &limit]).await? {
@@ -303,6 +320,21 @@ mod tests {
         assert_eq!(tenure.standing(), Standing::Lost);
         assert_eq!(tenure.check().expect_err("lost").code, Code::StoreLease);
         assert!(news.has_changed().expect("open"));
+    }
+
+    #[test]
+    fn a_node_that_was_cut_off_buries_nobody_for_a_lease() {
+        let never = since(Duration::ZERO);
+        assert!(never.may_bury());
+        let cut_off = since(LEASE);
+        assert!(!cut_off.may_bury(), "it does not hold its own");
+        cut_off.heard(Instant::now(), true);
+        assert!(!cut_off.may_bury(), "the others come back just now");
+        let ago = |time| Instant::now().checked_sub(time);
+        for (held, may) in [(LEASE - Duration::from_millis(100), false), (LEASE, true)] {
+            *cut_off.resumed.lock().expect("whole") = ago(held);
+            assert_eq!(cut_off.may_bury(), may, "{held:?}");
+        }
     }
 
     #[test]

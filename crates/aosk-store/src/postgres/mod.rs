@@ -2,6 +2,7 @@
 
 mod append;
 mod batch;
+mod census;
 mod checkpoint;
 mod connect;
 mod content;
@@ -28,6 +29,7 @@ mod wake;
 mod writer;
 mod writes;
 
+pub use census::{Facts, Node, Occupied};
 pub use link::Link;
 pub use options::PostgresOptions;
 pub use queue::Depth;

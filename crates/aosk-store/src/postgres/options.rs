@@ -48,6 +48,33 @@ impl PostgresOptions {
         }
     }
 
+    /// The address without its secret, for people.
+    ///
+    /// # Errors
+    /// [`Code::StoreAddress`] with what is wrong with the options.
+    pub fn shown(&self) -> Result<String, StoreError> {
+        Ok(self.read()?.shown)
+    }
+
+    /// The secret in the address, as it is written there and as it is meant, to be kept out of
+    /// whatever is said. Empty where there is none, or the address cannot be read.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<String> {
+        let written = self.url.split_once("://").map_or("", |(_, rest)| rest);
+        let written = written.split(['/', '?']).next().unwrap_or_default();
+        let user = written.rsplit_once('@').map_or("", |(user, _)| user);
+        let mut secrets: Vec<String> =
+            user.split_once(':').map(|(_, secret)| secret.to_owned()).into_iter().collect();
+        if let Ok(address) = self.read()
+            && let Some(secret) = address.config.get_password()
+        {
+            secrets.push(String::from_utf8_lossy(secret).into_owned());
+        }
+        secrets.retain(|secret| !secret.is_empty());
+        secrets.dedup();
+        secrets
+    }
+
     /// What the options mean.
     ///
     /// # Errors
@@ -222,6 +249,16 @@ mod tests {
         let options = PostgresOptions::new("postgres://a:hunter2@b:1/c", "a test");
         assert!(format!("{options:?}").contains("postgres://b:1/c"));
         assert!(!format!("{options:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_secret_is_known_as_it_is_written_and_as_it_is_meant() {
+        let secrets = |url: &str| PostgresOptions::new(url, "a test").secrets();
+        assert_eq!(secrets("postgres://a:p%40ss@b/c"), ["p%40ss", "p@ss"]);
+        assert_eq!(secrets("postgres://a:plain@b/c"), ["plain"]);
+        assert_eq!(secrets("postgres://a:hunter2@b:port/c"), ["hunter2"]);
+        assert_eq!(secrets("postgres://a@b/c?password=hidden"), ["hidden"]);
+        assert_eq!(secrets("postgres://a@b:5432/c"), [""; 0]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The reader: everything that one may do without owning processes.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use aosk_ports::{
 use deadpool_postgres::Object;
 use futures::future::BoxFuture;
 
+use super::census::{self, Facts, Node, Occupied};
 use super::fault::Fault;
 use super::lease::fresh;
 use super::options::PostgresOptions;
@@ -49,6 +51,84 @@ impl PostgresReader {
             checked.await.map_err(|fault| fault.at(&sessions.address))
         })?;
         Ok(Self { questions, ground })
+    }
+
+    /// The nodes that are alive, the oldest first.
+    ///
+    /// # Errors
+    /// Those of [`PostgresStore::open`](super::PostgresStore::open).
+    pub fn nodes(&self) -> BoxFuture<'static, Result<Vec<Node>, StoreError>> {
+        let sessions = Arc::clone(&self.questions.0);
+        self.ground.call(async move {
+            sessions.ask(|client: Object| async move { census::nodes(&client).await }).await
+        })
+    }
+
+    /// Which living node owns which of the tenant's unfinished processes, by its label.
+    ///
+    /// # Errors
+    /// As [`nodes`](Self::nodes).
+    pub fn owners(
+        &self,
+        tenant: &Tenant,
+    ) -> BoxFuture<'static, Result<HashMap<Pid, String>, StoreError>> {
+        let (sessions, tenant) = (Arc::clone(&self.questions.0), tenant.clone());
+        self.ground.call(async move {
+            let tenant = &tenant;
+            sessions
+                .ask(|client: Object| async move { census::owners(&client, tenant).await })
+                .await
+        })
+    }
+
+    /// The server and the database.
+    ///
+    /// # Errors
+    /// As [`nodes`](Self::nodes).
+    pub fn facts(&self) -> BoxFuture<'static, Result<Facts, StoreError>> {
+        let sessions = Arc::clone(&self.questions.0);
+        self.ground.call(async move {
+            let ask = |client: Object| async move { census::server(&client).await };
+            let (server, vectors) = sessions.ask(ask).await?;
+            let address = &sessions.address;
+            let (address, schema) = (address.shown.clone(), address.schema.clone());
+            Ok(Facts { address, schema, server, vectors })
+        })
+    }
+
+    /// What each table takes on the server's disk, the largest first.
+    ///
+    /// # Errors
+    /// As [`nodes`](Self::nodes).
+    pub fn occupied(&self) -> BoxFuture<'static, Result<Vec<Occupied>, StoreError>> {
+        let sessions = Arc::clone(&self.questions.0);
+        self.ground.call(async move {
+            let schema = &sessions.address.schema;
+            sessions
+                .ask(|client: Object| async move { census::occupied(&client, schema).await })
+                .await
+        })
+    }
+
+    /// Posts items in one transaction, all or none; their numbers are in the order of the items.
+    ///
+    /// # Errors
+    /// As [`Inbox::post`].
+    pub fn post_all(
+        &self,
+        tenant: &Tenant,
+        items: Vec<(Pid, InboxItem)>,
+    ) -> BoxFuture<'static, Result<Vec<InboxId>, StoreError>> {
+        let (questions, tenant) = (self.questions.clone(), tenant.clone());
+        self.ground.call(async move {
+            let sessions = Arc::clone(&questions.0);
+            let ids = questions.post(tenant, items).await?;
+            // They are posted; who does not hear of it finds them at the next look.
+            if let Ok(client) = sessions.upkeep.get().await {
+                let _ = client.batch_execute(&wake::notify(&sessions.address.schema)).await;
+            }
+            Ok(ids)
+        })
     }
 }
 
@@ -181,12 +261,13 @@ impl Questions {
     pub(super) async fn post(
         self,
         tenant: Tenant,
-        pid: Pid,
-        item: InboxItem,
-    ) -> Result<InboxId, StoreError> {
-        let (nonce, tenant, item) = (fresh()?, &tenant, &item);
-        let post =
-            |client: Object| async move { inbox::post(&client, tenant, pid, item, nonce).await };
+        items: Vec<(Pid, InboxItem)>,
+    ) -> Result<Vec<InboxId>, StoreError> {
+        let nonces = items.iter().map(|_| fresh()).collect::<Result<Vec<_>, _>>()?;
+        let (tenant, items, nonces) = (&tenant, &items, &nonces);
+        let post = |mut client: Object| async move {
+            inbox::post(&mut client, tenant, items, nonces).await
+        };
         self.0.ask(post).await
     }
 
@@ -253,16 +334,8 @@ impl Inbox for PostgresReader {
         pid: Pid,
         item: InboxItem,
     ) -> BoxFuture<'_, Result<InboxId, StoreError>> {
-        let (questions, tenant) = (self.questions.clone(), tenant.clone());
-        self.ground.call(async move {
-            let sessions = Arc::clone(&questions.0);
-            let id = questions.post(tenant, pid, item).await?;
-            // It is posted; who does not hear of it finds it at the next look.
-            if let Ok(client) = sessions.upkeep.get().await {
-                let _ = client.batch_execute(&wake::notify(&sessions.address.schema)).await;
-            }
-            Ok(id)
-        })
+        let posted = self.post_all(tenant, vec![(pid, item)]);
+        Box::pin(async move { posted.await?.pop().ok_or_else(check::closed) })
     }
 
     fn pending(&self, tenant: &Tenant) -> BoxFuture<'_, Result<Vec<Posted>, StoreError>> {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aosk_abi::{ContentKey, Epoch, Hash, Pid, Record, Seq, Tenant};
 use aosk_ports::{
@@ -19,9 +20,9 @@ use super::options::PostgresOptions;
 use super::queue::Depth;
 use super::reader::{Questions, first};
 use super::session::{Ground, Patience, Sessions};
-use super::wake::Bell;
+use super::wake::{Bell, POLL};
 use super::writer::{Desk, GRACE, Writer};
-use super::{inbox, partition, process, schema, tenant, vectors, wake};
+use super::{census, inbox, partition, process, schema, tenant, vectors, wake};
 use crate::check::closed;
 
 /// A store in PostgreSQL, with this program as one of its nodes. Dropping it commits what is
@@ -139,7 +140,7 @@ impl Drop for PostgresStore {
             }
             let resigned = async {
                 let client = sessions.upkeep.get().await?;
-                lease::resign(&client, &tenure).await
+                lease::resign(&client, &tenure, &sessions.address.schema).await
             };
             match tokio::time::timeout(GRACE, resigned).await {
                 Ok(resigned) => resigned.map_err(|fault| fault.at(&sessions.address)),
@@ -247,6 +248,24 @@ impl Leases for PostgresStore {
             Ok(())
         })
     }
+
+    fn others(&self) -> Option<Duration> {
+        Some(POLL)
+    }
+
+    fn elsewhere(
+        &self,
+        tenant: &Tenant,
+        pid: Pid,
+    ) -> BoxFuture<'_, Result<Option<String>, StoreError>> {
+        let (sessions, node, tenant) = (self.sessions(), self.tenure.node(), tenant.clone());
+        self.ground.call(async move {
+            let tenant = &tenant;
+            let look =
+                |client: Object| async move { census::elsewhere(&client, tenant, pid, node).await };
+            sessions.ask(look).await
+        })
+    }
 }
 
 impl Journal for PostgresStore {
@@ -319,9 +338,9 @@ impl Inbox for PostgresStore {
         let (questions, bell) = (self.questions.clone(), Arc::clone(&self.bell));
         let tenant = tenant.clone();
         self.ground.call(async move {
-            let id = questions.post(tenant, pid, item).await?;
+            let ids = questions.post(tenant, vec![(pid, item)]).await?;
             bell.ring();
-            Ok(id)
+            ids.first().copied().ok_or_else(closed)
         })
     }
 
