@@ -36,12 +36,14 @@ pub mod checks;
 mod model;
 mod power;
 mod scribe;
+mod server;
 mod skip;
 mod volume;
 mod world;
 
 pub use power::{Loss, Power, Trouble};
 pub use scribe::Scribe;
+pub use server::Server;
 pub use skip::skip;
 pub use volume::Volume;
 pub use world::{Site, World, run};
