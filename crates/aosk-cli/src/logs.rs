@@ -20,16 +20,16 @@ use crate::text;
 const POLL: Duration = Duration::from_millis(200);
 
 pub(crate) async fn logs(args: &Logs, settings: &Settings, screen: &Screen) -> Result<Exit, Error> {
-    let (reader, pid) = processes::open_one(&settings.data_dir, &args.pid).await?;
+    let (reader, pid) = processes::open_one(settings, &args.pid).await?;
     let mut printer =
         Printer { args, screen, pid, teller: Teller::default(), texts: Texts::default() };
     let mut next = Seq(0);
     loop {
-        let entries = journal::read(&reader, pid, next).await?;
+        let entries = journal::read(&*reader, pid, next).await?;
         if let Some(last) = entries.last() {
             next = last.record.seq.next();
         }
-        printer.print(&reader, &entries).await?;
+        printer.print(&*reader, &entries).await?;
         let ended = entries.last().is_some_and(|last| matches!(last.event.what, What::Exited(_)));
         if !args.follow || ended || screen.out.is_gone() {
             return Ok(Exit::Done);

@@ -30,6 +30,7 @@ mod pages;
 mod print;
 mod processes;
 mod ps;
+mod reader;
 mod run;
 mod show;
 mod signals;
@@ -127,8 +128,9 @@ fn settings(
     screen: &mut Screen,
 ) -> Result<(Settings, Folders), Error> {
     let folders = Folders::from_env(&|name| std::env::var_os(name))?;
-    let (data_dir, color) = (global.data_dir.clone(), global.color);
-    let settings = Settings::load(&folders, &Flags { max_spend, data_dir, color })?;
+    let settings = Settings::load(&folders, &Flags::of(global, max_spend))?;
+    // What a file of the user's set is known only now.
+    print::hide(Redactor::new(config::secret_variables()));
     *screen = Screen::new(settings.color);
     Ok((settings, folders))
 }

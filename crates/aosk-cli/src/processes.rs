@@ -4,34 +4,23 @@ use std::path::Path;
 
 use aosk_abi::{BlockedOn, Code, Pid, ProcessState, Tenant};
 use aosk_ports::{Journal, ProcessFilter, Receipt};
-use aosk_store::{Owner, SqliteReader, owner};
+use aosk_store::{Owner, owner};
 
+use crate::config::Settings;
 use crate::daemon;
 use crate::error::Error;
 use crate::figures::{moment, time_of_day};
+use crate::reader::{self, Nodes, Reader, Reading};
 use crate::text;
 
 /// The file of a store in its folder.
-const DATABASE: &str = "aosk.db";
+pub(crate) const DATABASE: &str = "aosk.db";
 
 /// The shortest beginning of a pid that names a process, in characters.
 const SHORTEST_PREFIX: usize = 4;
 
 /// The shortest beginning of a pid that lists show.
 const SHOWN_PREFIX: usize = 8;
-
-/// The store as everyone may read it; `None` where nothing was ever run.
-///
-/// # Errors
-/// [`Error`] where there is a store that cannot be read.
-pub(crate) fn open(dir: &Path) -> Result<Option<SqliteReader>, Error> {
-    refuse_file(dir)?;
-    match SqliteReader::open(dir) {
-        Ok(reader) => Ok(Some(reader)),
-        Err(error) if error.code == Code::StoreOpen && !dir.join(DATABASE).exists() => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
 
 /// Refuses a data folder that is something else than a folder, most often the store's own file.
 ///
@@ -53,9 +42,9 @@ pub(crate) fn refuse_file(dir: &Path) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error`] where there is none or more than one, or the store cannot be read.
-pub(crate) async fn open_one(dir: &Path, named: &str) -> Result<(SqliteReader, Pid), Error> {
-    let reader = open(dir)?.ok_or_else(|| unknown(named))?;
-    let pid = Processes::read(&reader).await?.find(named)?.pid;
+pub(crate) async fn open_one(settings: &Settings, named: &str) -> Result<(Reader, Pid), Error> {
+    let reader = reader::open(settings)?.ok_or_else(|| unknown(named))?;
+    let pid = Processes::read(&*reader).await?.find(named)?.pid;
     Ok((reader, pid))
 }
 
@@ -154,24 +143,65 @@ pub(crate) fn unknown(named: &str) -> Error {
 }
 
 /// Who works on the processes of the store.
-pub(crate) struct Works(Option<Owner>);
+pub(crate) enum Works {
+    /// One owner has all of a file, if there is one.
+    Owner(Option<Owner>),
+    /// Each process of a server has its node.
+    Nodes(Nodes),
+}
 
 impl Works {
-    /// Asks the store in `dir`.
-    pub(crate) fn ask(dir: &Path) -> Result<Self, Error> {
-        Ok(Self(owner(dir)?))
+    /// Asks the store that is read.
+    pub(crate) async fn ask(settings: &Settings, reader: &dyn Reading) -> Result<Self, Error> {
+        Ok(match reader.nodes().await? {
+            Some(nodes) => Self::Nodes(nodes),
+            None => Self::Owner(owner(&settings.data_dir)?),
+        })
     }
 
     /// Who that is, in a sentence; `None` where nobody does.
     pub(crate) fn said(&self) -> Option<String> {
-        let Owner { os_pid, command, since } = self.0.as_ref()?;
-        let (command, since) = (text::one_line(command), moment(*since));
-        Some(format!("Process {os_pid} ({command}) owns the store since {since}."))
+        match self {
+            Self::Owner(owner) => {
+                let Owner { os_pid, command, since } = owner.as_ref()?;
+                let (command, since) = (text::one_line(command), moment(*since));
+                Some(format!("Process {os_pid} ({command}) owns the store since {since}."))
+            }
+            Self::Nodes(nodes) => match nodes.alive.as_slice() {
+                [] => None,
+                [only] => {
+                    let (label, since) = (text::one_line(&only.label), moment(only.since));
+                    Some(format!("Node {label} works on the store since {since}."))
+                }
+                several => {
+                    let labels = several.iter().map(|node| text::one_line(&node.label));
+                    let labels = labels.collect::<Vec<_>>().join(", ");
+                    Some(format!("{} nodes work on the store: {labels}.", several.len()))
+                }
+            },
+        }
     }
 
     /// Whether somebody does.
     pub(crate) const fn is_somebody(&self) -> bool {
-        self.0.is_some()
+        match self {
+            Self::Owner(owner) => owner.is_some(),
+            Self::Nodes(nodes) => !nodes.alive.is_empty(),
+        }
+    }
+
+    /// What the node calls itself that has the process; `None` where none has it, or there are no
+    /// nodes.
+    pub(crate) fn node(&self, pid: Pid) -> Option<&str> {
+        match self {
+            Self::Owner(_) => None,
+            Self::Nodes(nodes) => nodes.owner(pid),
+        }
+    }
+
+    /// Whether there is more than one node, so that it matters which has a process.
+    pub(crate) const fn is_shared(&self) -> bool {
+        matches!(self, Self::Nodes(nodes) if nodes.alive.len() > 1)
     }
 
     /// Whether the process waits for a kernel to take it up again. A daemon holds every unfinished
@@ -187,7 +217,11 @@ impl Works {
             ProcessState::Suspended { .. } | ProcessState::Exited { .. } => false,
         };
         let holds = |owner: &Owner| daemon::is_daemon(owner) || row.updated >= owner.since;
-        waits_for_a_kernel && !self.0.as_ref().is_some_and(holds)
+        let is_held = match self {
+            Self::Owner(owner) => owner.as_ref().is_some_and(holds),
+            Self::Nodes(nodes) => nodes.owner(receipt.pid).is_some(),
+        };
+        waits_for_a_kernel && !is_held
     }
 }
 
@@ -281,7 +315,7 @@ mod tests {
     fn what_no_kernel_works_on_is_interrupted() {
         let owned = |since| {
             let since = Timestamp::from_millis(since);
-            Works(Some(Owner { os_pid: 1, command: "aosk run".into(), since }))
+            Works::Owner(Some(Owner { os_pid: 1, command: "aosk run".into(), since }))
         };
         let of = |state| receipt(Pid::from_alias("a"), state, 10);
         let since = Timestamp::from_millis(9);
@@ -290,21 +324,40 @@ mod tests {
             spent: MicroDollars(1),
             needed: MicroDollars(1),
         };
-        assert!(Works(None).is_interrupted(&of(ProcessState::Running)));
+        assert!(Works::Owner(None).is_interrupted(&of(ProcessState::Running)));
         assert!(!owned(10).is_interrupted(&of(ProcessState::Running)));
         assert!(owned(11).is_interrupted(&of(ProcessState::Running)));
         let tool = ProcessState::Blocked { on: BlockedOn::Tool { calls: 1 }, since };
-        assert!(Works(None).is_interrupted(&of(tool)));
+        assert!(Works::Owner(None).is_interrupted(&of(tool)));
         let parked = of(ProcessState::Blocked { on: quota, since });
-        assert!(!Works(None).is_interrupted(&parked));
-        assert!(state(&parked, &Works(None)).contains("spend limit"));
+        assert!(!Works::Owner(None).is_interrupted(&parked));
+        assert!(state(&parked, &Works::Owner(None)).contains("spend limit"));
+    }
+
+    #[test]
+    fn what_no_living_node_owns_is_interrupted() {
+        let node = |label: &str| aosk_store::Node {
+            label: label.to_owned(),
+            since: Timestamp::from_millis(1),
+            processes: 1,
+        };
+        let owned = receipt(Pid::from_alias("a"), ProcessState::Running, 10);
+        let left = receipt(Pid::from_alias("b"), ProcessState::Running, 10);
+        let owners = [(owned.pid, "one".to_owned())].into();
+        let works = Works::Nodes(Nodes::new(vec![node("one"), node("two")], owners));
+        assert!(!works.is_interrupted(&owned) && works.is_interrupted(&left));
+        assert!(works.is_shared() && works.is_somebody());
+        assert_eq!((works.node(owned.pid), works.node(left.pid)), (Some("one"), None));
+        let alone = Works::Nodes(Nodes::new(vec![node("one")], [].into()));
+        assert!(!alone.is_shared() && alone.said().is_some_and(|said| said.contains("one")));
+        assert!(Works::Nodes(Nodes::default()).said().is_none());
     }
 
     #[test]
     fn what_a_daemon_holds_is_not_interrupted_however_old_its_last_event() {
         let daemon = |since| {
             let command = "aosk daemon run".to_owned();
-            Works(Some(Owner { os_pid: 1, command, since: Timestamp::from_millis(since) }))
+            Works::Owner(Some(Owner { os_pid: 1, command, since: Timestamp::from_millis(since) }))
         };
         let since = Timestamp::from_millis(9);
         let until = Timestamp::from_millis(3_600_000);
@@ -316,7 +369,7 @@ mod tests {
             for since in [9, 10, 11, 99_999] {
                 assert!(!daemon(since).is_interrupted(&held), "{held:?}");
             }
-            assert!(Works(None).is_interrupted(&held), "{held:?}");
+            assert!(Works::Owner(None).is_interrupted(&held), "{held:?}");
         }
     }
 }

@@ -11,7 +11,8 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::figures::{duration, tokens};
 use crate::print::{Ink, Screen};
-use crate::processes::{self, Processes, Works, state, state_name};
+use crate::processes::{Processes, Works, state, state_name};
+use crate::reader;
 use crate::text::{self, one_line};
 
 /// A process as a line of JSON.
@@ -28,20 +29,23 @@ struct Line<'a> {
     spent_microdollars: u64,
     created: u64,
     updated: u64,
+    /// Of a store on a server: the living node that owns the process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<&'a str>,
 }
 
 pub(crate) async fn ps(args: &Ps, settings: &Settings, screen: &Screen) -> Result<Exit, Error> {
-    let Some(reader) = processes::open(&settings.data_dir)? else {
+    let Some(reader) = reader::open(settings)? else {
         if !args.json {
             screen.err.wrapped(&format!(
                 "Nothing was run in {} yet. `aosk init` writes an agent to begin with.",
-                settings.data_dir.display()
+                settings.store.shown(&settings.data_dir)
             ));
         }
         return Ok(Exit::Done);
     };
-    let works = Works::ask(&settings.data_dir)?;
-    let processes = Processes::read(&reader).await?;
+    let works = Works::ask(settings, &*reader).await?;
+    let processes = Processes::read(&*reader).await?;
     let shown: Vec<&Receipt> =
         if args.all { processes.all().collect() } else { processes.unfinished().collect() };
     if args.json {
@@ -70,9 +74,14 @@ pub(crate) async fn ps(args: &Ps, settings: &Settings, screen: &Screen) -> Resul
             .map(str::to_owned)
             .into(),
     ];
+    let is_shared = works.is_shared();
+    if is_shared {
+        rows[0].push("NODE".to_owned());
+    }
     rows.extend(shown.iter().map(|receipt| {
         let row = &receipt.row;
-        vec![
+        let node = is_shared.then(|| one_line(works.node(receipt.pid).unwrap_or("none")));
+        let cells = [
             processes.short(receipt.pid),
             one_line(&row.name),
             one_line(&row.model),
@@ -81,9 +90,11 @@ pub(crate) async fn ps(args: &Ps, settings: &Settings, screen: &Screen) -> Resul
             row.spent.to_string(),
             duration(now.millis_since(row.created)),
             state_name(receipt, &works).to_owned(),
-        ]
+        ];
+        cells.into_iter().chain(node).collect()
     }));
-    let mut lines = text::table(&rows, &[3, 4, 5, 6], &[1, 2], screen.out.width()).into_iter();
+    let cut: &[usize] = if is_shared { &[1, 2, 8] } else { &[1, 2] };
+    let mut lines = text::table(&rows, &[3, 4, 5, 6], cut, screen.out.width()).into_iter();
     if let Some(head) = lines.next() {
         screen.out.line(&screen.out.paint(Ink::Strong, &head))?;
     }
@@ -109,7 +120,7 @@ pub(crate) async fn ps(args: &Ps, settings: &Settings, screen: &Screen) -> Resul
     Ok(Exit::Done)
 }
 
-fn json(receipt: &Receipt, works: &Works) -> Result<String, Error> {
+fn json<'a>(receipt: &'a Receipt, works: &'a Works) -> Result<String, Error> {
     let row = &receipt.row;
     let line = Line {
         pid: receipt.pid.to_string(),
@@ -122,6 +133,7 @@ fn json(receipt: &Receipt, works: &Works) -> Result<String, Error> {
         spent_microdollars: row.spent.0,
         created: row.created.as_millis(),
         updated: row.updated.as_millis(),
+        node: works.node(receipt.pid),
     };
     crate::print::json(&line)
 }

@@ -3,8 +3,7 @@
 
 use aosk_abi::{Exit as Ended, Hash, Pid, ProcessState, Seq, Tenant, What};
 use aosk_kernel::{Account, Image};
-use aosk_ports::Receipt;
-use aosk_store::SqliteReader;
+use aosk_ports::{Journal, Receipt};
 use serde::Serialize;
 
 use crate::args::Show;
@@ -69,9 +68,9 @@ struct Context {
 }
 
 pub(crate) async fn show(args: &Show, settings: &Settings, screen: &Screen) -> Result<Exit, Error> {
-    let (reader, pid) = processes::open_one(&settings.data_dir, &args.pid).await?;
-    let works = Works::ask(&settings.data_dir)?;
-    let shown = read(&reader, pid).await?;
+    let (reader, pid) = processes::open_one(settings, &args.pid).await?;
+    let works = Works::ask(settings, &*reader).await?;
+    let shown = read(&*reader, pid).await?;
     if args.json {
         screen.out.line(&json(&shown, &works)?)?;
     } else {
@@ -80,9 +79,7 @@ pub(crate) async fn show(args: &Show, settings: &Settings, screen: &Screen) -> R
     Ok(Exit::Done)
 }
 
-async fn read(reader: &SqliteReader, pid: Pid) -> Result<Shown, Error> {
-    use aosk_ports::Journal;
-
+async fn read(reader: &dyn Journal, pid: Pid) -> Result<Shown, Error> {
     let receipt = reader.process(&Tenant::local(), pid).await?;
     let receipt = receipt.ok_or_else(|| processes::unknown(&pid.to_string()))?;
     let entries = journal::read(reader, pid, Seq(0)).await?;

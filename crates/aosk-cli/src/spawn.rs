@@ -5,7 +5,6 @@
 //! for `aosk run`, and texts are cleaned of this environment's secrets before they leave.
 
 use aosk_abi::{Code, Pid, Tenant};
-use aosk_ports::Journal;
 use aosk_tools::Registry;
 use serde::Serialize;
 
@@ -17,7 +16,7 @@ use crate::endpoints::Endpoints;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::print::{Screen, json};
-use crate::processes;
+use crate::reader;
 use crate::task;
 
 /// The longest alias, in characters.
@@ -110,7 +109,7 @@ fn check_alias(alias: &str) -> Result<(), Error> {
 
 /// One name stands for one process for ever.
 async fn refuse_taken(alias: &str, settings: &Settings) -> Result<(), Error> {
-    let Some(reader) = processes::open(&settings.data_dir)? else {
+    let Some(reader) = reader::open(settings)? else {
         return Ok(());
     };
     let pid = Pid::from_alias(alias);

@@ -175,6 +175,13 @@ impl Server {
         self.run("pg_ctl", &["-D", "data", "reload"]);
     }
 
+    /// Carries out SQL as its administrator.
+    pub fn sql(&self, statements: &str) {
+        let port = self.port.to_string();
+        let to = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-v", "ON_ERROR_STOP=1"];
+        self.run("psql", &[&to[..], &["-qc", statements]].concat());
+    }
+
     /// Where it listens.
     #[must_use]
     pub const fn port(&self) -> u16 {

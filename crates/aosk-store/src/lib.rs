@@ -60,6 +60,6 @@ pub use postgres::{
     SCHEMA as POSTGRES_SCHEMA,
 };
 pub use sqlite::{
-    Backup, Flight, Options, Owner, SCHEMA, Sizes, SqliteReader, SqliteStore, TableSize, Watch,
-    integrity, owner, restore, sizes, sqlite_version,
+    Backup, Flight, Hold, Options, Owner, SCHEMA, Sizes, SqliteReader, SqliteStore, TableSize,
+    Watch, integrity, owner, restore, sizes, sqlite_version,
 };

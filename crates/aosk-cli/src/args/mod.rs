@@ -55,6 +55,8 @@ is in $XDG_CONFIG_HOME/aosk.
   model          AOSK_MODEL          the model of manifests that name none
   max_spend_usd  AOSK_MAX_SPEND_USD  what a run may spend, in US dollars (1.00)
   data_dir       AOSK_DATA_DIR       where journals are ($XDG_DATA_HOME/aosk)
+  store          AOSK_STORE          a folder, or postgres://… for a server
+  lease_seconds  AOSK_LEASE_SECONDS  when a silent node counts as dead (15)
   color          AOSK_COLOR          auto, always or never
 Endpoints and keys come from variables such as OPENAI_BASE_URL and
 OPENAI_API_KEY, or from keys.toml (mode 0600) beside config.toml; models.toml
@@ -72,6 +74,10 @@ pub(crate) struct Global {
     /// Where journals are kept
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+
+    /// Which store: a folder, or postgres://USER@HOST/DATABASE
+    #[arg(long, global = true, value_name = "STORE")]
+    pub(crate) store: Option<String>,
 
     /// Say more about what happens inside; twice: still more
     #[arg(short, long, global = true, action = ArgAction::Count)]

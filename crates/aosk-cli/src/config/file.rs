@@ -10,7 +10,11 @@ use toml::de::{DeTable, DeValue};
 use crate::error::{Error, nearest};
 
 /// The keys of a settings file.
-pub(super) const KEYS: &[&str] = &["model", "max_spend_usd", "data_dir", "color"];
+pub(super) const KEYS: &[&str] =
+    &["model", "max_spend_usd", "data_dir", "store", "lease_seconds", "color"];
+
+/// Those that say where data go: only the user's own file may set them.
+const OWN: &[&str] = &["data_dir", "store", "lease_seconds"];
 
 /// Whose file it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,7 +122,7 @@ pub(super) fn line_of(text: &str, offset: usize) -> usize {
 }
 
 fn check(key: &str, level: Level) -> Result<(), Error> {
-    if KEYS.contains(&key) && (level == Level::User || key != "data_dir") {
+    if KEYS.contains(&key) && (level == Level::User || !OWN.contains(&key)) {
         return Ok(());
     }
     if let Some(home) = home_of(key) {
@@ -143,6 +147,10 @@ fn home_of(key: &str) -> Option<&'static str> {
     let ends = |ends: &[&str]| ends.iter().any(|end| key.ends_with(end));
     if key == "data_dir" {
         Some("give --data-dir, set AOSK_DATA_DIR, or put it into your own config.toml")
+    } else if key == "store" {
+        Some("give --store, set AOSK_STORE, or put it into your own config.toml")
+    } else if key == "lease_seconds" {
+        Some("set AOSK_LEASE_SECONDS, or put it into your own config.toml")
     } else if ends(&["key", "keys", "token", "secret", "password"]) {
         Some("set the provider's variable, such as OPENAI_API_KEY, or put it into your keys.toml")
     } else if ends(&["url", "endpoint", "endpoints", "host"]) {
@@ -160,7 +168,16 @@ mod tests {
 
     #[test]
     fn a_project_may_not_set_what_moves_data_money_or_keys() {
-        for key in ["data_dir", "base_url", "api_key", "OPENAI_API_KEY", "models", "providers"] {
+        for key in [
+            "data_dir",
+            "store",
+            "lease_seconds",
+            "base_url",
+            "api_key",
+            "OPENAI_API_KEY",
+            "models",
+            "providers",
+        ] {
             let error = check(key, Level::Project).expect_err(key);
             assert!(format!("{error:?}").contains("may not stand"), "{error:?}");
         }

@@ -113,13 +113,14 @@ impl Vault {
     }
 }
 
-/// The values of all variables whose names say that they are secrets.
+/// The values of all variables whose names say that they are secrets, and the secrets of stores.
 pub(crate) fn secret_variables() -> impl Iterator<Item = String> {
-    std::env::vars_os().filter_map(|(name, value)| {
+    let variables = std::env::vars_os().filter_map(|(name, value)| {
         let name = name.to_str()?.to_ascii_uppercase();
         SECRET_ENDS.iter().any(|end| name.ends_with(end)).then_some(())?;
         value.into_string().ok()
-    })
+    });
+    variables.chain(super::store::secrets())
 }
 
 #[cfg(test)]

@@ -2,15 +2,19 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use aosk_abi::{Code, MicroDollars};
+use aosk_store::PostgresOptions;
 use figment::error::Kind;
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider, Source};
 use serde::Deserialize;
 
 use super::file::{File, KEYS, Level};
-use super::{Folders, Settings};
+use super::store::repeated;
+use super::{Folders, Settings, StoreAt};
+use crate::args::Global;
 use crate::error::{Error, nearest};
 use crate::print::Color;
 use crate::text::shell_word;
@@ -28,8 +32,18 @@ pub(crate) struct Flags {
     pub(crate) max_spend: Option<MicroDollars>,
     /// `--data-dir`.
     pub(crate) data_dir: Option<PathBuf>,
+    /// `--store`.
+    pub(crate) store: Option<String>,
     /// `--color`.
     pub(crate) color: Option<Color>,
+}
+
+impl Flags {
+    /// Those of a command.
+    pub(crate) fn of(global: &Global, max_spend: Option<MicroDollars>) -> Self {
+        let Global { color, data_dir, store, .. } = global;
+        Self { max_spend, data_dir: data_dir.clone(), store: store.clone(), color: *color }
+    }
 }
 
 /// What the layers must give.
@@ -40,6 +54,8 @@ struct Merged {
     #[serde(deserialize_with = "dollars")]
     max_spend_usd: MicroDollars,
     data_dir: PathBuf,
+    store: Option<String>,
+    lease_seconds: f64,
     color: Color,
 }
 
@@ -94,6 +110,11 @@ pub(super) fn load(
     let mut figment = Figment::new()
         .merge(Layer::of_value("the default".into(), "max_spend_usd", MAX_SPEND_USD))
         .merge(Layer::of_value("the default".into(), "data_dir", data))
+        .merge(Layer::of_value(
+            "the default".into(),
+            "lease_seconds",
+            PostgresOptions::LEASE.as_secs_f64(),
+        ))
         .merge(Layer::of_value("the default".into(), "color", "auto"))
         .merge(Layer::of_file("your config.toml", &user)?);
     let allowed = extract(&figment, &files)?.max_spend_usd;
@@ -122,25 +143,53 @@ pub(super) fn load(
     if let Some(dir) = &flags.data_dir {
         figment = figment.merge(Layer::of_value("--data-dir".into(), "data_dir", path_value(dir)?));
     }
+    if let Some(store) = &flags.store {
+        figment = figment.merge(Layer::of_value("--store".into(), "store", store.clone()));
+    }
     let merged = extract(&figment, &files)?;
+    let (store, chosen) = store(&merged)?;
+    let base_dir = absolute(chosen.as_deref().unwrap_or(&merged.data_dir))?;
     let from =
         figment.find_metadata("max_spend_usd").map_or_else(String::new, |m| m.name.to_string());
     Ok(Settings {
         model: merged.model,
         max_spend: merged.max_spend_usd,
         max_spend_from: from,
-        data_dir: std::path::absolute(&merged.data_dir).map_err(|error| {
-            let shown = merged.data_dir.display();
-            Error::new(
-                Code::CliConfig,
-                format!("`data_dir` is {shown:?}, which is no path: {error}"),
-            )
-        })?,
-        same_store: flags.data_dir.as_deref().map_or_else(String::new, |dir| {
-            format!(" --data-dir {}", shell_word(&dir.display().to_string()))
-        }),
+        data_dir: store.local(base_dir.clone()),
+        base_dir,
+        store,
+        same_store: same_store(flags),
         color: flags.color.unwrap_or(merged.color),
     })
+}
+
+/// The store that is set; where nothing is, the file in the data folder.
+fn store(merged: &Merged) -> Result<(StoreAt, Option<PathBuf>), Error> {
+    let Some(setting) = &merged.store else {
+        return Ok((StoreAt::Folder, None));
+    };
+    let lease = Duration::try_from_secs_f64(merged.lease_seconds).map_err(|error| {
+        let seconds = merged.lease_seconds;
+        Error::new(Code::CliConfig, format!("`lease_seconds` is {seconds}: {error}"))
+            .help("give seconds, from 1 to 3600")
+    })?;
+    StoreAt::parse(setting, lease)
+}
+
+fn absolute(dir: &Path) -> Result<PathBuf, Error> {
+    std::path::absolute(dir).map_err(|error| {
+        let shown = dir.display();
+        Error::new(Code::CliConfig, format!("`data_dir` is {shown:?}, which is no path: {error}"))
+    })
+}
+
+/// What a command that is suggested repeats of the flags that chose the store.
+pub(crate) fn same_store(flags: &Flags) -> String {
+    let dir = flags.data_dir.as_deref().map_or_else(String::new, |dir| {
+        format!(" --data-dir {}", shell_word(&dir.display().to_string()))
+    });
+    let store = flags.store.as_deref().map_or_else(String::new, repeated);
+    format!("{dir}{store}")
 }
 
 /// The layers of the environment, one a variable. An empty variable counts as unset. A variable
@@ -156,7 +205,7 @@ fn environment(env: &dyn Fn(&str) -> Option<OsString>) -> Result<Vec<Layer>, Err
             Error::new(Code::CliConfig, format!("the variable {name} is not UTF-8"))
         })?;
         let value: Value = match value.parse::<f64>() {
-            Ok(number) if *key == "max_spend_usd" => number.into(),
+            Ok(number) if ["max_spend_usd", "lease_seconds"].contains(key) => number.into(),
             _ => value.into(),
         };
         layers.push(Layer::of_value(format!("the variable {name}"), key, value));

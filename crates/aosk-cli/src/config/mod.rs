@@ -8,6 +8,7 @@ mod file;
 mod keys;
 mod layers;
 mod paths;
+mod store;
 
 use std::path::PathBuf;
 
@@ -15,8 +16,9 @@ use aosk_abi::MicroDollars;
 
 pub(crate) use file::read_text;
 pub(crate) use keys::{Vault, read_keys, secret_variables};
-pub(crate) use layers::Flags;
+pub(crate) use layers::{Flags, same_store};
 pub(crate) use paths::Folders;
+pub(crate) use store::StoreAt;
 
 use crate::error::Error;
 use crate::print::Color;
@@ -30,10 +32,15 @@ pub(crate) struct Settings {
     pub(crate) max_spend: MicroDollars,
     /// Which layer says so, in words.
     pub(crate) max_spend_from: String,
-    /// Where journals are kept.
+    /// Which store holds the journals.
+    pub(crate) store: StoreAt,
+    /// The folder of the store on this machine. A store in a file is in it; of one on a server it
+    /// holds the daemon's socket and the log.
     pub(crate) data_dir: PathBuf,
-    /// What a command that is suggested must repeat to find the same store: ` --data-dir DIR`, or
-    /// nothing where the folder is found without it.
+    /// The data folder as it was set; [`data_dir`](Self::data_dir) is it or below it.
+    pub(crate) base_dir: PathBuf,
+    /// What a command that is suggested must repeat to find the same store: ` --data-dir DIR`,
+    /// ` --store …`, or nothing where it is found without them.
     pub(crate) same_store: String,
     /// When to colour.
     pub(crate) color: Color,

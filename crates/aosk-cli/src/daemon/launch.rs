@@ -46,7 +46,7 @@ pub(super) async fn start(
     launch: Launch,
     screen: &Screen,
 ) -> Result<(), Error> {
-    let Settings { data_dir, same_store, .. } = settings;
+    let Settings { base_dir, store, same_store, .. } = settings;
     let failed = |why: String| {
         Error::new(Code::CliDaemon, format!("the daemon cannot be started: {why}"))
             .help(format!("to see it fail in the foreground: aosk daemon run{same_store}"))
@@ -55,7 +55,9 @@ pub(super) async fn start(
     let mut child = Command::new(&program)
         .args(["daemon", "run", "--detached", "--idle-stop", &launch.idle_stop.to_string()])
         .arg("--data-dir")
-        .arg(data_dir)
+        .arg(base_dir)
+        // Not an argument: it may hold a password, and everybody can read those.
+        .env("AOSK_STORE", store.variable(base_dir))
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())

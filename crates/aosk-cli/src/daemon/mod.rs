@@ -42,7 +42,12 @@ const COMMAND: &str = "aosk daemon run";
 
 /// Whether that owner of a store is a daemon.
 pub(crate) fn is_daemon(owner: &Owner) -> bool {
-    owner.command == COMMAND
+    is_command(&owner.command)
+}
+
+/// Whether a daemon calls itself that.
+pub(crate) fn is_command(command: &str) -> bool {
+    command == COMMAND
 }
 
 /// Who takes up what was posted.
@@ -51,6 +56,8 @@ pub(crate) enum Hearer {
     Daemon(u32),
     /// A run in the foreground, which looks by itself.
     Run(Owner),
+    /// Another node of the server, with what it calls itself; the server told it.
+    Node(String),
     /// Nobody: nothing owns the store.
     Nobody,
 }

@@ -116,8 +116,11 @@ pub(super) struct Status {
     pub(super) idle_stop: u32,
     /// How many processes are in memory.
     pub(super) in_memory: usize,
-    /// How many have not ended.
-    pub(super) unfinished: usize,
+    /// How many have not ended; unknown while the store does not answer.
+    pub(super) unfinished: Option<usize>,
+    /// What keeps all of them from beginning anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) waits_for: Option<String>,
     /// Those that it cannot go on with.
     pub(super) broken: Vec<Broken>,
 }

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use aosk_abi::Code;
 use aosk_kernel::{Kernel, Parts, Redactor, Stop};
-use aosk_store::Flight;
 use tokio::sync::Notify;
 
 use super::COMMAND;
@@ -26,7 +25,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::print::Screen;
 use crate::signals::{Hangups, Signals};
-use crate::wiring::{self, kernel_error, own_store};
+use crate::wiring::{self, Owned, kernel_error, own_store};
 
 /// How often the kernel looks into the inbox where the system cannot tell that something came.
 /// Whoever posts says so; this is for those who were cut off in between.
@@ -44,6 +43,7 @@ enum Why {
     Signal,
     Asked,
     Idle,
+    Lost,
 }
 
 pub(super) async fn serve(
@@ -64,9 +64,9 @@ pub(super) async fn serve(
     let endpoints = Arc::new(Endpoints::load(folders)?);
     let secrets = endpoints.redactor();
     crate::print::hide(secrets.clone());
-    let store = own_store(settings, COMMAND, &secrets)?;
+    let owned = own_store(settings, COMMAND, &secrets)?;
     let mut socket = Socket::bind(place)?;
-    let daemon = Arc::new(begin(args, settings, store, endpoints, secrets)?);
+    let daemon = Arc::new(begin(args, settings, owned, endpoints, secrets)?);
     let recovered = daemon.kernel.recover().await.map_err(kernel_error)?.len();
     say(screen, &format!("listens; goes on with {recovered} agents"));
     if args.detached {
@@ -83,6 +83,7 @@ pub(super) async fn serve(
                 _ = signals.next() => break Why::Signal,
                 () = hangups.next() => socket = mended(socket, screen),
                 () = daemon.stop.notified() => break Why::Asked,
+                () = daemon.kernel.lost() => break Why::Lost,
                 () = socket.touched() => socket = mended(socket, screen),
                 came = socket.accept() => match came {
                     Ok(stream) => drop(tokio::spawn(Arc::clone(&daemon).serve(stream))),
@@ -97,10 +98,11 @@ pub(super) async fn serve(
     };
     say(
         screen,
-        match why {
+        match &why {
             Why::Signal => "stops between two steps: a signal",
             Why::Asked => "stops between two steps: it was asked to",
             Why::Idle => "stops: there is nothing to do",
+            Why::Lost => "stops: others have taken its agents over",
         },
     );
     drop(socket);
@@ -111,7 +113,15 @@ pub(super) async fn serve(
     };
     tokio::select! {
         biased;
-        () = stopped => Ok(Exit::Done),
+        () = stopped => match why {
+            Why::Lost => Err(wiring::lost(&settings.same_store)),
+            Why::Signal | Why::Asked | Why::Idle => Ok(Exit::Done),
+        },
+        () = daemon.owned.patience() => {
+            say(screen, "stops at once: the database does not answer");
+            wiring::end_on_purpose(&settings.data_dir);
+            std::process::exit(Exit::Failed.number().into());
+        }
         signal = signals.next() => {
             daemon.kernel.stop(Stop::Now);
             say(screen, "stops at once: a second signal");
@@ -125,19 +135,19 @@ pub(super) async fn serve(
 fn begin(
     args: &DaemonRun,
     settings: &Settings,
-    store: Arc<aosk_store::SqliteStore>,
+    owned: Owned,
     endpoints: Arc<Endpoints>,
     secrets: Redactor,
 ) -> Result<Daemon, Error> {
     let activity = Arc::new(Activity::new());
-    let recorder = Flight::open(&settings.data_dir)?;
-    let parts = wiring::parts(store.clone(), secrets);
+    let recorder = wiring::recorder(settings, &owned)?;
+    let parts = wiring::parts(owned.store.clone(), secrets);
     let since = parts.clock.now().as_millis();
     let parts = Parts {
         connect: Some(endpoints.clone()),
         alternatives: endpoints.alternatives(),
         observer: activity.clone(),
-        recorder: Some(Arc::new(recorder)),
+        recorder,
         ..parts
     };
     let mut options = wiring::options();
@@ -146,7 +156,7 @@ fn begin(
     options.process_limit = Some(settings.max_spend);
     let kernel = Kernel::start(parts, options).map_err(kernel_error)?;
     let (stop, idle_stop) = (Notify::new(), args.idle_stop);
-    Ok(Daemon { kernel, store, endpoints, activity, stop, since, idle_stop })
+    Ok(Daemon { kernel, owned, endpoints, activity, stop, since, idle_stop })
 }
 
 /// The socket, made again where somebody removed it.

@@ -31,6 +31,10 @@ struct Report<'a> {
     idle_stop: Option<u32>,
     in_memory: Option<usize>,
     unfinished: Option<usize>,
+    /// What keeps all agents from beginning anything.
+    waits_for: Option<&'a str>,
+    /// Where the store is.
+    store: String,
     broken: &'a [Broken],
     /// Who owns the store, daemon or not.
     owner: Option<OwnerFacts<'a>>,
@@ -66,6 +70,7 @@ pub(super) async fn status(
     if args.json {
         screen.out.line(&json(&report(
             &place,
+            settings.store.shown(dir),
             found.as_ref(),
             status.as_ref(),
             owner.as_ref(),
@@ -86,6 +91,7 @@ pub(super) async fn status(
 
 fn report<'a>(
     place: &Place,
+    store: String,
     client: Option<&'a Client>,
     status: Option<&'a Status>,
     owner: Option<&'a Owner>,
@@ -101,7 +107,9 @@ fn report<'a>(
         since: status.map(|status| status.since),
         idle_stop: status.map(|status| status.idle_stop),
         in_memory: status.map(|status| status.in_memory),
-        unfinished: status.map(|status| status.unfinished),
+        unfinished: status.and_then(|status| status.unfinished),
+        waits_for: status.and_then(|status| status.waits_for.as_deref()),
+        store,
         broken: status.map_or(&[], |status| &status.broken),
         owner: owner.map(|owner| OwnerFacts {
             os_pid: owner.os_pid,
@@ -120,10 +128,18 @@ fn tell(client: &Client, status: &Status, screen: &Screen) -> Result<(), Error> 
         moment(Timestamp::from_millis(status.since)),
         until(status.idle_stop)
     ))?;
-    out.line(&format!(
-        "Agents: {} unfinished, {} in memory. `aosk ps{}` lists them.",
-        status.unfinished, status.in_memory, client.same
-    ))?;
+    let in_memory = status.in_memory;
+    out.line(&match status.unfinished {
+        Some(unfinished) => format!(
+            "Agents: {unfinished} unfinished, {in_memory} in memory. `aosk ps{}` lists them.",
+            client.same
+        ),
+        None => format!("Agents: {in_memory} in memory."),
+    })?;
+    if let Some(what) = &status.waits_for {
+        let line = format!("No agent begins anything: it waits for {}", one_line(what));
+        out.line(&out.paint(Ink::Warning, &line))?;
+    }
     for Broken { pid, code, message } in &status.broken {
         let line = format!("{pid} cannot go on: {code}: {}", one_line(message));
         out.line(&out.paint(Ink::Warning, &line))?;

@@ -1,11 +1,11 @@
 //! Serving those who come: each in a task of its own, none of them trusted to be quick.
 
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
-use aosk_abi::{Code, Manifest, MicroDollars, Pid, Tenant};
+use aosk_abi::{Code, Manifest, MicroDollars, Pid, Tenant, Timestamp};
 use aosk_kernel::{Kernel, Spawn, Stop};
-use aosk_ports::{Journal, ProcessFilter};
-use aosk_store::SqliteStore;
+use aosk_ports::{ProcessFilter, Standing};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
@@ -16,7 +16,8 @@ use super::protocol::{
 use crate::diagnostics;
 use crate::endpoints::Endpoints;
 use crate::error::Error;
-use crate::wiring::kernel_error;
+use crate::figures::moment;
+use crate::wiring::{Owned, kernel_error};
 
 /// How many clients are served at once; further ones are cut off. Each is there for some
 /// milliseconds, but may hold a line of 16 MiB.
@@ -28,7 +29,7 @@ const BROKEN: usize = 100;
 /// What a daemon is.
 pub(super) struct Daemon {
     pub(super) kernel: Kernel,
-    pub(super) store: Arc<SqliteStore>,
+    pub(super) owned: Owned,
     pub(super) endpoints: Arc<Endpoints>,
     pub(super) activity: Arc<Activity>,
     /// Woken when a client asks the daemon to stop.
@@ -142,7 +143,15 @@ impl Daemon {
     }
 
     async fn status(&self) -> Result<Status, Error> {
-        let unfinished = self.store.processes(&Tenant::local(), ProcessFilter::Unfinished).await?;
+        let waits_for = self.waits_for();
+        // A server that is away would be waited for, and whoever asks wants to know just that.
+        let unfinished = match &waits_for {
+            Some(_) => None,
+            None => {
+                let (tenant, filter) = (Tenant::local(), ProcessFilter::Unfinished);
+                Some(self.owned.store.processes(&tenant, filter).await?.len())
+            }
+        };
         let broken = self.kernel.broken(BROKEN).into_iter();
         let broken = broken
             .map(|(pid, code, message)| Broken { pid, code: code.as_str().to_owned(), message })
@@ -151,9 +160,29 @@ impl Daemon {
             since: self.since,
             idle_stop: self.idle_stop,
             in_memory: self.kernel.residents(),
-            unfinished: unfinished.len(),
+            unfinished,
+            waits_for,
             broken,
         })
+    }
+}
+
+impl Daemon {
+    /// What keeps all agents from beginning anything; `None` where nothing does.
+    fn waits_for(&self) -> Option<String> {
+        if let Some((since, error)) = self.owned.outage() {
+            let since = since.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+            let since = Timestamp::from_millis(u64::try_from(since).unwrap_or(u64::MAX));
+            let since = moment(since);
+            return Some(format!("the database, which has not answered since {since}: {error}"));
+        }
+        match self.kernel.standing() {
+            Standing::Held { .. } => None,
+            Standing::Lapsed => Some("its lease, which could not be renewed in time".to_owned()),
+            Standing::Lost => {
+                Some("nothing any more: others have taken its agents over".to_owned())
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! byte for byte what it told them when a model answered: `demo/record.sh` records it anew.
 //!
 //! None of the user's settings plays a part, so the demo works the same in every folder and for
-//! everyone.
+//! everyone. Only where it is asked to in so many words, with `--store`, it uses a server.
 
 mod folder;
 mod story;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use aosk_abi::{Code, MicroDollars};
 
 use crate::args::{Global, Run};
-use crate::config::{Folders, Settings};
+use crate::config::{Flags, Folders, Settings, StoreAt, same_store};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::print::{Ink, Screen};
@@ -34,15 +34,26 @@ pub(crate) async fn demo(global: &Global, screen: &Screen) -> Result<Exit, Error
         Some(dir) => Folder::at(dir)?,
         None => Folder::temporary()?,
     };
-    let same_store = format!(" --data-dir {}", shell_word(&folder.root().display().to_string()));
+    let flags = Flags {
+        data_dir: Some(folder.root().to_owned()),
+        store: global.store.clone(),
+        ..Flags::default()
+    };
+    let same_store = same_store(&flags);
     introduce(folder.root(), screen)?;
 
     let color = global.color.unwrap_or_default();
+    let store = match &global.store {
+        Some(store) => StoreAt::of_server(store)?,
+        None => StoreAt::Folder,
+    };
     let settings = Settings {
         model: None,
         max_spend: MicroDollars::ZERO,
         max_spend_from: "nobody is asked".to_owned(),
-        data_dir: folder.root().to_owned(),
+        data_dir: store.local(folder.root().to_owned()),
+        base_dir: folder.root().to_owned(),
+        store,
         same_store: same_store.clone(),
         color,
     };
@@ -62,12 +73,12 @@ pub(crate) async fn demo(global: &Global, screen: &Screen) -> Result<Exit, Error
         record: None,
         json: false,
     };
-    let before = story::processes(folder.root()).await?;
+    let before = story::processes(&settings).await?;
     let exit = run::run(&run, &settings, &folders, &Arc::new(Screen::new(color))).await?;
     if exit != Exit::Done {
         return Ok(exit);
     }
-    let ran = story::tell(folder.root(), &before, screen).await?;
+    let ran = story::tell(&settings, &before, screen).await?;
     next(&folder, &same_store, ran.as_deref(), screen)?;
     Ok(exit)
 }

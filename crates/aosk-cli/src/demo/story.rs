@@ -1,21 +1,22 @@
 //! What the agents of a demo did, told from their journals: what was recorded and what was not.
 
 use std::collections::HashSet;
-use std::path::Path;
 
 use aosk_abi::{ContentRef, Exit as Ended, Pid, ReplyPart, Seq, What};
 
+use crate::config::Settings;
 use crate::error::Error;
 use crate::journal::{self, Texts};
 use crate::print::{Ink, Screen, Stream};
-use crate::processes::{self, Processes};
+use crate::processes::Processes;
+use crate::reader;
 use crate::text::{cut, left, one_line, width};
 
 /// The processes that are in the store now.
-pub(super) async fn processes(dir: &Path) -> Result<HashSet<Pid>, Error> {
-    match processes::open(dir)? {
+pub(super) async fn processes(settings: &Settings) -> Result<HashSet<Pid>, Error> {
+    match reader::open(settings)? {
         Some(reader) => {
-            Ok(Processes::read(&reader).await?.all().map(|receipt| receipt.pid).collect())
+            Ok(Processes::read(&*reader).await?.all().map(|receipt| receipt.pid).collect())
         }
         None => Ok(HashSet::new()),
     }
@@ -23,21 +24,21 @@ pub(super) async fn processes(dir: &Path) -> Result<HashSet<Pid>, Error> {
 
 /// Tells what the processes did that were not there before, and names one of them.
 pub(super) async fn tell(
-    dir: &Path,
+    settings: &Settings,
     before: &HashSet<Pid>,
     screen: &Screen,
 ) -> Result<Option<String>, Error> {
-    let Some(reader) = processes::open(dir)? else {
+    let Some(reader) = reader::open(settings)? else {
         return Ok(None);
     };
     let out = &screen.out;
-    let processes = Processes::read(&reader).await?;
+    let processes = Processes::read(&*reader).await?;
     let mut last = None;
     out.line(&format!("\n{}", out.paint(Ink::Strong, "What happened")))?;
     for receipt in processes.all().filter(|receipt| !before.contains(&receipt.pid)) {
-        let entries = journal::read(&reader, receipt.pid, Seq(0)).await?;
+        let entries = journal::read(&*reader, receipt.pid, Seq(0)).await?;
         let mut texts = Texts::default();
-        texts.load(&reader, receipt.pid, &entries).await?;
+        texts.load(&*reader, receipt.pid, &entries).await?;
         let text = |content: &ContentRef| {
             texts.get(content).map(|text| one_line(text)).unwrap_or_default()
         };

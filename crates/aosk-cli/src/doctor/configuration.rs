@@ -11,8 +11,7 @@ const PROJECT: &str = "aosk.toml";
 /// Reads the settings; `None` where they are wrong.
 pub(super) fn settings(global: &Global, checks: &mut Vec<Check>) -> Option<(Settings, Folders)> {
     let loaded = Folders::from_env(&|name| std::env::var_os(name)).and_then(|folders| {
-        let (data_dir, color) = (global.data_dir.clone(), global.color);
-        let settings = Settings::load(&folders, &Flags { max_spend: None, data_dir, color })?;
+        let settings = Settings::load(&folders, &Flags::of(global, None))?;
         Ok((settings, folders))
     });
     match loaded {

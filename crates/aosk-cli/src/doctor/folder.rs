@@ -4,21 +4,25 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use aosk_abi::Code;
+use aosk_ports::Journal;
 use aosk_store::{Owner, SCHEMA, owner};
 use rustix::fs::{Access, access, statvfs};
 
-use super::Check;
+use super::{Check, server};
+use crate::config::{Settings, StoreAt};
 use crate::daemon::is_daemon;
 use crate::diagnostics;
 use crate::error::Error;
 use crate::figures::{bytes, moment};
-use crate::processes::{self, Processes, refuse_file};
+use crate::processes::{Processes, refuse_file};
+use crate::reader;
 
 /// Below this much free space a warning is due: it holds about 90,000 steps of 2 KiB.
 const LOW_SPACE: u64 = 256 << 20;
 
 /// Looks at the folder and the store; says who owns it.
-pub(super) async fn look(dir: &Path, checks: &mut Vec<Check>) -> Option<Owner> {
+pub(super) async fn look(settings: &Settings, checks: &mut Vec<Check>) -> Option<Owner> {
+    let dir = &settings.data_dir;
     let there = match folder(dir) {
         Ok(check) => {
             checks.push(check);
@@ -29,12 +33,16 @@ pub(super) async fn look(dir: &Path, checks: &mut Vec<Check>) -> Option<Owner> {
             return None;
         }
     };
+    if let StoreAt::Server(options) = &settings.store {
+        checks.extend(server::look(options).await);
+        return None;
+    }
     checks.extend(disk(&nearest_there(dir)));
     if !there {
         return None;
     }
     let owned = owner(dir).map_err(Error::from);
-    checks.push(store(dir).await.unwrap_or_else(|error| {
+    checks.push(store(settings).await.unwrap_or_else(|error| {
         // One of an older schema: the next run migrates it.
         let can_run = error.code == Code::StoreOpen;
         Check::missing("store", &error).or_warn(can_run)
@@ -146,14 +154,19 @@ const fn file_system(_: &Path) -> Option<FileSystem> {
 }
 
 /// The store: opens, and how much is in it.
-async fn store(dir: &Path) -> Result<Check, Error> {
-    let Some(reader) = processes::open(dir)? else {
+async fn store(settings: &Settings) -> Result<Check, Error> {
+    let Some(reader) = reader::open(settings)? else {
         return Ok(Check::ok("store", "none yet; the first run makes it"));
     };
-    let processes = Processes::read(&reader).await?;
+    holds(&*reader, SCHEMA).await
+}
+
+/// What is in a store of that schema.
+pub(super) async fn holds(journal: &dyn Journal, schema: usize) -> Result<Check, Error> {
+    let processes = Processes::read(journal).await?;
     let (all, unfinished) = (processes.all().count(), processes.unfinished().count());
     let agents = if all == 1 { "1 agent" } else { &format!("{all} agents") };
-    Ok(Check::ok("store", format!("opens, schema {SCHEMA}; {agents}, {unfinished} unfinished")))
+    Ok(Check::ok("store", format!("opens, schema {schema}; {agents}, {unfinished} unfinished")))
 }
 
 fn log(folder: &Path) -> Check {

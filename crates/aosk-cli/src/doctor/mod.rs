@@ -7,6 +7,7 @@
 mod configuration;
 mod folder;
 mod machine;
+mod server;
 
 use aosk_store::Owner;
 use serde::{Serialize, Serializer};
@@ -120,7 +121,7 @@ pub(crate) async fn doctor(
     match configuration::settings(global, &mut checks) {
         Some((settings, folders)) => {
             *screen = Screen::new(settings.color);
-            owner = folder::look(&settings.data_dir, &mut checks).await;
+            owner = folder::look(&settings, &mut checks).await;
             checks.extend(endpoints_ready(&settings, &folders, args.offline).await);
         }
         None => checks.push(Check::warn(

@@ -10,10 +10,11 @@ mod report;
 mod wish;
 
 use std::ops::Range;
+use std::path::Path;
 
 use aosk_abi::{Code, Pid, Tenant};
 use aosk_kernel::{Kernel, Outcome, Redactor, Stop, load};
-use aosk_ports::{Inbox, Receipt};
+use aosk_ports::Receipt;
 use aosk_store::owner;
 
 use crate::args;
@@ -24,6 +25,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::print::Screen;
 use crate::processes::{self, Processes};
+use crate::reader::{self, Reading};
 use crate::task;
 use crate::wiring::{self, kernel_error, own_store};
 
@@ -93,10 +95,10 @@ async fn leave(
     screen: &Screen,
 ) -> Result<Exit, Error> {
     let (dir, same) = (&settings.data_dir, settings.same_store.as_str());
-    let Some(reader) = processes::open(dir)? else {
+    let Some(reader) = reader::open(settings)? else {
         return Err(processes::unknown(named.first().map_or("", String::as_str)));
     };
-    let processes = Processes::read(&reader).await?;
+    let processes = Processes::read(&*reader).await?;
     let mut told: Vec<Told> = Vec::new();
     let mut items = Vec::new();
     for named in named {
@@ -105,7 +107,7 @@ async fn leave(
         if told.iter().any(|known| known.receipt.pid == pid) {
             continue;
         }
-        let image = load(&reader, &Tenant::local(), pid, None).await.map_err(kernel_error)?;
+        let image = load(&*reader, &Tenant::local(), pid, None).await.map_err(kernel_error)?;
         let short = processes.short(pid);
         let otherwise = settings.max_spend;
         let whom = Whom { receipt, image: &image, short: &short, same, otherwise };
@@ -114,16 +116,19 @@ async fn leave(
         items.extend(wished.into_iter().map(|item| (pid, item)));
         told.push(Told { receipt: receipt.clone(), short, items: first..items.len() });
     }
-    if !wish.needs_no_model() && owner(dir)?.is_none() {
+    if !wish.needs_no_model()
+        && owner(dir)?.is_none()
+        && elsewhere(&*reader, &told, dir).await?.is_none()
+    {
         daemon::check_place(dir)?;
     }
-    let ids = reader.post_all(&Tenant::local(), items).await?;
-    let report = Report { wish, told: &told, ids: &ids, reader: &reader, settings };
+    let ids = reader.post_all(items).await?;
+    let report = Report { wish, told: &told, ids: &ids, reader: &*reader, settings };
     let kept = |error: Error| {
         error.help("what was left for the agent is kept: whoever takes it up next hears it")
     };
     loop {
-        let hearer = be_heard(wish, &told, settings, screen).await.map_err(kept)?;
+        let hearer = be_heard(wish, &told, &*reader, settings, screen).await.map_err(kept)?;
         // Whoever was told may stop before it heard.
         if let Some(waiting) = report.waiting(&hearer).await.map_err(kept)? {
             return report.say(&waiting, &hearer, screen).await;
@@ -135,10 +140,14 @@ async fn leave(
 async fn be_heard(
     wish: &Wish,
     told: &[Told],
+    reader: &dyn Reading,
     settings: &Settings,
     screen: &Screen,
 ) -> Result<Hearer, Error> {
     loop {
+        if let Some(node) = elsewhere(reader, told, &settings.data_dir).await? {
+            return Ok(Hearer::Node(node));
+        }
         let hearer = daemon::nudge(settings, screen).await?;
         if !matches!(hearer, Hearer::Nobody) {
             return Ok(hearer);
@@ -153,8 +162,11 @@ async fn be_heard(
             }
             return Ok(Hearer::Daemon(os_pid));
         }
+        let nodes = reader.nodes().await?.unwrap_or_default();
         let pids = told.iter().map(|told| told.receipt.pid);
-        match in_place(wish, pids.collect(), settings).await {
+        // Those that a node has hear it there.
+        let free = pids.filter(|pid| nodes.owner(*pid).is_none()).collect();
+        match in_place(wish, free, settings).await {
             // Somebody came first, who will hear.
             Err(error) if error.code == Code::StoreOwned => {}
             other => return other.map(|()| Hearer::Nobody),
@@ -162,11 +174,32 @@ async fn be_heard(
     }
 }
 
+/// A node of the server where others than the daemon in `dir` have all of these processes; the server
+/// tells them. `None` where one of them is nobody's, or that daemon's, or the store is a file.
+async fn elsewhere(
+    reader: &dyn Reading,
+    told: &[Told],
+    dir: &Path,
+) -> Result<Option<String>, Error> {
+    let Some(nodes) = reader.nodes().await? else {
+        return Ok(None);
+    };
+    let own = owner(dir)?.map(|owner| wiring::node_label(owner.os_pid, &owner.command));
+    let mut first = None;
+    for told in told {
+        match nodes.owner(told.receipt.pid) {
+            Some(label) if own.as_deref() != Some(label) => first = first.or(Some(label)),
+            _ => return Ok(None),
+        }
+    }
+    Ok(first.map(str::to_owned))
+}
+
 /// Takes up what waits for these processes, and lets go of them again.
 async fn in_place(wish: &Wish, pids: Vec<Pid>, settings: &Settings) -> Result<(), Error> {
     let secrets = Redactor::new(config::secret_variables());
-    let store = own_store(settings, wish.command(), &secrets)?;
-    let parts = wiring::parts(store.clone(), secrets);
+    let owned = own_store(settings, wish.command(), &secrets)?;
+    let parts = wiring::parts(owned.store.clone(), secrets);
     let kernel = Kernel::start(parts, wiring::options()).map_err(kernel_error)?;
     for &pid in &pids {
         kernel.attend(pid);
@@ -174,7 +207,7 @@ async fn in_place(wish: &Wish, pids: Vec<Pid>, settings: &Settings) -> Result<()
     let outcomes = kernel.wait_each(&pids).await;
     kernel.stop(Stop::Graceful);
     kernel.quiet().await;
-    let waiting = store.pending(&Tenant::local()).await?;
+    let waiting = owned.store.pending(&Tenant::local()).await?;
     for (pid, outcome) in outcomes {
         // One that could go on breaks for want of a model, after it took what came for it.
         if let Outcome::Broken { code, message } = outcome

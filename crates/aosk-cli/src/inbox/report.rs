@@ -7,8 +7,8 @@
 use std::time::{Duration, Instant};
 
 use aosk_abi::{Pid, ProcessState, Tenant};
-use aosk_ports::{Inbox, InboxId, Journal};
-use aosk_store::{Owner, SqliteReader, owner};
+use aosk_ports::InboxId;
+use aosk_store::{Owner, owner};
 
 use super::Told;
 use super::wish::Wish;
@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::journal;
 use crate::print::Screen;
+use crate::reader::Reading;
 use crate::text::one_line;
 
 /// How long one waits to say what came of it. Who works on a process takes over what comes within
@@ -33,7 +34,7 @@ pub(super) struct Report<'a> {
     pub(super) told: &'a [Told],
     /// All that was posted.
     pub(super) ids: &'a [InboxId],
-    pub(super) reader: &'a SqliteReader,
+    pub(super) reader: &'a dyn Reading,
     pub(super) settings: &'a Settings,
 }
 
@@ -163,6 +164,9 @@ fn later(hearer: &Hearer) -> String {
         Hearer::Run(Owner { os_pid, command, .. }) => format!(
             "hears it later: process {os_pid} ({command}) owns the store and does not work on it"
         ),
+        Hearer::Node(label) => {
+            format!("hears it when node {} has it in memory", one_line(label))
+        }
         Hearer::Nobody => "hears it when it is taken up".to_owned(),
     }
 }

@@ -16,8 +16,7 @@ use std::sync::Arc;
 
 use aosk_abi::Pid;
 use aosk_kernel::{Kernel, Model, Parts, Redactor, Stop};
-use aosk_ports::FlightRecorder;
-use aosk_store::{Flight, SqliteStore};
+use aosk_ports::Standing;
 
 use crate::args::Run;
 use crate::config::{Folders, Settings};
@@ -28,7 +27,7 @@ use crate::exit::Exit;
 use crate::print::Screen;
 use crate::processes::Processes;
 use crate::signals::Signals;
-use crate::wiring::{self, kernel_error, own_store};
+use crate::wiring::{self, Owned, kernel_error, own_store};
 
 use board::Board;
 use watch::Watch;
@@ -49,7 +48,7 @@ struct Beginning<'a> {
 /// A kernel with what it runs.
 struct Machine {
     kernel: Kernel,
-    store: Arc<SqliteStore>,
+    owned: Owned,
     board: Arc<Board>,
     watch: Watch,
     /// The agents of this run, in the order in which they were named.
@@ -95,13 +94,13 @@ pub(crate) async fn run(
     let (outcomes, interrupted) = until_done(&machine, &mut signals, settings, screen).await;
     machine.board.finish(&outcomes);
     machine.watch.end().await;
-    let results = outcome::read(machine.store.as_ref(), outcomes).await?;
+    let results = outcome::read(machine.owned.store.as_ref(), outcomes).await?;
     for result in &results {
         let (name, pid) = (&result.row.name, result.pid);
         tracing::info!(target: diagnostics::TOLD, "{name} ({pid}) {}", result.state());
     }
     if !args.json {
-        let processes = Processes::read(machine.store.as_ref()).await?;
+        let processes = Processes::read(machine.owned.store.as_ref()).await?;
         let said =
             summary::print(&results, &machine.board, &processes, &settings.same_store, screen);
         // A terminal that went away shows nothing any more.
@@ -114,7 +113,9 @@ pub(crate) async fn run(
     for error in failed.chain(machine.refused.clone()) {
         error.print(&screen.err);
     }
-    let refused = machine.refused.iter().map(Error::exit);
+    let lost = (machine.kernel.standing() == Standing::Lost).then(|| wiring::lost(same));
+    lost.iter().for_each(|error| error.print(&screen.err));
+    let refused = machine.refused.iter().chain(&lost).map(Error::exit);
     let worst = results.iter().map(outcome::Result::exit).chain(refused).max();
     let stopped = results.iter().any(outcome::Result::is_stopped);
     // The inbox task ends, and with it the last user of the store but this one.
@@ -129,7 +130,7 @@ pub(crate) async fn run(
 /// steps; the second ends the program, which loses no more than a crash would: nothing that was
 /// acknowledged.
 async fn until_done(
-    Machine { kernel, pids, .. }: &Machine,
+    Machine { kernel, owned, pids, .. }: &Machine,
     signals: &mut Signals,
     settings: &Settings,
     screen: &Screen,
@@ -140,14 +141,10 @@ async fn until_done(
         tokio::select! {
             biased;
             outcomes = &mut all => return (outcomes, interrupted),
+            signal = patience(owned, interrupted) => at_once(kernel, settings, screen, signal),
             signal = signals.next() => {
                 if interrupted.is_some() {
-                    kernel.stop(Stop::Now);
-                    let same = &settings.same_store;
-                    let goes_on = format!("`aosk run --resume{same}` goes on");
-                    screen.err.wrapped(&format!("Stopped at once. {goes_on}."));
-                    wiring::end_on_purpose(&settings.data_dir);
-                    std::process::exit(signal.number().into());
+                    at_once(kernel, settings, screen, signal);
                 }
                 interrupted = Some(signal);
                 kernel.stop(Stop::Graceful);
@@ -159,9 +156,30 @@ async fn until_done(
     }
 }
 
+/// Answers the signal by which the run was asked to stop once a server was waited for long enough.
+async fn patience(owned: &Owned, interrupted: Option<Exit>) -> Exit {
+    match interrupted {
+        Some(signal) => {
+            owned.patience().await;
+            signal
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Ends the program as a crash would.
+fn at_once(kernel: &Kernel, settings: &Settings, screen: &Screen, signal: Exit) -> ! {
+    kernel.stop(Stop::Now);
+    let same = &settings.same_store;
+    let goes_on = format!("`aosk run --resume{same}` goes on");
+    screen.err.wrapped(&format!("Stopped at once. {goes_on}."));
+    wiring::end_on_purpose(&settings.data_dir);
+    std::process::exit(signal.number().into());
+}
+
 impl Beginning<'_> {
     /// Opens the store as its owner; `what` names what is run.
-    fn own_store(&self, what: &str) -> Result<Arc<SqliteStore>, Error> {
+    fn own_store(&self, what: &str) -> Result<Owned, Error> {
         own_store(self.settings, &format!("aosk run {what}"), &self.secrets)
     }
 
@@ -170,7 +188,7 @@ impl Beginning<'_> {
     /// are needed; a cassette is of one model and knows no others.
     fn start(
         &self,
-        store: &Arc<SqliteStore>,
+        owned: &Owned,
         models: HashMap<String, Model>,
     ) -> Result<(Kernel, Arc<Board>, Watch), Error> {
         let Self { args, settings, endpoints, secrets, screen } = self;
@@ -178,10 +196,9 @@ impl Beginning<'_> {
             "This run may spend {} ({}).",
             settings.max_spend, settings.max_spend_from
         ));
-        let (board, watch) = Watch::begin(args.json, store.clone(), screen);
-        let parts = wiring::parts(store.clone(), secrets.clone());
-        let recorder = Flight::open(&settings.data_dir)?;
-        let recorder = Some(Arc::new(recorder) as Arc<dyn FlightRecorder>);
+        let (board, watch) = Watch::begin(args.json, owned.store.clone(), screen);
+        let parts = wiring::parts(owned.store.clone(), secrets.clone());
+        let recorder = wiring::recorder(settings, owned)?;
         let mut parts = Parts { models, observer: board.clone(), recorder, ..parts };
         if args.cassette.is_none() && args.record.is_none() {
             parts.alternatives = endpoints.alternatives();

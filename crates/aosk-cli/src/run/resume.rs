@@ -6,7 +6,8 @@ use aosk_ports::Receipt;
 
 use super::{Beginning, Machine};
 use crate::error::Error;
-use crate::processes::{Processes, open};
+use crate::processes::{Processes, Works};
+use crate::reader;
 use crate::wiring::kernel_error;
 
 /// An agent to be taken up.
@@ -22,11 +23,17 @@ pub(super) async fn start(beginning: &Beginning<'_>) -> Result<Option<Machine>, 
     let Beginning { args, settings, endpoints, screen, .. } = beginning;
     let named = args.agent.as_ref().map(|named| named.to_string_lossy());
     // A store is not made for asking.
-    let reader = open(&settings.data_dir)?;
+    let reader = reader::open(settings)?;
     let chosen: Vec<Receipt> = match (&reader, &named) {
-        (Some(reader), None) => Processes::read(reader).await?.unfinished().cloned().collect(),
+        (Some(reader), None) => {
+            let works = Works::ask(settings, &**reader).await?;
+            // What a node of a server has goes on there.
+            let is_free = |receipt: &&Receipt| works.node(receipt.pid).is_none();
+            let processes = Processes::read(&**reader).await?;
+            processes.unfinished().filter(is_free).cloned().collect()
+        }
         (Some(reader), Some(named)) => {
-            let found = Processes::read(reader).await?.find(named)?.clone();
+            let found = Processes::read(&**reader).await?.find(named)?.clone();
             refuse_ended(&found, &settings.same_store)?;
             vec![found]
         }
@@ -38,11 +45,11 @@ pub(super) async fn start(beginning: &Beginning<'_>) -> Result<Option<Machine>, 
         screen.err.wrapped("Nothing is unfinished.");
         return Ok(None);
     }
-    let store = beginning.own_store("--resume")?;
+    let owned = beginning.own_store("--resume")?;
     let mut refused = Vec::new();
     let mut agents = Vec::new();
     for receipt in &chosen {
-        match load(store.as_ref(), &Tenant::local(), receipt.pid, None).await {
+        match load(owned.store.as_ref(), &Tenant::local(), receipt.pid, None).await {
             Ok(image) => {
                 let raise = raised(&image, args.max_spend_usd);
                 agents.push(Unfinished { pid: receipt.pid, image, raise });
@@ -52,7 +59,7 @@ pub(super) async fn start(beginning: &Beginning<'_>) -> Result<Option<Machine>, 
     }
     let models = agents.iter().map(|agent| agent.image.spawned.model.as_str());
     let connected = endpoints.connect(models, args).await?;
-    let (kernel, board, watch) = beginning.start(&store, connected.models)?;
+    let (kernel, board, watch) = beginning.start(&owned, connected.models)?;
     let mut pids = Vec::new();
     for Unfinished { pid, image, raise } in agents {
         let spawned = &image.spawned;
@@ -80,7 +87,7 @@ pub(super) async fn start(beginning: &Beginning<'_>) -> Result<Option<Machine>, 
         }
         return Err(first);
     }
-    Ok(Some(Machine { kernel, store, board, watch, pids, refused }))
+    Ok(Some(Machine { kernel, owned, board, watch, pids, refused }))
 }
 
 /// Refuses a process that has ended, before anything that going on would need is asked for.

@@ -50,14 +50,16 @@ pub(super) async fn start(
         endpoints.check(spawns.iter().map(|spawn| spawn.model.as_str()))?;
     }
     let what = args.agent.as_ref().map(|agent| agent.to_string_lossy()).unwrap_or_default();
-    let store = beginning.own_store(&what)?;
+    let owned = beginning.own_store(&what)?;
     let connected =
         endpoints.connect(spawns.iter().map(|spawn| spawn.model.as_str()), args).await?;
     if let Some(error) = connected.failed.into_values().next() {
         return Err(error);
     }
-    let unfinished = Processes::read(store.as_ref()).await?.unfinished().count();
-    if unfinished > 0 {
+    // On a server others may be at work on them.
+    let is_shared = owned.store.others().is_some();
+    let unfinished = Processes::read(owned.store.as_ref()).await?.unfinished().count();
+    if unfinished > 0 && !is_shared {
         let same = &settings.same_store;
         screen.err.wrapped(&format!(
             "{}; `aosk ps{same}` lists them, `aosk run --resume{same}` goes on with them.",
@@ -67,7 +69,7 @@ pub(super) async fn start(
             }
         ));
     }
-    let (kernel, board, watch) = beginning.start(&store, connected.models)?;
+    let (kernel, board, watch) = beginning.start(&owned, connected.models)?;
     for (spawn, path) in spawns.iter().zip(&paths) {
         kernel
             .check(&spawn.manifest, &spawn.model)
@@ -81,5 +83,5 @@ pub(super) async fn start(
         board.introduce(pid, &name, max_steps);
         pids.push(pid);
     }
-    Ok(Some(Machine { kernel, store, board, watch, pids, refused: Vec::new() }))
+    Ok(Some(Machine { kernel, owned, board, watch, pids, refused: Vec::new() }))
 }

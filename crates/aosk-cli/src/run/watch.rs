@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aosk_abi::{Pid, Seq, What};
-use aosk_store::SqliteStore;
+use aosk_ports::{Journal, Store};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 
@@ -25,7 +25,7 @@ impl Watch {
     /// Begins to print what the board hears.
     pub(super) fn begin(
         json: bool,
-        store: Arc<SqliteStore>,
+        store: Arc<dyn Store>,
         screen: &Arc<Screen>,
     ) -> (Arc<Board>, Self) {
         let (sender, news) = unbounded_channel();
@@ -75,7 +75,7 @@ async fn display(mut news: UnboundedReceiver<News>, board: Arc<Board>, screen: A
     }
 }
 
-async fn events(mut news: UnboundedReceiver<News>, store: Arc<SqliteStore>, screen: Arc<Screen>) {
+async fn events(mut news: UnboundedReceiver<News>, store: Arc<dyn Store>, screen: Arc<Screen>) {
     let mut texts: HashMap<Pid, Texts> = HashMap::new();
     while let Some(news) = news.recv().await {
         let (pid, from, last) = match news {
@@ -84,7 +84,7 @@ async fn events(mut news: UnboundedReceiver<News>, store: Arc<SqliteStore>, scre
             News::End => return,
         };
         let texts = texts.entry(pid).or_default();
-        if let Err(error) = print(&store, pid, from, last, texts, &screen).await {
+        if let Err(error) = print(store.as_ref(), pid, from, last, texts, &screen).await {
             error.print(&screen.err);
         }
     }
@@ -93,7 +93,7 @@ async fn events(mut news: UnboundedReceiver<News>, store: Arc<SqliteStore>, scre
 /// Prints the events `from` to `last` as the journal has them. That of the end carries its text,
 /// because it is what scripts wait for.
 async fn print(
-    store: &SqliteStore,
+    store: &dyn Journal,
     pid: Pid,
     from: Seq,
     last: Seq,

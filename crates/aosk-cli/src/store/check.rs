@@ -11,17 +11,18 @@ use std::path::Path;
 use aosk_abi::{Code, Hash, Pid, Seq, Tenant};
 use aosk_kernel::{Image, load};
 use aosk_ports::Journal;
-use aosk_store::{SqliteReader, integrity};
+use aosk_store::{PostgresReader, SqliteReader, integrity};
 use serde::Serialize;
 
 use super::open;
 use crate::args::StoreCheck;
+use crate::config::{Settings, StoreAt};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::figures::bytes;
 use crate::journal::{self, Entry};
 use crate::print::{Screen, json};
-use crate::processes::Processes;
+use crate::processes::{DATABASE, Processes};
 
 /// How many contents are read at once.
 const CONTENTS: usize = 64;
@@ -57,12 +58,22 @@ impl Report {
     }
 }
 
-pub(super) async fn check(args: &StoreCheck, dir: &Path, screen: &Screen) -> Result<Exit, Error> {
-    let (reader, database) = match &args.file {
-        Some(file) => (SqliteReader::open_backup(file)?, file.clone()),
-        None => (open(dir)?, dir.join("aosk.db")),
+pub(super) async fn check(
+    args: &StoreCheck,
+    settings: &Settings,
+    screen: &Screen,
+) -> Result<Exit, Error> {
+    let dir = &settings.data_dir;
+    let report = match (&args.file, &settings.store) {
+        (Some(file), _) => look(&SqliteReader::open_backup(file)?, file).await,
+        (None, StoreAt::Folder) => look(&open(dir)?, &dir.join(DATABASE)).await,
+        // The server looks after its own pages: data_checksums and amcheck.
+        (None, StoreAt::Server(options)) => {
+            let mut report = Report::default();
+            look_through(&PostgresReader::open(options)?, &mut report).await;
+            report
+        }
     };
-    let report = look(&reader, &database).await;
     if args.format.json {
         screen.out.line(&json(&report)?)?;
     } else {
@@ -91,7 +102,7 @@ pub(super) fn said(report: &Report) -> String {
 }
 
 /// Looks at all of the store behind the reader, whose file is `database`.
-pub(super) async fn look(reader: &SqliteReader, database: &Path) -> Report {
+pub(super) async fn look(reader: &dyn Journal, database: &Path) -> Report {
     let mut report = Report::default();
     match integrity(database) {
         Ok(lines) => {
@@ -101,24 +112,26 @@ pub(super) async fn look(reader: &SqliteReader, database: &Path) -> Report {
         }
         Err(error) => report.found(None, &error.into()),
     }
-    let processes = match Processes::read(reader).await {
-        Ok(processes) => processes,
-        Err(error) => {
-            report.found(None, &error);
-            return report;
-        }
-    };
-    for receipt in processes.all() {
-        report.processes += 1;
-        if let Err(error) = look_at(reader, receipt.pid, receipt.head, &mut report).await {
-            report.found(Some(receipt.pid), &error);
-        }
-    }
+    look_through(reader, &mut report).await;
     report
 }
 
+/// Looks at every process.
+async fn look_through(reader: &dyn Journal, report: &mut Report) {
+    let processes = match Processes::read(reader).await {
+        Ok(processes) => processes,
+        Err(error) => return report.found(None, &error),
+    };
+    for receipt in processes.all() {
+        report.processes += 1;
+        if let Err(error) = look_at(reader, receipt.pid, receipt.head, report).await {
+            report.found(Some(receipt.pid), &error);
+        }
+    }
+}
+
 async fn look_at(
-    reader: &SqliteReader,
+    reader: &dyn Journal,
     pid: Pid,
     head: Hash,
     report: &mut Report,

@@ -2,6 +2,7 @@
 
 mod backup;
 mod check;
+mod server;
 mod size;
 mod status;
 
@@ -9,14 +10,14 @@ use std::path::Path;
 
 use aosk_abi::Code;
 use aosk_kernel::Redactor;
-use aosk_store::{SCHEMA, SqliteReader};
+use aosk_store::{POSTGRES_SCHEMA, SCHEMA, SqliteReader};
 
 use crate::args::StoreCommand;
-use crate::config::{self, Settings};
+use crate::config::{self, Settings, StoreAt};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::print::Screen;
-use crate::processes;
+use crate::processes::{self, DATABASE};
 use crate::wiring::own_store;
 
 pub(crate) async fn store(
@@ -25,33 +26,59 @@ pub(crate) async fn store(
     screen: &Screen,
 ) -> Result<Exit, Error> {
     match command {
-        StoreCommand::Status(args) => status::status(args, &settings.data_dir, screen).await,
-        StoreCommand::Size(args) => size::size(args, &settings.data_dir, screen),
-        StoreCommand::Check(args) => check::check(args, &settings.data_dir, screen).await,
+        StoreCommand::Status(args) => status::status(args, settings, screen).await,
+        StoreCommand::Size(args) => size::size(args, settings, screen).await,
+        StoreCommand::Check(args) => check::check(args, settings, screen).await,
         StoreCommand::Migrate => migrate(settings, screen),
-        StoreCommand::Backup(args) => backup::backup(args, &settings.data_dir, screen).await,
-        StoreCommand::Restore(args) => backup::restore(args, settings, screen).await,
+        StoreCommand::Backup(args) => {
+            refuse_server(settings)?;
+            backup::backup(args, &settings.data_dir, screen).await
+        }
+        StoreCommand::Restore(args) => {
+            refuse_server(settings)?;
+            backup::restore(args, settings, screen).await
+        }
     }
 }
 
-/// The store, which must be there.
+/// The store in the folder, which must be there.
 fn open(dir: &Path) -> Result<SqliteReader, Error> {
-    processes::open(dir)?.ok_or_else(|| {
-        Error::new(Code::StoreOpen, "there is no store: nothing ran here yet")
-            .at(dir, None)
-            .help("give the folder that holds aosk.db: --data-dir DIR")
-    })
+    processes::refuse_file(dir)?;
+    if dir.join(DATABASE).exists() {
+        return Ok(SqliteReader::open(dir)?);
+    }
+    Err(Error::new(Code::StoreOpen, "there is no store: nothing ran here yet")
+        .at(dir, None)
+        .help("give the folder that holds aosk.db: --data-dir DIR"))
+}
+
+/// Refuses what only a store in a file can do.
+fn refuse_server(settings: &Settings) -> Result<(), Error> {
+    match &settings.store {
+        StoreAt::Folder => Ok(()),
+        StoreAt::Server(options) => Err(Error::new(
+            Code::CliUsage,
+            format!("the store is on a server, {}: this is for one in a file", options.shown()?),
+        )
+        .help("back the whole schema up with pg_dump: docs/postgresql.md shows how")),
+    }
 }
 
 /// To own a store is to migrate it.
 fn migrate(settings: &Settings, screen: &Screen) -> Result<Exit, Error> {
     let dir = &settings.data_dir;
-    processes::refuse_file(dir)?;
-    if !dir.join("aosk.db").exists() {
-        open(dir)?;
-    }
+    let schema = match &settings.store {
+        StoreAt::Folder => {
+            processes::refuse_file(dir)?;
+            if !dir.join(DATABASE).exists() {
+                open(dir)?;
+            }
+            SCHEMA
+        }
+        StoreAt::Server(_) => POSTGRES_SCHEMA,
+    };
     let secrets = Redactor::new(config::secret_variables());
     drop(own_store(settings, "aosk store migrate", &secrets)?);
-    screen.err.wrapped(&format!("The store has schema {SCHEMA}, this version's."));
+    screen.err.wrapped(&format!("The store has schema {schema}, this version's."));
     Ok(Exit::Done)
 }

@@ -1,13 +1,13 @@
 //! `aosk store status`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use aosk_store::{Owner, SCHEMA, owner, sqlite_version};
 use serde::Serialize;
 
-use super::open;
+use super::{open, server};
 use crate::args::StoreFormat;
+use crate::config::{Settings, StoreAt};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::figures::bytes;
@@ -36,9 +36,17 @@ struct OwnerFacts<'a> {
     since: u64,
 }
 
-pub(super) async fn status(args: &StoreFormat, dir: &Path, screen: &Screen) -> Result<Exit, Error> {
+pub(super) async fn status(
+    args: &StoreFormat,
+    settings: &Settings,
+    screen: &Screen,
+) -> Result<Exit, Error> {
+    if let StoreAt::Server(options) = &settings.store {
+        return server::status(args, settings, options, screen).await;
+    }
+    let dir = &settings.data_dir;
     let reader = open(dir)?;
-    let works = Works::ask(dir)?;
+    let works = Works::ask(settings, &reader).await?;
     let mut processes: BTreeMap<&str, usize> = BTreeMap::new();
     for receipt in Processes::read(&reader).await?.all() {
         *processes.entry(state_name(receipt, &works)).or_default() += 1;

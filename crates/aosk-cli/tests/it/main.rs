@@ -17,6 +17,7 @@ mod inbox;
 mod lifecycle;
 mod output;
 mod pages;
+mod postgres;
 mod real_model;
 mod scene;
 mod secrets;

@@ -84,6 +84,20 @@ impl World {
         self.dir.path().join("data/aosk")
     }
 
+    /// The folder of a store on a server in the data folder; there is one.
+    pub fn local(&self) -> PathBuf {
+        let found = self.locals().into_iter().next();
+        found.expect("a folder of a store on a server")
+    }
+
+    fn locals(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.data()).into_iter().flatten().flatten();
+        let is_local = |path: &PathBuf| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("server-"))
+        };
+        entries.map(|entry| entry.path()).filter(is_local).collect()
+    }
+
     /// Writes a file of the project.
     pub fn write(&self, name: &str, text: impl AsRef<[u8]>) {
         write(&self.path(name), text.as_ref());
@@ -208,14 +222,16 @@ impl World {
 impl Drop for World {
     /// A daemon does not outlive its world.
     fn drop(&mut self) {
-        let label = std::fs::read_to_string(self.data().join("aosk.lock")).unwrap_or_default();
-        let label: Value = serde_json::from_str(&label).unwrap_or_default();
-        let Some(pid) = os_pid(&label["os_pid"]) else { return };
-        let said = format!("/proc/{}/cmdline", pid.as_raw_nonzero());
-        let command = std::fs::read_to_string(said).unwrap_or_default();
-        if label["command"] == "aosk daemon run" && command.contains("daemon\0run") {
-            // It may have ended by itself.
-            let _ = kill_process(pid, Signal::KILL);
+        for folder in self.locals().into_iter().chain([self.data()]) {
+            let label = std::fs::read_to_string(folder.join("aosk.lock")).unwrap_or_default();
+            let label: Value = serde_json::from_str(&label).unwrap_or_default();
+            let Some(pid) = os_pid(&label["os_pid"]) else { continue };
+            let said = format!("/proc/{}/cmdline", pid.as_raw_nonzero());
+            let command = std::fs::read_to_string(said).unwrap_or_default();
+            if label["command"] == "aosk daemon run" && command.contains("daemon\0run") {
+                // It may have ended by itself.
+                let _ = kill_process(pid, Signal::KILL);
+            }
         }
     }
 }

@@ -40,17 +40,31 @@ impl PostgresReader {
     /// [`Code::StoreOpen`] where there is none, and those of
     /// [`PostgresStore::open`](super::PostgresStore::open).
     pub fn open(options: &PostgresOptions) -> Result<Self, StoreError> {
+        Self::find(options)?.ok_or_else(|| {
+            let schema = &options.schema;
+            StoreError::new(
+                Code::StoreOpen,
+                format!("there is no store in the schema {schema}: nothing ran there yet"),
+            )
+        })
+    }
+
+    /// Opens the store where there is one; blocks until the server has answered.
+    ///
+    /// # Errors
+    /// Those of [`PostgresStore::open`](super::PostgresStore::open).
+    pub fn find(options: &PostgresOptions) -> Result<Option<Self>, StoreError> {
         let sessions = Sessions::new(options.read()?, Patience::For(PATIENCE))?;
         let ground = Ground::start()?;
         let questions = Questions(Arc::clone(&sessions));
-        ground.wait(async move {
+        let is_there = ground.wait(async move {
             let checked = async {
                 let client = first(&sessions).await?;
                 schema::check(&client, &sessions.address.schema).await
             };
             checked.await.map_err(|fault| fault.at(&sessions.address))
         })?;
-        Ok(Self { questions, ground })
+        Ok(is_there.then_some(Self { questions, ground }))
     }
 
     /// The nodes that are alive, the oldest first.

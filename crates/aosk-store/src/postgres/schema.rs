@@ -74,19 +74,19 @@ pub(super) async fn lock(client: &impl GenericClient, schema: &str) -> Result<()
     Ok(())
 }
 
-/// Checks that a reader of this version can read the store in `schema`.
-pub(super) async fn check(client: &Object, schema: &str) -> Result<(), Fault> {
-    let open = |message| Err(Fault::refused(Code::StoreOpen, message));
+/// Checks that a reader of this version can read the store in `schema`; whether there is one.
+pub(super) async fn check(client: &Object, schema: &str) -> Result<bool, Fault> {
     check_server(&***client).await?;
     match inspect(&***client, schema, MIGRATIONS.len()).await? {
-        Found::Store(version) if version == MIGRATIONS.len() => Ok(()),
-        Found::Store(version) => open(format!(
-            "the store in the schema {schema} has the older version {version}: run this version of \
-             aosk on it once, which migrates it"
+        Found::Store(version) if version == MIGRATIONS.len() => Ok(true),
+        Found::Store(version) => Err(Fault::refused(
+            Code::StoreOpen,
+            format!(
+                "the store in the schema {schema} has the older version {version}: run this \
+                 version of aosk on it once, which migrates it"
+            ),
         )),
-        Found::Nothing | Found::Empty => {
-            open(format!("there is no store in the schema {schema}: nothing ran there yet"))
-        }
+        Found::Nothing | Found::Empty => Ok(false),
     }
 }
 

@@ -79,6 +79,26 @@ impl Drop for Lock {
     }
 }
 
+/// The ownership of a folder that holds no store of its own, but what a program on this machine keeps
+/// beside one on a server. Given up when dropped.
+#[derive(Debug)]
+pub struct Hold {
+    _lock: Lock,
+}
+
+impl Hold {
+    /// Becomes the owner of the folder `dir`, which is made if it is not there. `command` is what the
+    /// owner calls itself.
+    ///
+    /// # Errors
+    /// [`Code::StoreOwned`] with who owns it; those of a folder that cannot be made.
+    pub fn take(dir: &Path, command: &str) -> Result<Self, StoreError> {
+        let files = Files::new(dir);
+        files.make_dir()?;
+        Ok(Self { _lock: Lock::take(&files, command)? })
+    }
+}
+
 /// Who owns the store in the folder `dir` now; `None` where nobody does or nothing is there.
 ///
 /// # Errors

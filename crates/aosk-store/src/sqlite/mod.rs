@@ -35,7 +35,7 @@ mod writer;
 
 pub use backup::{Backup, restore};
 pub use flight::Flight;
-pub use lock::{Owner, owner};
+pub use lock::{Hold, Owner, owner};
 pub use reader::SqliteReader;
 pub use schema::{SCHEMA, integrity, sqlite_version};
 pub use sizes::{Sizes, TableSize, sizes};
