@@ -3,6 +3,7 @@
 mod blocked;
 mod brake;
 mod floor;
+mod floor_postgres;
 mod history;
 mod idle;
 mod memory;

@@ -6,16 +6,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aosk_abi::{Exit, Manifest, Pid, Tenant};
+use aosk_conformance::Server;
 use aosk_kernel::{
-    Kernel, Model, Observer, Options, OsRandom, Outcome, Parts, Redactor, Spawn, SystemClock,
+    Kernel, Model, Observer, Options, OsRandom, Outcome, Parts, Redactor, Spawn, Stop, SystemClock,
 };
-use aosk_ports::Device;
+use aosk_ports::{Device, Store};
 use aosk_sandbox::NoFiles;
-use aosk_store::SqliteStore;
+use aosk_store::{PostgresOptions, PostgresReader, PostgresStore, SqliteStore};
 use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::floor;
+use crate::floor_postgres;
 use crate::noop::{Noop, Quarters};
 use crate::report::{Failure, cpu_seconds, median, quantile_ms, result, say};
 
@@ -25,6 +27,9 @@ pub struct Args {
     /// The store.
     #[arg(long, value_enum, default_value_t = Backend::Sqlite)]
     store: Backend,
+    /// A server to use, as postgres://…; one is started for the run where none is given.
+    #[arg(long, value_name = "URL")]
+    postgres: Option<String>,
     /// How many agents run at once.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..))]
     agents: u64,
@@ -49,6 +54,45 @@ pub struct Args {
 enum Backend {
     /// The embedded store.
     Sqlite,
+    /// A schema on a server.
+    Postgres,
+}
+
+/// Where the stores of a run are made.
+enum Place {
+    /// Each in a folder of its own.
+    Folder,
+    /// Each in a schema of its own.
+    Server {
+        url: String,
+        /// Ends with the run.
+        _started: Option<Server>,
+    },
+}
+
+impl Place {
+    fn of(args: &Args) -> Result<Self, Failure> {
+        match (args.store, &args.postgres) {
+            (Backend::Sqlite, None) => Ok(Self::Folder),
+            (Backend::Sqlite, Some(_)) => Err("--postgres goes with --store postgres".into()),
+            (Backend::Postgres, Some(url)) => Ok(Self::Server { url: url.clone(), _started: None }),
+            (Backend::Postgres, None) if Server::is_here() => {
+                let server = Server::start();
+                Ok(Self::Server { url: server.url("postgres", ""), _started: Some(server) })
+            }
+            (Backend::Postgres, None) => {
+                Err("there is no PostgreSQL: run scripts/postgres.sh, or give --postgres URL"
+                    .into())
+            }
+        }
+    }
+
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Folder => "sqlite",
+            Self::Server { .. } => "postgres",
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -72,13 +116,13 @@ struct Row {
 
 /// Runs the pairs.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let Backend::Sqlite = args.store;
+    let place = Place::of(args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut ratios = Vec::new();
     let mut overheads = Vec::new();
     for pair in 1..=args.pairs {
-        let kernel = runtime.block_on(kernel(args, pair))?;
-        let floor = runtime.block_on(bare(args, pair))?;
+        let kernel = runtime.block_on(kernel(args, &place, pair))?;
+        let floor = runtime.block_on(bare(args, &place, pair))?;
         result(&kernel, args.json)?;
         result(&floor, args.json)?;
         ratios.push(kernel.steps_per_s / floor.steps_per_s);
@@ -94,13 +138,23 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn kernel(args: &Args, pair: u32) -> Result<Row, Failure> {
+async fn kernel(args: &Args, place: &Place, pair: u32) -> Result<Row, Failure> {
     let dir = tempfile::tempdir()?;
     let agents = usize::try_from(args.agents)?;
     let calls = agents * usize::try_from(args.steps)?;
     let device = Arc::new(Noop::new(args.seed, args.bytes, agents, calls));
-    let bench = open(dir.path(), device.clone())?;
-    let empty = aosk_store::sizes(dir.path())?.total;
+    let (store, reader): (Arc<dyn Store>, _) = match place {
+        Place::Folder => (embedded(dir.path())?, None),
+        Place::Server { url, .. } => {
+            let mut options = PostgresOptions::new(url, "aosk-bench");
+            options.schema = schema("steps", pair);
+            let store = Arc::new(PostgresStore::open(&options)?);
+            (store, Some(PostgresReader::open(&options)?))
+        }
+    };
+    let bench = kernel_on(store, device.clone(), Arc::new(()))?;
+    let size = || size(dir.path(), reader.as_ref());
+    let empty = size().await?;
     let (began, cpu) = (Instant::now(), cpu_seconds());
     let mut pids = Vec::with_capacity(agents);
     for _ in 0..args.agents {
@@ -112,21 +166,45 @@ async fn kernel(args: &Args, pair: u32) -> Result<Row, Failure> {
         }
     }
     let spent = (began.elapsed(), cpu_seconds() - cpu);
-    let bytes = aosk_store::sizes(dir.path())?.total - empty;
-    Ok(row("aosk", args, pair, spent, &device.latencies(), bytes))
+    let bytes = size().await? - empty;
+    bench.stop(Stop::Graceful);
+    Ok(row("aosk", args, (place, pair), spent, &device.latencies(), bytes))
 }
 
-async fn bare(args: &Args, pair: u32) -> Result<Row, Failure> {
+/// The name of a schema that no other run has.
+fn schema(of: &str, pair: u32) -> String {
+    format!("bench_{of}_{}_{pair}", std::process::id())
+}
+
+/// What a store takes: its file, or its tables and indexes on a server.
+async fn size(dir: &Path, reader: Option<&PostgresReader>) -> Result<u64, Failure> {
+    match reader {
+        None => Ok(aosk_store::sizes(dir)?.total),
+        Some(reader) => {
+            let occupied = reader.occupied().await?;
+            Ok(occupied.iter().map(|table| table.bytes + table.index_bytes).sum())
+        }
+    }
+}
+
+async fn bare(args: &Args, place: &Place, pair: u32) -> Result<Row, Failure> {
     let dir = tempfile::tempdir()?;
     let cpu = cpu_seconds();
-    let floor = floor::run(dir.path(), args.seed, args.agents, args.steps, args.bytes).await?;
-    Ok(row("floor", args, pair, (floor.wall, cpu_seconds() - cpu), &floor.latencies, floor.bytes))
+    let Args { seed, agents, steps, bytes, .. } = *args;
+    let floor = match place {
+        Place::Folder => floor::run(dir.path(), seed, agents, steps, bytes).await?,
+        Place::Server { url, .. } => {
+            floor_postgres::run(url, &schema("floor", pair), (seed, agents, steps, bytes)).await?
+        }
+    };
+    let spent = (floor.wall, cpu_seconds() - cpu);
+    Ok(row("floor", args, (place, pair), spent, &floor.latencies, floor.bytes))
 }
 
 fn row(
     name: &'static str,
     args: &Args,
-    pair: u32,
+    (place, pair): (&Place, u32),
     (wall, cpu): (Duration, f64),
     latencies: &[Duration],
     bytes: u64,
@@ -134,7 +212,7 @@ fn row(
     let total = args.agents * args.steps;
     Row {
         name,
-        store: "sqlite",
+        store: place.name(),
         agents: args.agents,
         steps: args.steps,
         bytes: args.bytes,
@@ -160,11 +238,25 @@ pub fn open_watched(
     device: Arc<dyn Device>,
     observer: Arc<dyn Observer>,
 ) -> Result<Kernel, Failure> {
+    kernel_on(embedded(dir)?, device, observer)
+}
+
+/// The store in that folder.
+fn embedded(dir: &Path) -> Result<Arc<dyn Store>, Failure> {
     let options = aosk_store::Options { dir: dir.to_path_buf(), command: "aosk-bench".to_owned() };
+    Ok(Arc::new(SqliteStore::open(&options)?))
+}
+
+/// A kernel on that store, watched.
+fn kernel_on(
+    store: Arc<dyn Store>,
+    device: Arc<dyn Device>,
+    observer: Arc<dyn Observer>,
+) -> Result<Kernel, Failure> {
     let name = device.info().name.clone();
     let model = Model { device, tokenizer: Arc::new(Quarters) };
     let parts = Parts {
-        store: Arc::new(SqliteStore::open(&options)?),
+        store,
         models: HashMap::from([(name, model)]),
         recorder: None,
         alternatives: HashMap::new(),
