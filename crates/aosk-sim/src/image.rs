@@ -409,6 +409,12 @@ fn check_beside(
         let at = checkpoint.seq;
         return conflict(format!("a checkpoint at event {at} came with an append up to {last}"));
     }
+    if let Some(Checkpoint { seq, stretches, .. }) = &append.checkpoint {
+        let ascend = stretches.windows(2).all(|pair| pair[0].first < pair[1].first);
+        if !ascend || stretches.iter().any(|stretch| stretch.first > *seq) {
+            return conflict(format!("the stretches of a checkpoint do not ascend to event {seq}"));
+        }
+    }
     let alien = |content: &&Content| key.hash(content.bytes()) != content.hash();
     if let Some(content) = append.contents.iter().find(alien) {
         let (tenant, hash) = (&append.tenant, content.hash());

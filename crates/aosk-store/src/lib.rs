@@ -52,9 +52,11 @@
 //! ```
 
 mod check;
+mod copy;
 mod postgres;
 mod sqlite;
 
+pub use copy::{Copied, StorePlace, copy};
 pub use postgres::{
     Depth, Facts, Link, Node, Occupied, PostgresOptions, PostgresReader, PostgresStore,
     SCHEMA as POSTGRES_SCHEMA,

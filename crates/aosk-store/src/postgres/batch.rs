@@ -113,20 +113,34 @@ pub(super) fn candidates<'a>(
     contents: &'a [u8],
     hash: Hash,
 ) -> Result<Vec<&'a [u8]>, String> {
+    let all = split(beside, contents)?;
+    let may =
+        |(prefix, bytes): (&[u8], &'a [u8])| hash.as_bytes().starts_with(prefix).then_some(bytes);
+    Ok(all.into_iter().filter_map(may).collect())
+}
+
+/// All contents of a row.
+pub(super) fn contents<'a>(beside: &[u8], contents: &'a [u8]) -> Result<Vec<&'a [u8]>, String> {
+    Ok(split(beside, contents)?.into_iter().map(|(_, bytes)| bytes).collect())
+}
+
+/// A content with the beginning of its hash.
+type Split<'b, 'a> = (&'b [u8], &'a [u8]);
+
+/// The contents of a row.
+fn split<'b, 'a>(beside: &'b [u8], contents: &'a [u8]) -> Result<Vec<Split<'b, 'a>>, String> {
     let (headers, odd) = beside.as_chunks::<BESIDE>();
     if !odd.is_empty() {
         return Err("its list of contents is cut off".to_owned());
     }
     let mut rest = contents;
-    let mut found = Vec::new();
+    let mut found = Vec::with_capacity(headers.len());
     for header in headers {
         let (prefix, len) = header.split_at(PREFIX);
         let len = len.iter().fold(0, |len, byte| len << 8 | usize::from(*byte));
         let (bytes, after) = rest.split_at_checked(len).ok_or("its contents are cut off")?;
         rest = after;
-        if hash.as_bytes().starts_with(prefix) {
-            found.push(bytes);
-        }
+        found.push((prefix, bytes));
     }
     Ok(found)
 }

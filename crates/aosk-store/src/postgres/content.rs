@@ -88,7 +88,26 @@ fn small(
     bytes.map(|bytes| Some(bytes.into())).ok_or_else(|| damaged("its hash is of other bytes"))
 }
 
-async fn blobs(
+/// The addresses of up to `limit` large contents behind `after`, ascending.
+pub(super) async fn addresses(
+    client: &Object,
+    tenant: &TenantRow,
+    after: Option<Hash>,
+    limit: usize,
+) -> Result<Vec<Hash>, Fault> {
+    let statement = client
+        .prepare_cached(
+            "SELECT hash FROM blobs WHERE tenant = $1 AND hash > $2 ORDER BY hash LIMIT $3",
+        )
+        .await?;
+    let after = after.as_ref().map_or(&[][..], |hash| hash.as_bytes());
+    let rows = client.query(&statement, &[&tenant.id, &after, &(limit as i64)]).await?;
+    let cut = || Fault::damaged("the address of a content is cut off");
+    rows.iter().map(|row| hash(row.try_get(0)?).ok_or_else(cut)).collect()
+}
+
+/// Large contents by their addresses, each checked against its own.
+pub(super) async fn blobs(
     client: &Object,
     tenant: &TenantRow,
     wanted: &[&[u8]],

@@ -41,6 +41,35 @@ pub(super) async fn post(
     Ok(ids)
 }
 
+/// Leaves an item under a number of its own, in a transaction that ends with [`count_on`].
+pub(super) async fn put(
+    client: &Object,
+    tenant: i32,
+    pid: Pid,
+    item: &InboxItem,
+    (id, nonce): (i64, Uuid),
+) -> Result<(), Fault> {
+    let item = serde_json::to_string(item).map_err(|error| {
+        Fault::refused(Code::EventEncode, format!("the item for process {pid}: {error}"))
+    })?;
+    let statement = client
+        .prepare_cached(
+            "INSERT INTO inbox (id, nonce, pid, tenant, item) OVERRIDING SYSTEM VALUE \
+             VALUES ($1, $2, $3, $4, $5)",
+        )
+        .await?;
+    client.execute(&statement, &[&id, &nonce, &uuid(pid), &tenant, &item]).await?;
+    Ok(())
+}
+
+/// Numbers the next items behind those that are there.
+pub(super) async fn count_on(client: &Object) -> Result<(), Fault> {
+    let sql = "SELECT setval(pg_get_serial_sequence('inbox', 'id'), max(id)) FROM inbox \
+               HAVING max(id) IS NOT NULL";
+    client.query(sql, &[]).await?;
+    Ok(())
+}
+
 /// What waits for a tenant's processes, oldest first.
 pub(super) async fn pending(client: &Object, tenant: &Tenant) -> Result<Vec<Posted>, Fault> {
     let statement = client

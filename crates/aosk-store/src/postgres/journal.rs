@@ -112,6 +112,46 @@ pub(super) async fn read(
     }
 }
 
+/// An append as it is stored: the link before it, its events, the contents beside them.
+pub(super) type Appended = (Hash, Vec<Record>, Vec<Vec<u8>>);
+
+/// Up to `limit` appends of a process, from the one on that begins with event `from` after the link
+/// `prev`.
+pub(super) async fn appends(
+    client: &Object,
+    tenant: &Tenant,
+    place: &Place,
+    (from, mut prev): (Seq, Hash),
+    limit: usize,
+) -> Result<Vec<Appended>, Fault> {
+    let statement = client
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS}, beside, contents FROM journal \
+             WHERE tenant = $1 AND pid = $2 AND first_seq >= $3 ORDER BY first_seq LIMIT $4"
+        ))
+        .await?;
+    let (id, at, limit) = (uuid(place.pid), from.0.cast_signed(), limit as i64);
+    let rows = client.query(&statement, &[&place.tenant, &id, &at, &limit]).await?;
+    let (mut found, mut next) = (Vec::with_capacity(rows.len()), from);
+    for row in rows {
+        let stored = Stored::read(place, &row)?;
+        if stored.first != next {
+            return Err(missing(place.pid, next.0));
+        }
+        let (before, mut records) = (prev, Vec::with_capacity(stored.records.len()));
+        prev = verified(tenant, place, &stored, prev, |record| records.push(record))?;
+        next = stored.end();
+        let contents = batch::contents(row.try_get(7)?, row.try_get(8)?).map_err(|what| {
+            Fault::damaged(format_args!(
+                "process {}: the contents beside event {} cannot be read: {what}",
+                place.pid, stored.first
+            ))
+        })?;
+        found.push((before, records, contents.into_iter().map(<[u8]>::to_vec).collect()));
+    }
+    Ok(found)
+}
+
 /// Hands the records of a row on, linked after `prev`; returns the link after the last.
 fn verified(
     tenant: &Tenant,

@@ -127,9 +127,8 @@ impl PostgresOptions {
 
 impl fmt::Debug for PostgresOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let url = self.read().map_or_else(|_| "malformed".to_owned(), |address| address.shown);
         f.debug_struct("PostgresOptions")
-            .field("url", &url)
+            .field("url", &self.shown())
             .field("schema", &self.schema)
             .field("label", &self.label)
             .field("lease", &self.lease)

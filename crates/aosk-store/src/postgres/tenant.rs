@@ -26,6 +26,32 @@ pub(super) async fn find(client: &Object, tenant: &Tenant) -> Result<Option<Tena
     Ok(Some(TenantRow { id: row.try_get(0)?, key: ContentKey::from_bytes(key) }))
 }
 
+/// All tenants, by name.
+pub(super) async fn all(client: &Object) -> Result<Vec<(Tenant, TenantRow)>, Fault> {
+    let rows = client.query("SELECT name FROM tenants ORDER BY name COLLATE \"C\"", &[]).await?;
+    let mut found = Vec::with_capacity(rows.len());
+    for row in rows {
+        let name: &str = row.try_get(0)?;
+        let tenant: Tenant = name.parse().map_err(|error| {
+            Fault::damaged(format_args!("the tenant {name:?} has no name: {error}"))
+        })?;
+        let row = find(client, &tenant).await?;
+        found.extend(row.map(|row| (tenant, row)));
+    }
+    Ok(found)
+}
+
+/// A tenant that is not there yet.
+pub(super) async fn make(
+    client: &Object,
+    tenant: &Tenant,
+    key: ContentKey,
+) -> Result<TenantRow, Fault> {
+    let sql = "INSERT INTO tenants (name, content_key) VALUES ($1, $2) RETURNING id";
+    let row = client.query_one(sql, &[&tenant.as_str(), &&key.as_bytes()[..]]).await?;
+    Ok(TenantRow { id: row.try_get(0)?, key })
+}
+
 /// The tenant; at its first use with a fresh key from the operating system.
 pub(super) async fn find_or_make(client: &Object, tenant: &Tenant) -> Result<TenantRow, Fault> {
     if let Some(row) = find(client, tenant).await? {

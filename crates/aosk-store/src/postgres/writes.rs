@@ -6,7 +6,8 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
-use aosk_abi::{Hash, Pid, Seq};
+use aosk_abi::{Content, Hash, Pid, Seq};
+use aosk_ports::ProcessRow;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
@@ -33,11 +34,11 @@ pub(super) fn of<'a>(
     for (key, append) in newest {
         let Some(place) = places.get(&key) else { continue };
         let rows = if fresh.contains(&key) { &mut made } else { &mut changed };
-        rows.push(place, append);
+        rows.push(place, &append.row, &append.detail);
     }
     let mut statements = Vec::new();
     if !made.pid.is_empty() {
-        statements.push(made.insert(node));
+        statements.push(made.insert(Some(node)));
     }
     if !changed.pid.is_empty() {
         statements.push(changed.update());
@@ -48,6 +49,33 @@ pub(super) fn of<'a>(
     statements.extend(stretches(writes));
     statements.extend(consumed(writes));
     statements
+}
+
+/// The statements that store the appends of a copy; that of their process is [`process`].
+pub(super) fn copied<'a>(writes: &[(&'a Prepared, i32)]) -> Vec<Write<'a>> {
+    let mut statements = vec![batches(writes)];
+    statements.extend(checkpoints(writes, &BTreeMap::new()));
+    statements.extend(stretches(writes));
+    statements
+}
+
+/// The statement that stores where a process of a copy stands; nobody owns it.
+pub(super) fn process<'a>(place: &'a Place, row: &'a ProcessRow, detail: &'a str) -> Write<'a> {
+    let mut rows = Rows::default();
+    rows.push(place, row, detail);
+    rows.insert(None)
+}
+
+/// The statement that stores a large content.
+pub(super) fn blob(tenant: i32, blob: &Content) -> Write<'_> {
+    Write {
+        sql: "INSERT INTO blobs (tenant, hash, bytes) VALUES ($1::int, $2::bytea, $3::bytea)",
+        params: vec![
+            Box::new(tenant),
+            Box::new(blob.hash().as_bytes().to_vec()),
+            Box::new(&blob.bytes()[..]),
+        ],
+    }
 }
 
 /// A statement with its columns.
@@ -76,8 +104,7 @@ struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    fn push(&mut self, place: &'a Place, append: &'a Prepared) {
-        let row = &append.row;
+    fn push(&mut self, place: &'a Place, row: &'a ProcessRow, detail: &'a str) {
         self.tenant.push(place.tenant);
         self.pid.push(uuid(place.pid));
         self.head.push(place.head.as_bytes());
@@ -89,7 +116,7 @@ impl<'a> Rows<'a> {
         self.name.push(text::stored(&row.name));
         self.model.push(text::stored(&row.model));
         self.state.push(row.state.name());
-        self.detail.push(&append.detail);
+        self.detail.push(detail);
         let numbers = [
             place.epoch.0,
             place.next.0,
@@ -126,7 +153,7 @@ impl<'a> Rows<'a> {
         params
     }
 
-    fn insert(self, node: Uuid) -> Write<'a> {
+    fn insert(self, node: Option<Uuid>) -> Write<'a> {
         let mut params = self.params();
         params.push(Box::new(node));
         Write {

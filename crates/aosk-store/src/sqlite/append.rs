@@ -91,16 +91,22 @@ impl Prepared {
         }
         inbox::check(connection, tenant.id, self.pid, &self.consumed)?;
 
-        for content in self.contents.iter().filter(|content| !is_inline(content)) {
-            content::write(connection, tenant.id, content)?;
-        }
-        journal::append(connection, &mut place, &self.batch, self.last.next(), self.head)?;
-        if let Some(checkpoint) = &self.checkpoint {
-            checkpoint.write(connection, &mut place)?;
-        }
+        self.store(connection, &mut place)?;
         process::write(connection, &place, is_new, &self.row, &self.state)?;
         inbox::remove(connection, place.tenant, place.pid, &self.consumed)?;
         Ok(Committed { last: self.last })
+    }
+
+    /// Stores the events, their contents and the checkpoint, and moves the place behind them.
+    pub(super) fn store(&self, connection: &Connection, place: &mut Place) -> Result<(), Fault> {
+        for content in self.contents.iter().filter(|content| !is_inline(content)) {
+            content::write(connection, place.tenant, content)?;
+        }
+        journal::append(connection, place, &self.batch, self.last.next(), self.head)?;
+        match &self.checkpoint {
+            Some(checkpoint) => checkpoint.write(connection, place),
+            None => Ok(()),
+        }
     }
 
     /// Whether the journal holds these very records already.

@@ -32,19 +32,25 @@ impl Backup {
     /// [`Code::StoreFull`].
     pub fn of(dir: &Path, file: &Path) -> Result<Self, StoreError> {
         refuse_taken(file)?;
-        let name = file.file_name().unwrap_or_default();
-        let mut part_name = name.to_owned();
-        part_name.push(".part");
-        let backup = Self { part: file.with_file_name(part_name), file: file.to_owned() };
-        let files = Files::new(dir);
-        let connection = open_shared(&files, Access::Read)?;
-        // One that was cut off; nobody ever saw it.
-        Files::remove(&backup.part)?;
-        Files::create_private(&backup.part)?;
+        let connection = open_shared(&Files::new(dir), Access::Read)?;
+        let backup = Self::begin(file)?;
         let copied = connection
             .execute("VACUUM INTO ?1", [backup.part.to_string_lossy()])
             .map_err(|error| Fault::from(error).at(&backup.part));
         copied?;
+        Ok(backup)
+    }
+
+    /// An empty one.
+    pub(crate) fn begin(file: &Path) -> Result<Self, StoreError> {
+        refuse_taken(file)?;
+        let name = file.file_name().unwrap_or_default();
+        let mut part_name = name.to_owned();
+        part_name.push(".part");
+        let backup = Self { part: file.with_file_name(part_name), file: file.to_owned() };
+        // One that was cut off; nobody ever saw it.
+        Files::remove(&backup.part)?;
+        Files::create_private(&backup.part)?;
         Ok(backup)
     }
 
@@ -89,16 +95,7 @@ pub fn restore(file: &Path, options: &Options) -> Result<(), StoreError> {
     let files = Files::new(&options.dir);
     files.make_dir()?;
     let _lock = Lock::take(&files, &options.command)?;
-    if files.exists()? {
-        return Err(StoreError::new(
-            Code::StoreOpen,
-            format!(
-                "{} holds a store already, which a backup never replaces: move it away, or name \
-                 another folder",
-                options.dir.display()
-            ),
-        ));
-    }
+    refuse_store(&files)?;
     let unfinished = files.unfinished();
     Files::remove(&unfinished)?;
     let made = Files::create_private(&unfinished)
@@ -110,6 +107,21 @@ pub fn restore(file: &Path, options: &Options) -> Result<(), StoreError> {
         let _ = Files::remove(&unfinished);
     }
     made
+}
+
+/// Refuses a folder that holds a store.
+pub(super) fn refuse_store(files: &Files) -> Result<(), StoreError> {
+    if !files.exists()? {
+        return Ok(());
+    }
+    Err(StoreError::new(
+        Code::StoreOpen,
+        format!(
+            "{} holds a store already, which nothing replaces: move it away, or name another \
+             folder",
+            files.dir().display()
+        ),
+    ))
 }
 
 fn refuse_taken(file: &Path) -> Result<(), StoreError> {

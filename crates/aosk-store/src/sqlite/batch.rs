@@ -149,6 +149,11 @@ impl Batch {
         })
     }
 
+    /// The contents that stand beside the events.
+    pub(super) fn contents(&self) -> impl Iterator<Item = &[u8]> {
+        self.prefixes.iter().map(|(_, range)| &self.contents[range.clone()])
+    }
+
     /// The contents that may have `hash`: none where the row does not hold it, and rarely more than
     /// one. Which of them has it, the tenant's key tells.
     pub(super) fn candidates(&self, hash: Hash) -> impl Iterator<Item = &[u8]> {

@@ -56,7 +56,12 @@ pub(super) fn read(
     Ok(found)
 }
 
-fn blob(connection: &Connection, tenant: i64, hash: Hash) -> Result<Option<Vec<u8>>, Fault> {
+/// A large content as it is stored; its hash is still to be checked.
+pub(super) fn blob(
+    connection: &Connection,
+    tenant: i64,
+    hash: Hash,
+) -> Result<Option<Vec<u8>>, Fault> {
     let damaged =
         |what: &dyn std::fmt::Display| Fault::damaged(format_args!("content {hash}: {what}"));
     let mut statement = connection
@@ -73,6 +78,21 @@ fn blob(connection: &Connection, tenant: i64, hash: Hash) -> Result<Option<Vec<u
     compress::restore(codec, row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?, len)
         .map(Some)
         .map_err(|error| damaged(&error))
+}
+
+/// The addresses of up to `limit` large contents behind `after`, ascending.
+pub(super) fn addresses(
+    connection: &Connection,
+    tenant: i64,
+    after: Option<Hash>,
+    limit: usize,
+) -> Result<Vec<Hash>, Fault> {
+    let after = after.as_ref().map_or(&[][..], |hash| hash.as_bytes());
+    let mut statement = connection.prepare_cached(
+        "SELECT hash FROM blobs WHERE tenant = ?1 AND hash > ?2 ORDER BY hash LIMIT ?3",
+    )?;
+    let rows = statement.query_map((tenant, after, limit as i64), |row| row.get(0))?;
+    rows.map(|hash| Ok(Hash::from_bytes(hash?))).collect()
 }
 
 /// Stores a large content unless the tenant has it already.

@@ -16,13 +16,24 @@ pub(super) fn post(
     pid: Pid,
     item: &InboxItem,
 ) -> Result<InboxId, Fault> {
+    put(connection, tenant, pid, item, None)
+}
+
+/// The same under a number of its own, where one is given.
+pub(super) fn put(
+    connection: &Connection,
+    tenant: &Tenant,
+    pid: Pid,
+    item: &InboxItem,
+    id: Option<i64>,
+) -> Result<InboxId, Fault> {
     let place = process::expect(connection, tenant, pid)?;
     let item = serde_json::to_string(item).map_err(|error| {
         Fault::refused(Code::EventEncode, format!("the item for process {pid}: {error}"))
     })?;
     connection
-        .prepare_cached("INSERT INTO inbox (tenant, pid, item) VALUES (?1, ?2, ?3)")?
-        .execute((place.tenant, pid.as_bytes(), item))?;
+        .prepare_cached("INSERT INTO inbox (id, tenant, pid, item) VALUES (?1, ?2, ?3, ?4)")?
+        .execute((id, place.tenant, pid.as_bytes(), item))?;
     Ok(InboxId(connection.last_insert_rowid()))
 }
 

@@ -8,8 +8,11 @@ use super::fault::Fault;
 use super::process::{Place, number};
 use super::span::{self, Entry, SPAN};
 
+/// An append as it is stored: the link before it, its events, the contents beside them.
+pub(super) type Stored = (Hash, Vec<Record>, Vec<Vec<u8>>);
+
 /// A row of the journal.
-struct Stored {
+struct Found {
     first: Seq,
     /// The link after its last event.
     hash: Hash,
@@ -58,6 +61,41 @@ pub(super) fn read(
         }
     }
     Err(missing(place.pid, next.unwrap_or(from.0)))
+}
+
+/// Up to `limit` appends of a process, from the one on that begins with event `from` after the link
+/// `prev`.
+pub(super) fn appends(
+    connection: &Connection,
+    tenant: &Tenant,
+    place: &Place,
+    (from, mut prev): (Seq, Hash),
+    limit: usize,
+) -> Result<Vec<Stored>, Fault> {
+    let mut found = Vec::new();
+    if from >= place.next {
+        return Ok(found);
+    }
+    let mut walk = Walk::to(connection, place, from)?;
+    let mut next = from.0;
+    while found.len() < limit && next < place.next.0 {
+        let Some(entry) = walk.step(connection)?.filter(|entry| entry.first == next) else {
+            return Err(missing(place.pid, next));
+        };
+        let stored = row(connection, place, entry)?;
+        let before = prev;
+        let mut records: Vec<Record> = stored.batch.records(stored.first).collect();
+        for record in &mut records {
+            record.hash = record.link(tenant, place.pid, prev);
+            prev = record.hash;
+        }
+        if prev != stored.hash {
+            return Err(broken(place.pid, &stored, stored.hash, prev));
+        }
+        next += records.len() as u64;
+        found.push((before, records, stored.batch.contents().map(<[u8]>::to_vec).collect()));
+    }
+    Ok(found)
 }
 
 /// The batch that holds event `seq`, and how far it reaches; `None` past the end.
@@ -208,7 +246,7 @@ fn row_hash(connection: &Connection, pid: Pid, entry: Entry) -> Result<Hash, Fau
         .ok_or_else(|| missing(pid, entry.first))
 }
 
-fn row(connection: &Connection, place: &Place, entry: Entry) -> Result<Stored, Fault> {
+fn row(connection: &Connection, place: &Place, entry: Entry) -> Result<Found, Fault> {
     let mut statement = connection
         .prepare_cached("SELECT tenant, pid, first, hash, batch FROM journal WHERE id = ?1")?;
     let mut rows = statement.query([entry.id])?;
@@ -229,14 +267,14 @@ fn row(connection: &Connection, place: &Place, entry: Entry) -> Result<Stored, F
             ))
         },
     )?;
-    Ok(Stored { first: Seq(first), hash, batch })
+    Ok(Found { first: Seq(first), hash, batch })
 }
 
 fn missing(pid: Pid, seq: u64) -> Fault {
     Fault::damaged(format_args!("process {pid}: event {seq} is missing"))
 }
 
-fn broken(pid: Pid, stored: &Stored, expected: Hash, computed: Hash) -> Fault {
+fn broken(pid: Pid, stored: &Found, expected: Hash, computed: Hash) -> Fault {
     let last = stored.first.0 + stored.batch.len() as u64 - 1;
     Fault::refused(
         Code::ChainBroken,

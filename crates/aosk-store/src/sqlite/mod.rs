@@ -25,6 +25,7 @@ mod sizes;
 mod span;
 mod store;
 mod tenant;
+mod transfer;
 mod varint;
 #[cfg(target_os = "linux")]
 mod watch;
@@ -40,4 +41,5 @@ pub use reader::SqliteReader;
 pub use schema::{SCHEMA, integrity, sqlite_version};
 pub use sizes::{Sizes, TableSize, sizes};
 pub use store::{Options, SqliteStore};
+pub(crate) use transfer::{Intake, Snapshot};
 pub use watch::Watch;

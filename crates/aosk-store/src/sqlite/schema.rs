@@ -100,16 +100,22 @@ fn create(files: &Files) -> Result<(), StoreError> {
     let path = files.unfinished();
     Files::create_private(&path)?;
     let made = (|| {
-        let mut connection = Connection::open(&path)?;
-        connection.pragma_update(None, "page_size", PAGE_SIZE)?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "application_id", APPLICATION_ID)?;
-        migrate(&mut connection, MIGRATIONS)?;
+        let connection = begin(&path)?;
         log::keep(&connection)?;
         connection.close().map_err(|(_, error)| Fault::Database(error))
     })();
     made.map_err(|fault: Fault| fault.at(&path))?;
     files.publish()
+}
+
+/// Makes the tables of a store in an empty file, which has no log yet.
+pub(super) fn begin(path: &Path) -> Result<Connection, Fault> {
+    let mut connection = Connection::open(path)?;
+    connection.pragma_update(None, "page_size", PAGE_SIZE)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    migrate(&mut connection, MIGRATIONS)?;
+    Ok(connection)
 }
 
 /// Makes the database of a store of a copy that has no log yet.

@@ -35,11 +35,36 @@ pub(super) fn find_or_make(connection: &Connection, tenant: &Tenant) -> Result<T
             format!("the system gives no randomness for a key: {error}; try again"),
         )
     })?;
+    make(connection, tenant, ContentKey::from_bytes(key))
+}
+
+/// A tenant that is not there yet.
+pub(super) fn make(
+    connection: &Connection,
+    tenant: &Tenant,
+    key: ContentKey,
+) -> Result<TenantRow, Fault> {
     let id = connection
         .prepare_cached(
             "INSERT INTO tenants (name, id, content_key) \
              SELECT ?1, COALESCE(MAX(id), 0) + 1, ?2 FROM tenants RETURNING id",
         )?
-        .query_row((tenant.as_str(), key), |row| row.get(0))?;
-    Ok(TenantRow { id, key: ContentKey::from_bytes(key) })
+        .query_row((tenant.as_str(), key.as_bytes()), |row| row.get(0))?;
+    Ok(TenantRow { id, key })
+}
+
+/// All tenants with their keys, by name.
+pub(super) fn all(connection: &Connection) -> Result<Vec<(Tenant, ContentKey)>, Fault> {
+    let mut statement =
+        connection.prepare("SELECT name, content_key FROM tenants ORDER BY name")?;
+    let mut rows = statement.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let name: String = row.get(0)?;
+        let tenant = name.parse().map_err(|error| {
+            Fault::damaged(format_args!("the tenant {name:?} has no name: {error}"))
+        })?;
+        found.push((tenant, ContentKey::from_bytes(row.get(1)?)));
+    }
+    Ok(found)
 }

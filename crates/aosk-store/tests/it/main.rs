@@ -4,6 +4,7 @@
 
 mod child;
 mod conformance;
+mod copy;
 mod damage;
 mod disk;
 mod format;
