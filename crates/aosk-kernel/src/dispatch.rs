@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use aosk_abi::{Code, Pid, Priority, Tenant};
 use aosk_ports::Clock;
-use aosk_scheduler::{DeviceId, DispatchId, Scheduler, Units};
+use aosk_scheduler::{DispatchId, PoolId, PoolOptions, Scheduler, Units};
 use tokio::sync::oneshot;
 
 use crate::error::Error;
@@ -27,7 +27,7 @@ pub(crate) struct Dispatcher {
 struct Queue {
     scheduler: Scheduler<Pid>,
     /// With the number of their slots.
-    devices: HashMap<String, (DeviceId, usize)>,
+    devices: HashMap<String, (PoolId, usize)>,
     waiting: HashMap<Pid, (Units, oneshot::Sender<Slot>)>,
     alarm: Option<Duration>,
 }
@@ -79,7 +79,7 @@ impl Dispatcher {
             )),
             None if slots == 0 => refused("it has no slots; give it at least 1".to_owned()),
             None => {
-                let device = queue.scheduler.add_device(slots).map_err(bug)?;
+                let device = queue.scheduler.add_pool(PoolOptions::new(slots)).map_err(bug)?;
                 queue.devices.insert(name.to_owned(), (device, slots));
                 Ok(())
             }
@@ -115,11 +115,11 @@ impl Dispatcher {
         estimate: u64,
     ) -> Result<Turn, Error> {
         let (grant, granted) = oneshot::channel();
-        let estimate = Units(estimate);
+        let (estimate, now) = (Units(estimate), self.clock.monotonic());
         {
             let mut queue = self.lock();
             let device = queue.device(device)?;
-            queue.scheduler.wake(&pid, device, estimate).map_err(bug)?;
+            queue.scheduler.wake(&pid, device, estimate, now).map_err(bug)?;
             queue.waiting.insert(pid, (estimate, grant));
         }
         self.pump();
@@ -170,7 +170,7 @@ impl Dispatcher {
 }
 
 impl Queue {
-    fn device(&self, name: &str) -> Result<DeviceId, Error> {
+    fn device(&self, name: &str) -> Result<PoolId, Error> {
         self.devices.get(name).map(|(device, _)| *device).ok_or_else(|| {
             Error::refused(Code::LlmUnknownModel, format!("no device is named {name:?}"))
         })

@@ -20,32 +20,56 @@
 //! ```
 //! use std::time::Duration;
 //! use aosk_abi::{Priority, Tenant};
-//! use aosk_scheduler::{Scheduler, Units};
+//! use aosk_scheduler::{PoolOptions, Scheduler, Units};
 //!
 //! let mut scheduler = Scheduler::new();
-//! let device = scheduler.add_device(1)?;
+//! let pool = scheduler.add_pool(PoolOptions::new(1))?;
 //! scheduler.admit("writer", Tenant::local(), Priority::DEFAULT)?;
 //! scheduler.admit("reader", Tenant::local(), Priority::DEFAULT)?;
-//! scheduler.wake(&"writer", device, Units(1_000))?;
-//! scheduler.wake(&"reader", device, Units(1_000))?;
+//! scheduler.wake(&"writer", pool, Units(1_000), Duration::ZERO)?;
+//! scheduler.wake(&"reader", pool, Units(1_000), Duration::ZERO)?;
 //!
 //! let first = scheduler.pick(Duration::ZERO).expect("a slot is free");
-//! assert_eq!(first.key, "reader"); // nobody was charged yet: the smaller key
+//! assert_eq!(first.key, "writer"); // nobody was charged yet: who came first
 //! assert!(scheduler.pick(Duration::ZERO).is_none(), "the slot is taken");
 //! scheduler.charge(first.id, Units(700))?;
-//! assert_eq!(scheduler.pick(Duration::ZERO).map(|next| next.key), Some("writer"));
+//! assert_eq!(scheduler.pick(Duration::ZERO).map(|next| next.key), Some("reader"));
 //! # Ok::<(), aosk_scheduler::Error>(())
 //! ```
 
-mod device;
+mod account;
+mod accounts;
+mod bucket;
 mod error;
-mod fair_queue;
+mod flow;
+mod heap;
+mod history;
+mod level;
+mod order;
+mod pool;
+mod provider;
+mod queue;
+mod quota;
+mod registry;
 mod scheduler;
+mod settlement;
+mod slab;
+mod step;
+mod time;
 mod units;
+mod warning;
 mod weight;
 
-pub use device::{DeviceId, Load};
+pub use accounts::Wait;
 pub use error::Error;
+pub use history::History;
+pub use order::{Order, PoolOptions, Slice};
+pub use pool::{Class, Load, PoolId};
+pub use provider::{Heard, Nonsense, RateLimit};
+pub use quota::{Budget, Quota, Rate, Resource, Short};
+pub use registry::{Owner, Place};
 pub use scheduler::{Dispatch, DispatchId, Scheduler};
+pub use step::{Amounts, Settled, Step, Used, Warm};
 pub use units::Units;
-pub use weight::weight;
+pub use warning::Warning;
+pub use weight::Weight;

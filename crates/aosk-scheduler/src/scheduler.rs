@@ -1,4 +1,4 @@
-//! The scheduler: processes, devices and calls in flight.
+//! The scheduler: processes, pools and calls in flight.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -6,14 +6,22 @@ use std::time::Duration;
 
 use aosk_abi::{Priority, Tenant};
 
-use crate::device::{Device, DeviceId, Load};
+use crate::account::Account;
 use crate::error::Error;
-use crate::units::Units;
-use crate::weight::weight;
+use crate::flow::Flow;
+use crate::order::PoolOptions;
+use crate::pool::{Class, Load, Node, Path, Pool, PoolId};
+use crate::provider::Seen;
+use crate::quota::{Marks, Short};
+use crate::registry::{Place, Registry};
+use crate::step::Step;
+use crate::time::{duration, nanos};
+use crate::warning::Warning;
+use crate::weight::Weight;
 
 /// A call that was dispatched. Numbers are never given twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DispatchId(u64);
+pub struct DispatchId(pub(crate) u64);
 
 /// The decision that a process makes its call now. It holds a slot until it is
 /// [charged](Scheduler::charge).
@@ -25,25 +33,28 @@ pub struct Dispatch<K> {
     /// The process.
     pub key: K,
     /// Where it calls.
-    pub device: DeviceId,
+    pub pool: PoolId,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Process {
-    tenant: Tenant,
-    weight: u32,
-    /// Tells a process from an earlier one of the same key.
-    admission: u64,
-    waits: Option<(DeviceId, Units)>,
+pub(crate) struct Flight {
+    pub(crate) pool: u32,
+    pub(crate) path: Path,
+    pub(crate) process: u32,
+    pub(crate) admission: u64,
+    pub(crate) tenant: u32,
+    pub(crate) group: u32,
+    pub(crate) step: Step,
+    pub(crate) was_ahead: bool,
+    /// What was reserved on the way, where there is any quota.
+    pub(crate) reserved: Option<Box<Reserved>>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Flight<K> {
-    key: K,
-    tenant: Tenant,
-    admission: u64,
-    device: DeviceId,
-    estimate: Units,
+/// Marks of the pool, the tenant, the group and the process, and of the provider's views.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Reserved {
+    pub(crate) marks: [Option<Marks>; 4],
+    pub(crate) seen: Seen,
 }
 
 /// Start-time fair queueing over tenants and their processes, for each device.
@@ -90,79 +101,96 @@ struct Flight<K> {
 /// while it waits (its tenant rises by up to *2·D·U* more) and when it is dispatched (*D·U*).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scheduler<K> {
-    devices: Vec<Device<K>>,
-    processes: BTreeMap<K, Process>,
-    flights: BTreeMap<DispatchId, Flight<K>>,
-    dispatches: u64,
-    admissions: u64,
+    pub(crate) pools: Vec<Pool>,
+    pub(crate) registry: Registry<K>,
+    pub(crate) flights: BTreeMap<DispatchId, Flight>,
+    pub(crate) dispatches: u64,
+    /// The latest time that was seen, in nanoseconds. Time that goes back stands still.
+    pub(crate) now: u64,
+    pub(crate) warnings: Vec<Warning<K>>,
 }
 
-impl<K> Default for Scheduler<K> {
+impl<K> Default for Scheduler<K>
+where
+    Registry<K>: Default,
+{
     fn default() -> Self {
         Self {
-            devices: Vec::new(),
-            processes: BTreeMap::new(),
+            pools: Vec::new(),
+            registry: Registry::default(),
             flights: BTreeMap::new(),
             dispatches: 0,
-            admissions: 0,
+            now: 0,
+            warnings: Vec::new(),
         }
     }
 }
 
 impl<K: Ord + Clone + Debug> Scheduler<K> {
-    /// A scheduler without devices and processes.
+    /// A scheduler without pools and processes.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a device that takes `slots` calls at once.
+    /// Adds a pool.
     ///
     /// # Errors
-    /// [`Error::NoSlots`] for 0.
-    pub fn add_device(&mut self, slots: usize) -> Result<DeviceId, Error> {
-        if slots == 0 {
+    /// [`Error::NoSlots`], [`Error::EmptySlice`].
+    pub fn add_pool(&mut self, options: PoolOptions) -> Result<PoolId, Error> {
+        if options.slots == 0 {
             return Err(Error::NoSlots);
         }
-        self.devices.push(Device::new(slots));
-        Ok(DeviceId(self.devices.len() - 1))
+        if options.slice.steps == 0 {
+            return Err(Error::EmptySlice);
+        }
+        self.pools.push(Pool::new(options));
+        Ok(PoolId(self.pools.len() - 1))
     }
 
-    /// Changes how many calls a device takes at once. Calls in flight above the new number end in
-    /// their own time.
+    /// Changes how many calls a pool takes at once; it is given as many again, whatever its
+    /// endpoint refused before. Calls in flight above the new number end in their own time.
     ///
     /// # Errors
-    /// [`Error::NoSlots`] for 0, [`Error::UnknownDevice`].
-    pub fn set_slots(&mut self, device: DeviceId, slots: usize) -> Result<(), Error> {
+    /// [`Error::NoSlots`] for 0, [`Error::UnknownPool`].
+    pub fn set_slots(&mut self, pool: PoolId, slots: usize) -> Result<(), Error> {
         if slots == 0 {
             return Err(Error::NoSlots);
         }
-        self.device_mut(device)?.load.slots = slots;
+        let pool = self.pool_mut(pool)?;
+        pool.options.slots = slots;
+        pool.provider.set_slots(slots);
         Ok(())
     }
 
-    /// Holds a device for all its processes until `until`, a time of the clock that
+    /// Holds a pool for all its processes until `until`, a time of the clock that
     /// [`pick`](Self::pick) is given: its endpoint has asked for it. A pause is never shortened.
     ///
     /// # Errors
-    /// [`Error::UnknownDevice`].
-    pub fn pause(&mut self, device: DeviceId, until: Duration) -> Result<(), Error> {
-        let load = &mut self.device_mut(device)?.load;
-        load.opens_at = load.opens_at.max(until);
+    /// [`Error::UnknownPool`].
+    pub fn pause(&mut self, pool: PoolId, until: Duration) -> Result<(), Error> {
+        self.pool_mut(pool)?.pause(until);
         Ok(())
+    }
+
+    /// Makes a process known, in the unnamed group of its tenant. It does not wait yet.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyAdmitted`].
+    pub fn admit(&mut self, key: K, tenant: Tenant, priority: Priority) -> Result<(), Error> {
+        let (group, class) = (String::new(), Class::Normal);
+        self.admit_to(key, &Place { tenant, group, class, priority })
     }
 
     /// Makes a process known. It does not wait yet.
     ///
     /// # Errors
     /// [`Error::AlreadyAdmitted`].
-    pub fn admit(&mut self, key: K, tenant: Tenant, priority: Priority) -> Result<(), Error> {
-        if self.processes.contains_key(&key) {
+    pub fn admit_to(&mut self, key: K, place: &Place) -> Result<(), Error> {
+        if self.registry.process(&key).is_some() {
             return Err(Error::AlreadyAdmitted(format!("{key:?}")));
         }
-        let (weight, admission) = (weight(priority), self.admissions);
-        self.admissions += 1;
-        self.processes.insert(key, Process { tenant, weight, admission, waits: None });
+        self.registry.admit(key, place);
         Ok(())
     }
 
@@ -171,43 +199,85 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
     /// # Errors
     /// [`Error::UnknownProcess`].
     pub fn renice(&mut self, key: &K, priority: Priority) -> Result<(), Error> {
-        let process = self.processes.get_mut(key).ok_or_else(|| unknown(key))?;
-        process.weight = weight(priority);
-        for device in &mut self.devices {
-            device.reweigh(&process.tenant, key, process.weight);
+        let id = self.process(key)?;
+        let process = &mut self.registry.processes[id];
+        process.priority = priority;
+        for &(pool, flow) in &process.flows {
+            let pool = &mut self.pools[pool as usize];
+            let group = pool.flows[flow].group;
+            let queue = &mut pool.groups[group].queue;
+            queue.reweigh(&mut pool.flows, flow, (priority.get(), Weight::of(priority).get()));
         }
         Ok(())
     }
 
-    /// Makes a process unknown. Its calls in flight hold their slots, and its tenant owes for
-    /// them, until they are charged.
+    /// Makes a process unknown. Its calls in flight hold their slots and reservations, and its
+    /// tenant and group owe for them, until they are charged.
     ///
     /// # Errors
     /// [`Error::UnknownProcess`].
     pub fn remove(&mut self, key: &K) -> Result<(), Error> {
         self.block(key)?;
-        if let Some(process) = self.processes.remove(key) {
-            for device in &mut self.devices {
-                device.forget(&process.tenant, key);
-            }
+        let id = self.process(key)?;
+        let process = &self.registry.processes[id];
+        let group = process.group;
+        for &(pool, flow) in &process.flows {
+            self.pools[pool as usize].forget(flow);
         }
+        self.registry.remove(key);
+        self.leave_group(group);
         Ok(())
     }
 
-    /// A process wants to make one call, estimated at `estimate`. It may do so while others of
-    /// its calls are in flight.
+    /// A process wants to make one call from `now` on. It may do so while others of its calls are
+    /// in flight.
     ///
     /// # Errors
-    /// [`Error::UnknownProcess`], [`Error::UnknownDevice`]; [`Error::AlreadyWaiting`] where it
-    /// waits for a call already.
-    pub fn wake(&mut self, key: &K, device: DeviceId, estimate: Units) -> Result<(), Error> {
-        let process = self.processes.get_mut(key).ok_or_else(|| unknown(key))?;
-        if let Some((device, _)) = process.waits {
-            return Err(Error::AlreadyWaiting { key: format!("{key:?}"), device });
+    /// [`Error::UnknownProcess`], [`Error::UnknownPool`]; [`Error::AlreadyWaiting`] where it
+    /// waits for a call already; [`Error::NeverFits`] where a window of a quota on its way holds
+    /// less than the call may take.
+    pub fn wake(
+        &mut self,
+        key: &K,
+        pool: PoolId,
+        step: impl Into<Step>,
+        now: Duration,
+    ) -> Result<(), Error> {
+        let step = step.into();
+        let id = self.process(key)?;
+        let process = &self.registry.processes[id];
+        if let Some(number) = process.waits {
+            let pool = PoolId(number as usize);
+            return Err(Error::AlreadyWaiting { key: format!("{key:?}"), pool });
         }
-        let queue = self.devices.get_mut(device.0).ok_or(Error::UnknownDevice(device))?;
-        queue.wake(&process.tenant, key, process.weight, estimate);
-        process.waits = Some((device, estimate));
+        let number = u32::try_from(pool.0).map_err(|_| Error::UnknownPool(pool))?;
+        let Some(queues) = self.pools.get_mut(pool.0) else {
+            return Err(Error::UnknownPool(pool));
+        };
+        let (tenant, group) =
+            (&self.registry.tenants[process.tenant], &self.registry.groups[process.group]);
+        let meters = [&queues.meter, &tenant.meter, &group.meter, &process.meter];
+        for meter in meters.into_iter().flatten() {
+            meter.could_admit(&step.most)?;
+        }
+        self.now = self.now.max(nanos(now));
+        let flow = if let Some(flow) = process.flow(number) {
+            flow
+        } else {
+            let tenant = (process.tenant, tenant.weight.get());
+            let group = queues.group(process.class, tenant, (process.group, group.weight.get()));
+            let weight = Weight::of(process.priority).get();
+            let account = Account::new(weight, queues.groups[group].queue.now());
+            queues.flows.insert(Flow::new(id, group, process.priority.get(), account))
+        };
+        queues.flows[flow].step = step;
+        queues.wake(flow, self.now);
+        queues.waiting += 1;
+        let process = &mut self.registry.processes[id];
+        if process.flow(number).is_none() {
+            process.flows.push((number, flow));
+        }
+        process.waits = Some(number);
         Ok(())
     }
 
@@ -216,86 +286,138 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
     /// # Errors
     /// [`Error::UnknownProcess`].
     pub fn block(&mut self, key: &K) -> Result<(), Error> {
-        let process = self.processes.get_mut(key).ok_or_else(|| unknown(key))?;
-        if let Some((device, _)) = process.waits.take()
-            && let Some(queue) = self.devices.get_mut(device.0)
+        let id = self.process(key)?;
+        let process = &mut self.registry.processes[id];
+        if let Some(number) = process.waits.take()
+            && let Some(flow) = process.flow(number)
         {
-            queue.withdraw(&process.tenant, key);
+            let pool = &mut self.pools[number as usize];
+            pool.leave(flow);
+            pool.waiting -= 1;
         }
         Ok(())
     }
 
-    /// Decides on one call that starts at `now`; `None` where no open device has both a free slot
-    /// and someone who waits. `now` must come from a clock that never goes back. Takes O(log n)
-    /// time in tenants and processes, and looks at each device once.
-    pub fn pick(&mut self, now: Duration) -> Option<Dispatch<K>> {
-        let number = self.devices.iter().position(|device| device.is_ready(now))?;
-        let device = self.devices.get_mut(number)?;
-        let (tenant, key) = device.first()?;
-        // Who waits at a device is a process that waits: both change together.
-        let process = self.processes.get_mut(&key)?;
-        let (number, estimate) = process.waits.take()?;
-        device.dispatch(&tenant, &key, estimate);
-        let id = DispatchId(self.dispatches);
-        self.dispatches += 1;
-        let admission = process.admission;
-        let flight = Flight { key: key.clone(), tenant, admission, device: number, estimate };
-        self.flights.insert(id, flight);
-        Some(Dispatch { id, key, device: number })
-    }
-
-    /// A call has ended, however it did, and used `actual`: frees its slot and settles its charge.
-    /// A second time changes nothing.
+    /// Decides on one call that starts at `now`; `None` where no open pool has a free slot and
+    /// someone who waits and has the quota. Takes O(log n) time in tenants, groups and processes,
+    /// and as much again for each that it finds out of quota; those it does not look at again
+    /// before there is room. It looks at each pool once.
     ///
-    /// # Errors
-    /// [`Error::UnknownDispatch`] for a call that was never dispatched.
-    pub fn charge(&mut self, id: DispatchId, actual: Units) -> Result<(), Error> {
-        if id.0 >= self.dispatches {
-            return Err(Error::UnknownDispatch(id));
-        }
-        let Some(flight) = self.flights.remove(&id) else {
-            return Ok(());
+    /// A `now` that lies before an earlier one counts as the earlier one: a clock that goes back
+    /// makes waits longer and never lets more through.
+    pub fn pick(&mut self, now: Duration) -> Option<Dispatch<K>> {
+        self.now = self.now.max(nanos(now));
+        (0..self.pools.len()).find_map(|number| self.pick_from(number))
+    }
+
+    fn pick_from(&mut self, number: usize) -> Option<Dispatch<K>> {
+        let now = self.now;
+        let (path, reserved) = loop {
+            let pool = &mut self.pools[number];
+            if !pool.is_open(now) {
+                return None;
+            }
+            let path = pool.first(now)?;
+            match self.reserve(number, path) {
+                Ok(reserved) => break (path, reserved),
+                Err((node, short)) => self.pools[number].keep_back(node, short),
+            }
         };
-        let process = self.processes.get(&flight.key);
-        let is_same = process.is_some_and(|process| process.admission == flight.admission);
-        if let Some(device) = self.devices.get_mut(flight.device.0) {
-            let key = is_same.then_some(&flight.key);
-            device.settle(&flight.tenant, key, flight.estimate, actual);
+        let pool = &mut self.pools[number];
+        let flow = &pool.flows[path.flow];
+        let (id, step) = (flow.process, flow.step);
+        let was_ahead = pool.dispatch(path, now);
+        let process = &mut self.registry.processes[id];
+        process.waits = None;
+        let dispatch = DispatchId(self.dispatches);
+        self.dispatches += 1;
+        let (tenant, group, admission) = (process.tenant, process.group, process.admission);
+        self.registry.groups[group].members += 1;
+        let number_u32 = u32::try_from(number).unwrap_or(u32::MAX);
+        let key = process.key.clone();
+        let flight = Flight {
+            pool: number_u32,
+            path,
+            process: id,
+            admission,
+            tenant,
+            group,
+            step,
+            was_ahead,
+            reserved,
+        };
+        self.flights.insert(dispatch, flight);
+        Some(Dispatch { id: dispatch, key, pool: PoolId(number) })
+    }
+
+    /// Reserves what the call may take in all quotas on its way, or in none: then it tells which
+    /// node nearest to the root has no room.
+    fn reserve(
+        &mut self,
+        number: usize,
+        path: Path,
+    ) -> Result<Option<Box<Reserved>>, (Node, Short)> {
+        let now = self.now;
+        let pool = &mut self.pools[number];
+        let (id, most) = (pool.flows[path.flow].process, pool.flows[path.flow].step.most);
+        let process = &mut self.registry.processes[id];
+        let tenant = &mut self.registry.tenants[process.tenant];
+        let group = &mut self.registry.groups[process.group];
+        pool.provider.admits(&most, now).map_err(|short| (Node::Pool, short))?;
+        let nodes =
+            [Node::Pool, Node::Tenant(path.tenant), Node::Group(path.group), Node::Flow(path.flow)];
+        let mut meters = [&mut pool.meter, &mut tenant.meter, &mut group.meter, &mut process.meter];
+        for (meter, node) in meters.iter_mut().zip(nodes) {
+            if let Some(meter) = meter {
+                meter.admits(&most, now).map_err(|short| (node, short))?;
+            }
         }
-        Ok(())
+        let seen = pool.provider.reserve(&most, now);
+        let marks = meters.map(|meter| meter.as_mut().map(|meter| meter.reserve(&most, now)));
+        let is_free = marks.iter().all(Option::is_none) && seen.iter().all(Option::is_none);
+        if marks.iter().any(Option::is_some) {
+            self.warn(number, id);
+        }
+        Ok((!is_free).then(|| Box::new(Reserved { marks, seen })))
     }
 
     /// When to [`pick`](Self::pick) again even if nothing else happens: the first time after
-    /// `now` at which a device opens that has a free slot and someone who waits.
+    /// `now` at which a pool opens, or a quota has room again, for someone who waits there.
     #[must_use]
     pub fn next_wakeup(&self, now: Duration) -> Option<Duration> {
-        self.devices
-            .iter()
-            .filter(|device| device.is_wanted())
-            .map(|device| device.load.opens_at)
-            .filter(|opens_at| *opens_at > now)
-            .min()
+        let now = self.now.max(nanos(now));
+        self.pools.iter().filter_map(|pool| pool.opens_after(now)).min().map(duration)
     }
 
-    /// The device that a process waits for.
+    /// The pool that a process waits for.
     #[must_use]
-    pub fn waiting(&self, key: &K) -> Option<DeviceId> {
-        self.processes.get(key)?.waits.map(|(device, _)| device)
+    pub fn waiting(&self, key: &K) -> Option<PoolId> {
+        let waits = self.registry.processes[self.registry.process(key)?].waits?;
+        Some(PoolId(waits as usize))
     }
 
-    /// How busy a device is.
+    /// How busy a pool is.
     ///
     /// # Errors
-    /// [`Error::UnknownDevice`].
-    pub fn load(&self, device: DeviceId) -> Result<Load, Error> {
-        self.devices.get(device.0).map(|found| found.load).ok_or(Error::UnknownDevice(device))
+    /// [`Error::UnknownPool`].
+    pub fn load(&self, pool: PoolId) -> Result<Load, Error> {
+        self.pools.get(pool.0).map(Pool::load).ok_or(Error::UnknownPool(pool))
     }
 
-    fn device_mut(&mut self, device: DeviceId) -> Result<&mut Device<K>, Error> {
-        self.devices.get_mut(device.0).ok_or(Error::UnknownDevice(device))
+    pub(crate) fn pool_mut(&mut self, pool: PoolId) -> Result<&mut Pool, Error> {
+        self.pools.get_mut(pool.0).ok_or(Error::UnknownPool(pool))
     }
-}
 
-fn unknown<K: Debug>(key: &K) -> Error {
-    Error::UnknownProcess(format!("{key:?}"))
+    pub(crate) fn process(&self, key: &K) -> Result<u32, Error> {
+        self.registry.process(key).ok_or_else(|| Error::UnknownProcess(format!("{key:?}")))
+    }
+
+    /// A process of the group, or a call of one, is gone.
+    pub(crate) fn leave_group(&mut self, group: u32) {
+        if self.registry.leave(group) {
+            for pool in &mut self.pools {
+                pool.forget_group(group);
+            }
+        }
+    }
 }

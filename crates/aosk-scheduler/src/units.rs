@@ -1,7 +1,7 @@
 //! Units: what calls are charged in.
 
-/// What a call is estimated at or was charged: tokens, money or time of a device's capacity. All
-/// calls of one device must be counted in the same unit.
+/// What a call is estimated at or was charged: tokens, money or time of a pool's capacity. All
+/// calls of one pool must be counted in the same unit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Units(pub u64);
 

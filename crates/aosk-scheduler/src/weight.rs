@@ -7,6 +7,8 @@
 
 use aosk_abi::Priority;
 
+use crate::error::Error;
+
 /// 2^20 · 2^(−p/10), rounded, for p = 0 … 99.
 #[rustfmt::skip]
 const WEIGHTS: [u32; 100] = [
@@ -22,13 +24,36 @@ const WEIGHTS: [u32; 100] = [
     2_048, 1_911, 1_783, 1_663, 1_552, 1_448, 1_351, 1_261, 1_176, 1_097,
 ];
 
-/// The weight of every tenant: that of the most important process.
-pub(crate) const TENANT: u32 = WEIGHTS[0];
+/// A share relative to its siblings: 1 to 1,048,576.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Weight(u32);
 
-/// The share of a process of that priority, relative to its siblings: 1,097 to 1,048,576.
-#[must_use]
-pub const fn weight(priority: Priority) -> u32 {
-    WEIGHTS[priority.get() as usize]
+impl Weight {
+    /// The greatest weight, 2^20; tenants and groups have it until they are given another.
+    pub const GREATEST: Self = Self(WEIGHTS[0]);
+
+    /// The weight of that number.
+    ///
+    /// # Errors
+    /// [`Error::Weight`] for 0 and above 2^20.
+    pub const fn new(number: u32) -> Result<Self, Error> {
+        if number == 0 || number > Self::GREATEST.0 {
+            return Err(Error::Weight(number));
+        }
+        Ok(Self(number))
+    }
+
+    /// The weight of a process of that priority: 1,097 to 1,048,576.
+    #[must_use]
+    pub const fn of(priority: Priority) -> Self {
+        Self(WEIGHTS[priority.get() as usize])
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0
+    }
 }
 
 #[cfg(test)]
@@ -40,7 +65,15 @@ mod tests {
         for number in 0..=99_u8 {
             let priority = Priority::new(number.into()).expect("0 to 99");
             let exact = (20.0 - f64::from(number) / 10.0).exp2();
-            assert_eq!(f64::from(weight(priority)), exact.round(), "priority {number}");
+            assert_eq!(f64::from(Weight::of(priority).get()), exact.round(), "priority {number}");
+        }
+    }
+
+    #[test]
+    fn weights_below_at_and_above_the_bounds() {
+        for (number, is_good) in [(0, false), (1, true), (1 << 20, true), ((1 << 20) + 1, false)] {
+            let expected = if is_good { Ok(number) } else { Err(Error::Weight(number)) };
+            assert_eq!(Weight::new(number).map(Weight::get), expected);
         }
     }
 }

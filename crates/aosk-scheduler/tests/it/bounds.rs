@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aosk_abi::{Priority, Tenant};
-use aosk_scheduler::{DeviceId, DispatchId, Scheduler, Units, weight};
+use aosk_scheduler::{DispatchId, PoolId, Scheduler, Units, Weight};
 use proptest::prelude::*;
+
+use crate::fair;
 
 /// The greatest estimate or charge of these tests.
 const U: u64 = 500;
@@ -21,7 +23,7 @@ fn priority(number: u64) -> Priority {
 /// Flows that always wait, each with as many calls in flight as the device gives it.
 struct Backlog {
     scheduler: Scheduler<usize>,
-    device: DeviceId,
+    device: PoolId,
     weights: Vec<u128>,
     flights: Vec<(DispatchId, usize)>,
     charged: Vec<u128>,
@@ -31,12 +33,12 @@ impl Backlog {
     /// One process a tenant, or all of one tenant.
     fn new(slots: usize, priorities: &[u64], apart: bool) -> Self {
         let mut scheduler = Scheduler::new();
-        let device = scheduler.add_device(slots).expect("slots");
+        let device = scheduler.add_pool(fair(slots)).expect("slots");
         let mut weights = Vec::new();
         for (key, &number) in priorities.iter().enumerate() {
             let owner = tenant(if apart { key } else { 0 });
             scheduler.admit(key, owner, priority(number)).expect("new");
-            weights.push(if apart { 1 } else { weight(priority(number)).into() });
+            weights.push(if apart { 1 } else { Weight::of(priority(number)).get().into() });
         }
         let charged = vec![0; priorities.len()];
         Self { scheduler, device, weights, flights: Vec::new(), charged }
@@ -48,7 +50,7 @@ impl Backlog {
         loop {
             for key in 0..charged.len() {
                 if scheduler.waiting(&key).is_none() {
-                    scheduler.wake(&key, *device, Units(estimate)).expect("known");
+                    scheduler.wake(&key, *device, Units(estimate), Duration::ZERO).expect("known");
                 }
             }
             let Some(dispatch) = scheduler.pick(Duration::ZERO) else {
@@ -125,11 +127,11 @@ fn processes_that_make_one_call_at_a_time_get_their_shares() {
     // Twelve processes of weights 1 : 2 : 4 in three tenants on four slots; a call takes as long
     // as it is charged, and all are estimated alike. Nobody is due more than one slot.
     let mut scheduler = Scheduler::new();
-    let device = scheduler.add_device(4).expect("slots");
+    let device = scheduler.add_pool(fair(4)).expect("slots");
     for key in 0..12_usize {
         let number = 50 - 10 * (key % 12 / 4) as u64;
         scheduler.admit(key, tenant(key % 3), priority(number)).expect("new");
-        scheduler.wake(&key, device, Units(50)).expect("known");
+        scheduler.wake(&key, device, Units(50), Duration::ZERO).expect("known");
     }
     let mut ends = BTreeMap::new();
     let (mut now, mut state, mut charged) = (0_u64, 7_u64, [0_u64; 12]);
@@ -142,7 +144,7 @@ fn processes_that_make_one_call_at_a_time_get_their_shares() {
         let ((at, id), (key, actual)) = ends.pop_first().expect("a call is in flight");
         now = at;
         scheduler.charge(id, Units(actual)).expect("in flight");
-        scheduler.wake(&key, device, Units(50)).expect("known");
+        scheduler.wake(&key, device, Units(50), Duration::ZERO).expect("known");
         charged[key] += actual;
     }
     let total: u64 = charged.iter().sum();
@@ -211,21 +213,21 @@ proptest! {
         moves in moves()
     ) {
         let mut scheduler = Scheduler::new();
-        let device = scheduler.add_device(slots).expect("slots");
+        let device = scheduler.add_pool(fair(slots)).expect("slots");
         let mut waits: BTreeMap<usize, Wait> = BTreeMap::new();
         let mut flights: Vec<(DispatchId, usize, u64)> = Vec::new();
         let mut births = vec![0_u64; owners.len()];
         for (key, (owner, number)) in owners.iter().enumerate() {
             scheduler.admit(key, tenant(*owner), priority(*number)).expect("new");
         }
-        let weight_of = |key: usize| u128::from(weight(priority(owners[key].1)));
+        let weight_of = |key: usize| u128::from(Weight::of(priority(owners[key].1)).get());
         for step in moves {
             match step {
                 Move::Wake(who, estimate) => {
                     let key = who % owners.len();
                     let flies = flights.iter().any(|flight| flight.1 == key);
                     if !flies && scheduler.waiting(&key).is_none() {
-                        scheduler.wake(&key, device, Units(estimate)).expect("known");
+                        scheduler.wake(&key, device, Units(estimate), Duration::ZERO).expect("known");
                         waits.insert(key, Wait::default());
                     }
                 }

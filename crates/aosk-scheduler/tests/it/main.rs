@@ -2,6 +2,13 @@
 
 #![allow(clippy::expect_used, reason = "what a test takes for granted may fail it")]
 
+use aosk_scheduler::{Order, PoolOptions};
+
 mod bounds;
 mod flights;
 mod slots;
+
+/// A pool whose processes share by their weights.
+const fn fair(slots: usize) -> PoolOptions {
+    PoolOptions { order: Order::Fair, ..PoolOptions::new(slots) }
+}

@@ -1,0 +1,206 @@
+//! Weights and quotas of tenants, groups, processes and pools, and what somebody waits for.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use aosk_abi::{MicroDollars, Tenant};
+
+use crate::error::Error;
+use crate::pool::{Class, Node, PoolId};
+use crate::quota::{Meter, Quota, Short};
+use crate::registry::Owner;
+use crate::scheduler::Scheduler;
+use crate::time::duration;
+use crate::warning::Warning;
+use crate::weight::Weight;
+
+/// What a process waits for that wants to make a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wait<K> {
+    /// Its turn, or a free slot.
+    Turn {
+        /// The pool.
+        pool: PoolId,
+    },
+    /// The end of a pause that the endpoint has asked for.
+    Pause {
+        /// The pool.
+        pool: PoolId,
+        /// When it ends.
+        until: Duration,
+    },
+    /// Room in a quota.
+    Quota {
+        /// Whose quota.
+        owner: Owner<K>,
+        /// Which, and when there is room.
+        short: Short,
+    },
+}
+
+impl<K: Ord + Clone + Debug> Scheduler<K> {
+    /// Gives a tenant another weight, in all pools, from its next call on. A tenant that has no
+    /// process yet will have it.
+    pub fn weigh_tenant(&mut self, tenant: &Tenant, weight: Weight) {
+        let id = self.registry.tenant(tenant);
+        self.registry.tenants[id].weight = weight;
+        for pool in &mut self.pools {
+            for class in [Class::System, Class::Normal] {
+                if let Some(&node) = pool.tenant_of.get(&(id, class)) {
+                    pool.tenants[node].account.reweigh(weight.get());
+                }
+            }
+        }
+    }
+
+    /// Gives a group of a tenant another weight, in all pools, from its next call on. A group that
+    /// has no process yet will have it.
+    pub fn weigh_group(&mut self, tenant: &Tenant, group: &str, weight: Weight) {
+        let tenant = self.registry.tenant(tenant);
+        let id = self.registry.group(tenant, group);
+        let record = &mut self.registry.groups[id];
+        (record.weight, record.is_set_up) = (weight, true);
+        for pool in &mut self.pools {
+            for class in [Class::System, Class::Normal] {
+                if let Some(&node) = pool.group_of.get(&(id, class)) {
+                    pool.groups[node].account.reweigh(weight.get());
+                }
+            }
+        }
+    }
+
+    /// Sets what somebody and all below may use, from `now` on. What was used and reserved before
+    /// stays used and reserved, and whoever waits for the old limit tries again under the new one;
+    /// a call that is larger than the new one waits until it is raised.
+    ///
+    /// # Errors
+    /// [`Error::EmptyQuota`] for a limit of 0; [`Error::UnknownPool`], [`Error::UnknownProcess`].
+    pub fn set_quota(
+        &mut self,
+        owner: &Owner<K>,
+        quota: Quota,
+        now: Duration,
+    ) -> Result<(), Error> {
+        quota.check()?;
+        let now = self.now.max(crate::time::nanos(now));
+        match owner {
+            Owner::Pool(id) => {
+                let pool = self.pool_mut(*id)?;
+                pool.meter.get_or_insert_default().limit(quota, now);
+                pool.release(Node::Pool, now);
+            }
+            Owner::Tenant(name) => {
+                let id = self.registry.tenant(name);
+                self.registry.tenants[id].meter.get_or_insert_default().limit(quota, now);
+                self.reopen_tenant(id);
+            }
+            Owner::Group(tenant, name) => {
+                let tenant = self.registry.tenant(tenant);
+                let id = self.registry.group(tenant, name);
+                let record = &mut self.registry.groups[id];
+                record.is_set_up = true;
+                record.meter.get_or_insert_default().limit(quota, now);
+                self.reopen_group(id);
+            }
+            Owner::Process(key) => {
+                let id = self.process(key)?;
+                self.registry.processes[id].meter.get_or_insert_default().limit(quota, now);
+                self.reopen_process(id);
+            }
+        }
+        self.now = now;
+        Ok(())
+    }
+
+    /// How many calls somebody has in flight and what money is spent or reserved in this window,
+    /// counted since a quota was first set; `None` where none ever was.
+    #[must_use]
+    pub fn usage(&self, owner: &Owner<K>) -> Option<(u32, MicroDollars)> {
+        let registry = &self.registry;
+        let meter = match owner {
+            Owner::Pool(id) => self.pools.get(id.0)?.meter.as_ref(),
+            Owner::Tenant(name) => registry.tenants[registry.known_tenant(name)?].meter.as_ref(),
+            Owner::Group(tenant, name) => {
+                let tenant = registry.known_tenant(tenant)?;
+                registry.groups[registry.known_group(tenant, name)?].meter.as_ref()
+            }
+            Owner::Process(key) => registry.processes[registry.process(key)?].meter.as_ref(),
+        };
+        meter.map(|meter| meter.usage())
+    }
+
+    /// What a process waits for; `None` where it does not want to make a call.
+    #[must_use]
+    pub fn waits_for(&self, key: &K) -> Option<Wait<K>> {
+        let process = &self.registry.processes[self.registry.process(key)?];
+        let number = process.waits?;
+        let id = PoolId(number as usize);
+        let pool = &self.pools[number as usize];
+        let flow = &pool.flows[process.flow(number)?];
+        let group = &pool.groups[flow.group];
+        let tenant = self.registry.tenants[process.tenant].name.clone();
+        let name = || self.registry.groups[process.group].name.clone();
+        let holds = [
+            (pool.hold, Owner::Pool(id)),
+            (pool.tenants[group.parent].hold, Owner::Tenant(tenant.clone())),
+            (group.hold, Owner::Group(tenant, name())),
+            (flow.hold, Owner::Process(key.clone())),
+        ];
+        let held = holds.into_iter().find_map(|(hold, owner)| Some((hold?, owner)));
+        Some(match held {
+            Some((short, owner)) => Wait::Quota { owner, short },
+            None if pool.load().opens_at > duration(self.now) => {
+                Wait::Pause { pool: id, until: pool.load().opens_at }
+            }
+            None => Wait::Turn { pool: id },
+        })
+    }
+
+    /// The warnings that came up since they were last taken.
+    pub fn take_warnings(&mut self) -> Vec<Warning<K>> {
+        std::mem::take(&mut self.warnings)
+    }
+
+    /// Looks whether a budget on the way of a process has passed a share to warn of.
+    pub(crate) fn warn(&mut self, pool: usize, process: u32) {
+        let Some(process) = self.registry.processes.get_mut(process) else { return };
+        let tenant = &mut self.registry.tenants[process.tenant];
+        let group = &mut self.registry.groups[process.group];
+        let mut passed = |meter: &mut Option<Box<Meter>>, owner: &dyn Fn() -> Owner<K>| {
+            if let Some(percent) = meter.as_mut().and_then(|meter| meter.warning()) {
+                self.warnings.push(Warning { owner: owner(), percent });
+            }
+        };
+        let (key, name) = (&process.key, &tenant.name);
+        passed(&mut self.pools[pool].meter, &|| Owner::Pool(PoolId(pool)));
+        passed(&mut tenant.meter, &|| Owner::Tenant(name.clone()));
+        passed(&mut group.meter, &|| Owner::Group(name.clone(), group.name.clone()));
+        passed(&mut process.meter, &|| Owner::Process(key.clone()));
+    }
+
+    pub(crate) fn reopen_tenant(&mut self, id: u32) {
+        for pool in &mut self.pools {
+            for class in [Class::System, Class::Normal] {
+                if let Some(&node) = pool.tenant_of.get(&(id, class)) {
+                    pool.release(Node::Tenant(node), self.now);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn reopen_group(&mut self, id: u32) {
+        for pool in &mut self.pools {
+            for class in [Class::System, Class::Normal] {
+                if let Some(&node) = pool.group_of.get(&(id, class)) {
+                    pool.release(Node::Group(node), self.now);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn reopen_process(&mut self, id: u32) {
+        for &(pool, flow) in &self.registry.processes[id].flows {
+            self.pools[pool as usize].release(Node::Flow(flow), self.now);
+        }
+    }
+}

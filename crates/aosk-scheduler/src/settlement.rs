@@ -1,0 +1,131 @@
+//! What happens when a call ends, and what its endpoint said with it.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::pool::{Ended, Node};
+use crate::provider::{Heard, RateLimit};
+use crate::quota::Resource;
+use crate::scheduler::{DispatchId, Flight, Scheduler};
+use crate::step::{Amounts, Settled, Used};
+
+impl<K: Ord + Clone + Debug> Scheduler<K> {
+    /// A call has ended, however it did, and used that much: frees its slot, settles its charge
+    /// and gives back what it reserved and did not use. A second time changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::UnknownDispatch`] for a call that was never dispatched.
+    pub fn charge(&mut self, id: DispatchId, used: impl Into<Used>) -> Result<Settled, Error> {
+        let Some(flight) = self.land(id)? else {
+            return Ok(Settled::Again);
+        };
+        let pool = &mut self.pools[flight.pool as usize];
+        pool.provider.succeeded(pool.options.slots);
+        Ok(self.settle(&flight, used.into()))
+    }
+
+    /// A call was refused because its endpoint has too much to do (429, 529), and nothing was
+    /// used: it is settled as one that used nothing, its pool takes half as many calls at once,
+    /// and none before `until`. The depth is halved once for calls that were begun together, and
+    /// grows by one when as many calls went well as are made at once.
+    ///
+    /// # Errors
+    /// [`Error::UnknownDispatch`] for a call that was never dispatched.
+    pub fn refused(&mut self, id: DispatchId, until: Duration) -> Result<Settled, Error> {
+        let Some(flight) = self.land(id)? else {
+            return Ok(Settled::Again);
+        };
+        let pool = &mut self.pools[flight.pool as usize];
+        pool.provider.refused(id.0, self.dispatches);
+        pool.pause(until);
+        let used = Used { charge: crate::Units(0), amounts: Some(Amounts::default()) };
+        Ok(self.settle(&flight, used))
+    }
+
+    /// What the endpoint said of one of its limits in the answer to a call that is in flight:
+    /// heard for all who use the pool, until the next answer. It can only tighten the pool's own
+    /// quota. What calls begun after this one have reserved is added to it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownDispatch`] for a call that is not in flight: its answer is old.
+    pub fn hear(
+        &mut self,
+        id: DispatchId,
+        resource: Resource,
+        said: RateLimit,
+        now: Duration,
+    ) -> Result<Heard, Error> {
+        self.now = self.now.max(crate::time::nanos(now));
+        let number = self.flights.get(&id).ok_or(Error::UnknownDispatch(id))?.pool;
+        let later = self.flights.range(id..).skip(1).map(|(_, flight)| flight);
+        let reserved = later.filter(|flight| flight.pool == number).map(|flight| match resource {
+            Resource::Input => flight.step.most.input.0,
+            Resource::Output => flight.step.most.output.0,
+            Resource::Requests | Resource::Money | Resource::Concurrency => 1,
+        });
+        let since = reserved.fold(0, u64::saturating_add);
+        let pool = &mut self.pools[number as usize];
+        let heard = pool.provider.hear(resource, said, since, self.now);
+        // It may have made room.
+        pool.release(Node::Pool, self.now);
+        Ok(heard)
+    }
+
+    fn land(&mut self, id: DispatchId) -> Result<Option<Flight>, Error> {
+        if id.0 >= self.dispatches {
+            return Err(Error::UnknownDispatch(id));
+        }
+        Ok(self.flights.remove(&id))
+    }
+
+    fn settle(&mut self, flight: &Flight, used: Used) -> Settled {
+        let now = self.now;
+        let pool = &mut self.pools[flight.pool as usize];
+        let same = self.registry.processes.get(flight.process);
+        let is_same = same.is_some_and(|process| process.admission == flight.admission);
+        let actual = used.charge.min(pool.options.greatest);
+        let ended = Ended { estimate: flight.step.estimate, actual, was_ahead: flight.was_ahead };
+        pool.settle(flight.path, is_same.then_some(flight.path.flow), &ended);
+        if let Some(reserved) = &flight.reserved {
+            let most = flight.step.most;
+            let amounts = used.amounts.unwrap_or(most);
+            pool.provider.settle(&most, &amounts, &reserved.seen, now);
+            let tenant = &mut self.registry.tenants[flight.tenant];
+            let group = &mut self.registry.groups[flight.group];
+            let process = self.registry.processes.get_mut(flight.process);
+            let process = process.filter(|_| is_same);
+            let own = process.and_then(|process| process.meter.as_mut());
+            let meters = [pool.meter.as_mut(), tenant.meter.as_mut(), group.meter.as_mut(), own];
+            for (meter, marks) in meters.into_iter().zip(&reserved.marks) {
+                if let (Some(meter), Some(marks)) = (meter, marks) {
+                    meter.settle(&most, &amounts, marks, now);
+                }
+            }
+            self.reopen(flight, is_same);
+            self.warn(flight.pool as usize, flight.process);
+        }
+        self.leave_group(flight.group);
+        if used.charge > actual {
+            return Settled::Implausible { said: used.charge, charged: actual };
+        }
+        Settled::Exactly
+    }
+
+    /// Lets those try again whom a quota on the way of the flight held back.
+    fn reopen(&mut self, flight: &Flight, is_same: bool) {
+        let marks = flight.reserved.as_ref().map(|reserved| &reserved.marks);
+        let [_, tenant, group, own] =
+            marks.map_or([false; 4], |marks| marks.each_ref().map(Option::is_some));
+        self.pools[flight.pool as usize].release(Node::Pool, self.now);
+        if tenant {
+            self.reopen_tenant(flight.tenant);
+        }
+        if group {
+            self.reopen_group(flight.group);
+        }
+        if own && is_same {
+            self.reopen_process(flight.process);
+        }
+    }
+}
