@@ -11,6 +11,8 @@ mod noop;
 mod payload;
 mod recover;
 mod report;
+mod sched;
+mod sched_trace;
 mod start;
 mod steps;
 mod write_latency;
@@ -40,6 +42,10 @@ enum Bench {
     Memory(memory::Args),
     /// How long it takes to open a store and to fold what is in it.
     Recover(recover::Args),
+    /// What a decision of the scheduler costs, and how fair it is, with very many who wait.
+    Sched(sched::Args),
+    /// How long programs of a recorded trace wait, in the scheduler's order and in others.
+    SchedTrace(sched_trace::Args),
     /// How long one durable append takes, alone.
     WriteLatency(write_latency::Args),
     /// From the start of the program to its first durable event.
@@ -53,6 +59,8 @@ fn main() -> std::process::ExitCode {
         Bench::Idle(args) => idle::run(&args),
         Bench::Memory(args) => memory::run(&args),
         Bench::Recover(args) => recover::run(&args),
+        Bench::Sched(args) => sched::run(&args),
+        Bench::SchedTrace(args) => sched_trace::run(&args),
         Bench::WriteLatency(args) => write_latency::run(&args),
         Bench::Start(args) => start::run(&args),
     };

@@ -14,7 +14,7 @@ pub(crate) type VirtualTime = u128;
 /// How many calls' worth of an advantage outlives sleep. A call in flight counts as sleep, so that
 /// this is also the room for chance: of twelve processes that share four slots, one that was due
 /// two thirds of a slot lost 2.2 % of its share with one call, 0.5 % with two.
-const KEPT_CALLS: u128 = 2;
+pub(crate) const KEPT_CALLS: u128 = 2;
 
 /// What so many units are worth at that weight.
 pub(crate) fn virtual_time(charged: u128, weight: u64) -> VirtualTime {
@@ -51,8 +51,8 @@ impl Account {
     /// It waits again, for a call of that estimate. It has its debt as before; of what the queue
     /// advanced while it slept it keeps two such calls' worth as an advantage and forfeits the
     /// rest. What it was refunded is owed to it and stays.
-    pub(crate) fn wake(&mut self, now: VirtualTime, estimate: Units) {
-        let kept = virtual_time(KEPT_CALLS * estimate.charged(), self.weight.into());
+    pub(crate) fn wake(&mut self, now: VirtualTime, estimate: Units, kept_calls: u128) {
+        let kept = virtual_time(kept_calls * estimate.charged(), self.weight.into());
         let behind = now.saturating_sub(kept).saturating_sub(self.time());
         let slept = now.saturating_sub(self.left);
         self.base = self.base.wrapping_add(behind.min(slept));

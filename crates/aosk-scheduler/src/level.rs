@@ -1,6 +1,6 @@
 //! A level of the tree: tenants of a pool, or groups of a tenant, in start-time fair order.
 
-use crate::account::{Account, VirtualTime};
+use crate::account::{Account, KEPT_CALLS, VirtualTime};
 use crate::heap::Heap;
 use crate::slab::{NONE, Slab};
 use crate::units::Units;
@@ -34,7 +34,7 @@ impl Level {
     /// The member waits, if it does not yet.
     pub(crate) fn wake<M: Member>(&mut self, members: &mut Slab<M>, id: u32, estimate: Units) {
         if members.seat(id) == NONE {
-            members[id].account().wake(self.now, estimate);
+            members[id].account().wake(self.now, estimate, KEPT_CALLS);
             let rank = members[id].account().time();
             self.waiting.put(members, id, rank);
         }

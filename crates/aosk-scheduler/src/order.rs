@@ -10,9 +10,11 @@ use crate::units::Units;
 pub enum Order {
     /// By the time at which the step would end if all processes of the group were served at once,
     /// each at the rate of its weight, from its predicted size (fair sojourn protocol: Friedman and
-    /// Henderson, SIGMETRICS 2003; PSBS: Dell'Amico, Carra, Michiardi, 2014). Sizes count twice:
-    /// short calls pass a little more than fair sharing would let them, and in return who has
-    /// waited [`aging`](PoolOptions::aging) goes next at least every other time.
+    /// Henderson, SIGMETRICS 2003; with weights and errors: Dell'Amico, Carra and Michiardi, PSBS,
+    /// 2014). Sizes count
+    /// three times: short calls pass more than fair sharing would let them, and in return who has
+    /// waited [`aging`](PoolOptions::aging) goes next at least every other time. Shares follow the
+    /// weights only roughly; where they must, take [`Fair`](Self::Fair).
     #[default]
     Fsp,
     /// By weighted virtual time alone: shares follow the weights within the bound, however long

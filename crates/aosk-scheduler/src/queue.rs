@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::account::{VirtualTime, virtual_time};
+use crate::account::{KEPT_CALLS, VirtualTime, virtual_time};
 use crate::flow::{Flow, Slice};
 use crate::heap::Heap;
 use crate::order::{Order, PoolOptions};
@@ -15,10 +15,15 @@ use crate::slab::{NONE, Slab};
 use crate::time::nanos;
 use crate::units::Units;
 
-/// How often a predicted size counts in [`Order::Fsp`]. On a trace of conversations at 95 % load
-/// twice gives 0.82 of the mean delay of first come, first served; once gives 0.85, and four times
-/// little more for a tail that is a quarter longer.
-const SIZE_COUNTS: u128 = 2;
+/// How often a predicted size counts in [`Order::Fsp`]. Once is fair sharing itself. On a trace of
+/// conversations at 95 % load three times gives 0.83 of the mean delay of first come, first served
+/// and 1.58 of its 99th percentile; once gives 0.87 and 1.46, four times 0.82 and 1.59.
+const SIZE_COUNTS: u128 = 3;
+
+/// How many calls' worth of an advantage outlives sleep in [`Order::Fsp`]: none. With two, whoever
+/// comes back from its tools goes before those who come in, which is first come, first served by
+/// age: 0.97 of its mean delay in place of 0.83.
+const FSP_KEEPS: u128 = 0;
 
 /// How many flows near the root a warm cache is looked for in.
 const AFFINITY_LOOKS_AT: usize = 16;
@@ -106,7 +111,8 @@ impl Queue {
         if !flow.is_active() {
             self.active += u64::from(flow.account.weight());
         }
-        flow.account.wake(self.now, flow.step.estimate);
+        let kept = if options.order == Order::Fsp { FSP_KEEPS } else { KEPT_CALLS };
+        flow.account.wake(self.now, flow.step.estimate, kept);
         flow.waits = true;
         flow.since = now;
         flow.round = flow.round.max(self.round);
