@@ -13,7 +13,7 @@ use aosk_kernel::{Kernel, Options, OsRandom, Parts, Redactor, Stop, SystemClock}
 use aosk_ports::{FlightRecorder, Sandbox, SandboxError, Store, StoreError};
 use aosk_sandbox::{NoFiles, Workspace};
 use aosk_store::{
-    Flight, Hold, Link, Options as StoreOptions, Owner, PostgresOptions, PostgresStore,
+    Flight, Hold, Link, NodeId, Options as StoreOptions, Owner, PostgresOptions, PostgresStore,
     SqliteStore, owner,
 };
 use aosk_tools::Registry;
@@ -89,13 +89,34 @@ pub(crate) fn own_store(
             };
             let label = node_label(std::process::id(), &command);
             let options = PostgresOptions { label, ..options.as_ref().clone() };
-            let store = Arc::new(PostgresStore::open(&options)?);
+            let store = match &hold {
+                Some(_) => enter_again(&options, &dir.join(NODE))?,
+                None => PostgresStore::open(&options)?,
+            };
+            let store = Arc::new(store);
             Owned { link: Some(store.link()), store, hold }
         }
     };
     diagnostics::keep_in(dir);
     tracing::info!(target: diagnostics::TOLD, "aosk {} began: {command}", version::LINE);
     Ok(owned)
+}
+
+/// The file in which a daemon on a server leaves its number as a node.
+const NODE: &str = "node";
+
+/// Enters a server as the next daemon of this folder. Whoever holds the folder knows that the last
+/// one has ended, however that was, so its agents need not wait for the end of its lease.
+fn enter_again(options: &PostgresOptions, file: &Path) -> Result<PostgresStore, Error> {
+    let left = std::fs::read_to_string(file).ok();
+    let store = match left.and_then(|number| number.parse::<NodeId>().ok()) {
+        Some(former) => PostgresStore::open_after(options, former)?,
+        None => PostgresStore::open(options)?,
+    };
+    if let Err(error) = std::fs::write(file, store.node().to_string()) {
+        tracing::warn!("after a crash agents will wait for a lease: {}: {error}", file.display());
+    }
+    Ok(store)
 }
 
 /// What remembers whom a kernel executes, should it fall over. On a server that is the daemon's

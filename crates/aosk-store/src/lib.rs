@@ -58,7 +58,7 @@ mod sqlite;
 
 pub use copy::{Copied, StorePlace, copy};
 pub use postgres::{
-    Depth, Facts, Link, Node, Occupied, PostgresOptions, PostgresReader, PostgresStore,
+    Depth, Facts, Link, Node, NodeId, Occupied, PostgresOptions, PostgresReader, PostgresStore,
     SCHEMA as POSTGRES_SCHEMA,
 };
 pub use sqlite::{

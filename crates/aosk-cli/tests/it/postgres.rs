@@ -199,6 +199,25 @@ fn a_node_that_slept_past_its_lease_writes_nothing_more_and_ends() {
 }
 
 #[test]
+fn a_daemon_that_is_started_again_goes_on_at_once_with_what_the_killed_one_had() {
+    if !Server::is_here() {
+        return;
+    }
+    let (endpoint, go_on) = pausing();
+    let mut world = machine(&endpoint, &address(server()));
+    // Longer than this test.
+    world.set("AOSK_LEASE_SECONDS", "600");
+    let pid = spawn(&world, &endpoint, 1).remove(0);
+    kill_process(world.daemon_pid(), Signal::KILL).expect("it runs");
+    wait_until("it is gone", || world.daemon().is_none());
+    go_on.store(true, Ordering::SeqCst);
+    done(&world.run(&["daemon", "start"]));
+    world.wait_for_state(&pid, "completed");
+    assert!(kinds(&world.events(&pid)).contains(&"recovered"));
+    assert_eq!(nodes(&world).len(), 1, "the old one is gone");
+}
+
+#[test]
 fn a_node_that_stops_in_order_hands_its_agents_over_at_once() {
     if !Server::is_here() {
         return;

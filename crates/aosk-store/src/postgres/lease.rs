@@ -147,12 +147,16 @@ fn lost() -> StoreError {
     )
 }
 
-/// Enters a node into the table.
+/// Enters a node into the table, in the place of one that is known to be gone.
 pub(super) async fn register(
     client: &Object,
     label: &str,
     lease: Duration,
+    former: Option<Uuid>,
 ) -> Result<Tenure, Fault> {
+    if let Some(former) = former {
+        client.execute("DELETE FROM nodes WHERE id = $1", &[&former]).await?;
+    }
     let node = fresh()?;
     let sent = Instant::now();
     let statement = client

@@ -36,5 +36,5 @@ pub use options::PostgresOptions;
 pub use queue::Depth;
 pub use reader::PostgresReader;
 pub use schema::SCHEMA;
-pub use store::PostgresStore;
+pub use store::{NodeId, PostgresStore};
 pub(crate) use transfer::{Intake, Snapshot};

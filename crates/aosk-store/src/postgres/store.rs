@@ -13,6 +13,7 @@ use deadpool_postgres::Object;
 use futures::future::BoxFuture;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 use super::lease::{self, Tenure};
 use super::link::Link;
@@ -51,6 +52,26 @@ impl PostgresStore {
     /// `StoreForeign`, `StoreNewerSchema`, `StoreReadOnly`,
     /// `StoreFull`, `StoreIo`.
     pub fn open(options: &PostgresOptions) -> Result<Self, StoreError> {
+        Self::enter(options, None)
+    }
+
+    /// The same in the place of the node with that number, whose processes need not wait for the end
+    /// of its lease. Whoever calls this knows that its program has ended, by a lock that only one of
+    /// them can hold. A number that no node has changes nothing.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_after(options: &PostgresOptions, former: NodeId) -> Result<Self, StoreError> {
+        Self::enter(options, Some(former))
+    }
+
+    /// The number of this node, for [`open_after`](Self::open_after).
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        NodeId(self.tenure.node())
+    }
+
+    fn enter(options: &PostgresOptions, former: Option<NodeId>) -> Result<Self, StoreError> {
         let sessions = Sessions::new(options.read()?, Patience::Unlimited)?;
         let ground = Ground::start()?;
         let (tenure, no_vectors) = ground.wait({
@@ -62,7 +83,10 @@ impl PostgresStore {
                     schema::prepare(&mut client, &sessions.address.schema).await?;
                     let no_vectors =
                         vectors::prepare(&mut client, &sessions.address.schema).await?;
-                    Ok((lease::register(&client, &label, lease).await?, no_vectors))
+                    Ok((
+                        lease::register(&client, &label, lease, former.map(|id| id.0)).await?,
+                        no_vectors,
+                    ))
                 };
                 prepared.await.map_err(|fault: super::fault::Fault| fault.at(&sessions.address))
             }
@@ -115,6 +139,24 @@ impl PostgresStore {
 
     fn sessions(&self) -> Arc<Sessions> {
         Arc::clone(&self.questions.0)
+    }
+}
+
+/// The number of a node; another one each time a store is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeId(Uuid);
+
+impl std::fmt::Display for NodeId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::str::FromStr for NodeId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.trim().parse().map(Self)
     }
 }
 
