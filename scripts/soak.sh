@@ -6,6 +6,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 export AOSK_KILL_ROUNDS="${AOSK_KILL_ROUNDS:-100}"
 export AOSK_STORE_ROUNDS="${AOSK_STORE_ROUNDS:-300}"
+export AOSK_FIGHT_SECONDS="${AOSK_FIGHT_SECONDS:-120}"
+export AOSK_CHAOS_PERCENT="${AOSK_CHAOS_PERCENT:-100}"
 export AOSK_SIM_SEEDS="${AOSK_SIM_SEEDS:-100000}"
 
 machine() {
@@ -16,7 +18,7 @@ machine() {
   echo "memory   $(sed -n 's/^MemTotal: *//p' /proc/meminfo)"
   echo "disk     $(df -T "${CARGO_TARGET_DIR:-.}" | awk 'NR == 2 { print $2 }')"
   echo "rust     $(rustc --version)"
-  echo "counts   AOSK_KILL_ROUNDS=$AOSK_KILL_ROUNDS AOSK_STORE_ROUNDS=$AOSK_STORE_ROUNDS AOSK_SIM_SEEDS=$AOSK_SIM_SEEDS"
+  echo "counts   AOSK_KILL_ROUNDS=$AOSK_KILL_ROUNDS AOSK_STORE_ROUNDS=$AOSK_STORE_ROUNDS AOSK_FIGHT_SECONDS=$AOSK_FIGHT_SECONDS AOSK_CHAOS_PERCENT=$AOSK_CHAOS_PERCENT AOSK_SIM_SEEDS=$AOSK_SIM_SEEDS"
   echo
 }
 

@@ -33,14 +33,17 @@
 
 #[doc(hidden)]
 pub mod checks;
+mod clock;
 mod model;
 mod power;
 mod scribe;
 mod server;
+mod shim;
 mod skip;
 mod volume;
 mod world;
 
+pub use clock::skewed_clock;
 pub use power::{Loss, Power, Trouble};
 pub use scribe::Scribe;
 pub use server::Server;

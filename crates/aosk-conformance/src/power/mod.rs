@@ -17,11 +17,10 @@ mod record;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use disk::Disk;
 
-const SHIM: &str = include_str!("shim.c");
+use crate::shim;
 
 /// A folder on a disk whose power can be cut.
 #[derive(Debug)]
@@ -86,15 +85,7 @@ impl Power {
     pub fn new(folder: &Path, beside: &Path) -> Self {
         std::fs::create_dir_all(folder).expect("a folder");
         let folder = folder.canonicalize().expect("a path");
-        let (source, shim) = (beside.join("power.c"), beside.join("power.so"));
-        std::fs::write(&source, SHIM).expect("the shim's source");
-        let built = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-o"])
-            .args([&shim, &source])
-            .arg("-ldl")
-            .status()
-            .expect("a C compiler");
-        assert!(built.success(), "the shim is built");
+        let shim = shim::build(include_str!("shim.c"), beside, "power");
         Self { folder, log: beside.join("power.log"), shim, disk: Disk::default() }
     }
 

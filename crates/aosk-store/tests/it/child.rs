@@ -4,13 +4,14 @@ use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread::JoinHandle;
 
 use aosk_abi::{Epoch, Hash, Pid, Seq, Tenant};
 use aosk_conformance::Scribe;
 use aosk_ports::{Journal, JournalWriter, Store, StoreError, Ticket};
 use aosk_store::SqliteStore;
 
-use crate::postgres::server;
+use crate::postgres::{fight, server};
 use crate::support::{block_on, noise, open, options};
 
 const ROLE: &str = "AOSK_STORE_TEST_ROLE";
@@ -57,7 +58,7 @@ pub(crate) const ARGUMENTS: [&str; 5] =
 /// A process in a role; killed when dropped.
 pub(crate) struct Other {
     child: Child,
-    lines: BufReader<ChildStdout>,
+    lines: Option<BufReader<ChildStdout>>,
 }
 
 impl Other {
@@ -79,7 +80,7 @@ impl Other {
             .stdout(Stdio::piped())
             .spawn()
             .expect("a process");
-        let lines = BufReader::new(child.stdout.take().expect("a pipe"));
+        let lines = child.stdout.take().map(BufReader::new);
         Self { child, lines }
     }
 
@@ -90,9 +91,10 @@ impl Other {
     /// The next line that begins with `word`.
     pub(crate) fn line(&mut self, word: &str) -> String {
         let mut line = String::new();
+        let lines = self.lines.as_mut().expect("nobody else listens");
         loop {
             line.clear();
-            assert_ne!(self.lines.read_line(&mut line).expect("text"), 0, "it ended before {word}");
+            assert_ne!(lines.read_line(&mut line).expect("text"), 0, "it ended before {word}");
             if line.starts_with(word) {
                 return line.trim_end().to_owned();
             }
@@ -104,8 +106,30 @@ impl Other {
         self.child.kill().expect("killed");
         self.child.wait().expect("waited");
         let mut rest = String::new();
-        self.lines.read_to_string(&mut rest).expect("text");
+        self.lines.take().expect("nobody else listens").read_to_string(&mut rest).expect("text");
         rest
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let done = Command::new("kill").args([name, &self.os_pid().to_string()]).status();
+        assert!(done.is_ok_and(|status| status.success()), "kill {name}");
+    }
+
+    /// Listens to all that it says from now on, so that it never waits for somebody to listen.
+    pub(crate) fn listen(&mut self) -> JoinHandle<String> {
+        let mut lines = self.lines.take().expect("nobody else listens");
+        std::thread::spawn(move || {
+            let mut said = String::new();
+            lines.read_to_string(&mut said).expect("text");
+            said
+        })
+    }
+
+    /// Tells it to end, and waits until it has.
+    pub(crate) fn end(mut self) {
+        drop(self.child.stdin.take());
+        assert!(self.child.wait().expect("waited").success(), "it ended in good order");
     }
 }
 
@@ -128,13 +152,15 @@ fn in_a_role() {
         "own" => own(dir),
         "write" => write(&open(dir)),
         "write to a server" => write(&server::in_place(dir)),
+        "fight" => fight::fight(dir),
         "write through trouble" => write_through_trouble(dir),
         "write one by one" => write_one_by_one(dir),
         role => panic!("no role is called {role:?}"),
     }
 }
 
-fn say(line: &str) {
+/// Says a line, at once.
+pub(crate) fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     out.write_all(format!("{line}\n").as_bytes()).expect("somebody listens");
     out.flush().expect("somebody listens");

@@ -1,8 +1,10 @@
 //! The store in PostgreSQL, on real servers.
 
 mod bad_input;
+mod chaos;
 mod conformance;
 mod crash;
+pub(crate) mod fight;
 mod growth;
 mod nodes;
 mod schema;

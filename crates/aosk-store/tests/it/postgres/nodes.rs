@@ -1,6 +1,5 @@
 //! Several nodes on one database.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use aosk_abi::{Code, Epoch, Seq, Signal, Tenant};
@@ -18,11 +17,6 @@ fn short(options: PostgresOptions) -> PostgresOptions {
     PostgresOptions { lease: LEASE, ..options }
 }
 
-fn signal(other: &Other, name: &str) {
-    let done = Command::new("kill").args([name, &other.os_pid().to_string()]).status();
-    assert!(done.is_ok_and(|status| status.success()), "kill {name}");
-}
-
 #[test]
 fn a_node_that_slept_past_its_lease_is_fenced_and_nothing_it_was_told_is_lost() {
     if !is_here() {
@@ -34,7 +28,7 @@ fn a_node_that_slept_past_its_lease_is_fenced_and_nothing_it_was_told_is_lost() 
     let mut other = Other::start("write to a server", &place(&options));
     let mut acks: Vec<Ack> = (0..40).filter_map(|_| Ack::parse(&other.line("ack "))).collect();
     assert!(block_on(store.take_over(&local, 99)).expect("answers").is_empty(), "it lives");
-    signal(&other, "-STOP");
+    other.signal("-STOP");
     let stopped = Instant::now();
     let mut taken = Vec::new();
     while taken.len() < WRITERS as usize {
@@ -50,7 +44,7 @@ fn a_node_that_slept_past_its_lease_is_fenced_and_nothing_it_was_told_is_lost() 
             scribe.write(&store, &[b"the new owner's"]).await.expect("its own");
         }
     });
-    signal(&other, "-CONT");
+    other.signal("-CONT");
     let said = other.line("refused ");
     assert!(["refused AOSK-S007", "refused AOSK-S017"].contains(&said.as_str()), "{said}");
     let rest = other.kill();
