@@ -22,6 +22,8 @@ use aosk_abi::{Code, Tenant};
 use aosk_ports::{Receipt, Standing, StoreError};
 use deadpool_postgres::Object;
 use tokio::sync::watch;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::fault::Fault;
@@ -235,13 +237,24 @@ pub(super) async fn resign(client: &Object, tenure: &Tenure, schema: &str) -> Re
 /// That no living node owns a process.
 const ORPHANED: &str = "NOT EXISTS (SELECT FROM nodes AS n WHERE n.id = p.owner_node)";
 
+/// A call of [`take_over`]: its number, and whether it was begun before and its answer lost.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call {
+    pub(super) number: Uuid,
+    pub(super) again: bool,
+}
+
 /// Takes up to `limit` unfinished processes of the tenant over that no living node owns, the oldest
 /// first.
+///
+/// To repeat it is safe: what it took before its answer was lost belongs to this node, which lives, so
+/// nobody would ever take it up. It is found under the number of the very call.
 pub(super) async fn take_over(
     client: &mut Object,
     tenure: &Tenure,
     tenant: &Tenant,
     limit: usize,
+    call: Call,
 ) -> Result<Vec<Receipt>, Fault> {
     tenure.check()?;
     let may_bury = tenure.may_bury();
@@ -260,7 +273,7 @@ pub(super) async fn take_over(
     // as if nobody owned it; under the lock and with a new snapshot it does not.
     let take = transaction
         .prepare_cached(&format!(
-            "UPDATE processes AS p SET epoch = p.epoch + 1, owner_node = $1, claim = NULL \
+            "UPDATE processes AS p SET epoch = p.epoch + 1, owner_node = $1, claim = $4 \
              FROM UNNEST($2::int[], $3::uuid[]) AS o (tenant, pid) \
              WHERE p.tenant = o.tenant AND p.pid = o.pid AND {ORPHANED} RETURNING {RECEIPT}"
         ))
@@ -274,18 +287,49 @@ pub(super) async fn take_over(
     if may_bury {
         transaction.execute(&bury, &[]).await?;
     }
+    if call.again {
+        let before = transaction
+            .prepare_cached(&format!(
+                "SELECT {RECEIPT} FROM processes AS p JOIN tenants AS t ON t.id = p.tenant \
+                 WHERE t.name = $1 AND NOT p.finished AND p.owner_node = $2 AND p.claim = $3 \
+                 ORDER BY p.pid"
+            ))
+            .await?;
+        let params: [&(dyn ToSql + Sync); 3] = [&tenant.as_str(), &tenure.node, &call.number];
+        let taken = whole(tenant, &transaction.query(&before, &params).await?)?;
+        if !taken.is_empty() {
+            transaction.commit().await?;
+            tenure.heard(sent, true);
+            return Ok(taken);
+        }
+    }
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut keys: (Vec<i32>, Vec<Uuid>) = Default::default();
     for row in transaction.query(&lock, &[&tenant.as_str(), &limit]).await? {
         keys.0.push(row.try_get(0)?);
         keys.1.push(row.try_get(1)?);
     }
-    let rows = transaction.query(&take, &[&tenure.node, &keys.0, &keys.1]).await?;
-    let mut taken =
-        rows.iter().map(|row| process::receipt(tenant, row)).collect::<Result<Vec<_>, _>>()?;
+    let params: [&(dyn ToSql + Sync); 4] = [&tenure.node, &keys.0, &keys.1, &call.number];
+    let mut taken = whole(tenant, &transaction.query(&take, &params).await?)?;
     transaction.commit().await?;
     tenure.heard(sent, true);
     taken.sort_by_key(|receipt| receipt.pid);
+    Ok(taken)
+}
+
+/// The processes in rows that were taken over. One whose row is damaged is this node's all the same,
+/// so that it does not stand in the way of the others at each later call: it is reported, and whoever
+/// lists the processes hears of it.
+fn whole(tenant: &Tenant, rows: &[Row]) -> Result<Vec<Receipt>, Fault> {
+    let mut taken = Vec::with_capacity(rows.len());
+    for row in rows {
+        match process::receipt(tenant, row) {
+            Err(Fault::Refused(error)) if error.code == Code::StoreCorrupt => {
+                tracing::error!(%error, "a process was taken over that cannot go on");
+            }
+            receipt => taken.push(receipt?),
+        }
+    }
     Ok(taken)
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aosk_abi::{ContentKey, Epoch, Hash, Pid, Record, Seq, Tenant};
@@ -15,7 +16,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::lease::{self, Tenure};
+use super::lease::{self, Call, Tenure};
 use super::link::Link;
 use super::options::PostgresOptions;
 use super::queue::Depth;
@@ -267,8 +268,10 @@ impl Leases for PostgresStore {
         let tenant = tenant.clone();
         self.ground.call(async move {
             let (of, tenant) = (&*tenure, &tenant);
-            let take = |mut client: Object| async move {
-                lease::take_over(&mut client, of, tenant, limit).await
+            let (number, begun) = (lease::fresh()?, AtomicBool::new(false));
+            let take = |mut client: Object| {
+                let call = Call { number, again: begun.swap(true, Ordering::Relaxed) };
+                async move { lease::take_over(&mut client, of, tenant, limit, call).await }
             };
             sessions.ask(take).await
         })

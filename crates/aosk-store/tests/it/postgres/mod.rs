@@ -7,6 +7,7 @@ mod crash;
 pub(crate) mod fight;
 mod growth;
 mod nodes;
+mod recovery;
 mod schema;
 pub(crate) mod server;
 mod sql;
