@@ -9,6 +9,7 @@ mod idle;
 mod memory;
 mod noop;
 mod payload;
+mod place;
 mod recover;
 mod report;
 mod sched;

@@ -6,30 +6,25 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aosk_abi::{Exit, Manifest, Pid, Tenant};
-use aosk_conformance::Server;
 use aosk_kernel::{
     Kernel, Model, Observer, Options, OsRandom, Outcome, Parts, Redactor, Spawn, Stop, SystemClock,
 };
 use aosk_ports::{Device, Store};
 use aosk_sandbox::NoFiles;
 use aosk_store::{PostgresOptions, PostgresReader, PostgresStore, SqliteStore};
-use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::floor;
 use crate::floor_postgres;
 use crate::noop::{Noop, Quarters};
+use crate::place::{Choice, Place};
 use crate::report::{Failure, cpu_seconds, median, quantile_ms, result, say};
 
 /// What to measure.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The store.
-    #[arg(long, value_enum, default_value_t = Backend::Sqlite)]
-    store: Backend,
-    /// A server to use, as postgres://…; one is started for the run where none is given.
-    #[arg(long, value_name = "URL")]
-    postgres: Option<String>,
+    #[command(flatten)]
+    place: Choice,
     /// How many agents run at once.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..))]
     agents: u64,
@@ -48,51 +43,6 @@ pub struct Args {
     /// Print JSON, one object a line.
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Backend {
-    /// The embedded store.
-    Sqlite,
-    /// A schema on a server.
-    Postgres,
-}
-
-/// Where the stores of a run are made.
-enum Place {
-    /// Each in a folder of its own.
-    Folder,
-    /// Each in a schema of its own.
-    Server {
-        url: String,
-        /// Ends with the run.
-        _started: Option<Server>,
-    },
-}
-
-impl Place {
-    fn of(args: &Args) -> Result<Self, Failure> {
-        match (args.store, &args.postgres) {
-            (Backend::Sqlite, None) => Ok(Self::Folder),
-            (Backend::Sqlite, Some(_)) => Err("--postgres goes with --store postgres".into()),
-            (Backend::Postgres, Some(url)) => Ok(Self::Server { url: url.clone(), _started: None }),
-            (Backend::Postgres, None) if Server::is_here() => {
-                let server = Server::start();
-                Ok(Self::Server { url: server.url("postgres", ""), _started: Some(server) })
-            }
-            (Backend::Postgres, None) => {
-                Err("there is no PostgreSQL: run scripts/postgres.sh, or give --postgres URL"
-                    .into())
-            }
-        }
-    }
-
-    const fn name(&self) -> &'static str {
-        match self {
-            Self::Folder => "sqlite",
-            Self::Server { .. } => "postgres",
-        }
-    }
 }
 
 #[derive(Serialize)]
@@ -116,7 +66,7 @@ struct Row {
 
 /// Runs the pairs.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let place = Place::of(args)?;
+    let place = Place::of(&args.place)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut ratios = Vec::new();
     let mut overheads = Vec::new();

@@ -4,15 +4,19 @@ use std::time::Instant;
 
 use aosk_abi::{Pid, Tenant};
 use aosk_conformance::Scribe;
-use aosk_store::SqliteStore;
+use aosk_ports::Store;
+use aosk_store::{PostgresOptions, PostgresStore, SqliteStore};
 use serde::Serialize;
 
 use crate::payload::payload;
+use crate::place::{Choice, Place};
 use crate::report::{Failure, quantile_ms, result, say};
 
 /// What to measure.
 #[derive(clap::Args)]
 pub struct Args {
+    #[command(flatten)]
+    place: Choice,
     /// How many appends are made, each after the one before was acknowledged.
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..))]
     appends: u64,
@@ -41,27 +45,37 @@ struct Row {
 
 /// Appends one by one.
 pub fn run(args: &Args) -> Result<(), Failure> {
+    let place = Place::of(&args.place)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(measure(args))
+    let dir = tempfile::tempdir()?;
+    match &place {
+        Place::Folder => {
+            let (dir, command) = (dir.path().to_owned(), "aosk-bench".to_owned());
+            let store = SqliteStore::open(&aosk_store::Options { dir, command })?;
+            runtime.block_on(measure(args, place.name(), &store))
+        }
+        Place::Server { url, .. } => {
+            let mut options = PostgresOptions::new(url, "aosk-bench");
+            options.schema = format!("bench_latency_{}", std::process::id());
+            let store = PostgresStore::open(&options)?;
+            runtime.block_on(measure(args, place.name(), &store))
+        }
+    }
 }
 
-async fn measure(args: &Args) -> Result<(), Failure> {
-    let dir = tempfile::tempdir()?;
-    let options =
-        aosk_store::Options { dir: dir.path().to_owned(), command: "aosk-bench".to_owned() };
-    let store = SqliteStore::open(&options)?;
-    let mut scribe = Scribe::new(&store, &Tenant::local(), Pid::from_bytes([7; 16])).await;
+async fn measure(args: &Args, name: &'static str, store: &dyn Store) -> Result<(), Failure> {
+    let mut scribe = Scribe::new(store, &Tenant::local(), Pid::from_bytes([7; 16])).await;
     let mut latencies = Vec::with_capacity(usize::try_from(args.appends)?);
     for number in 0..args.appends {
         let bytes = payload(args.seed, 0, number, args.bytes);
         let began = Instant::now();
-        scribe.write(&store, &[&bytes]).await?;
+        scribe.write(store, &[&bytes]).await?;
         latencies.push(began.elapsed());
     }
     latencies.sort_unstable();
     let row = Row {
         name: "aosk",
-        store: "sqlite",
+        store: name,
         appends: args.appends,
         bytes: args.bytes,
         seed: args.seed,

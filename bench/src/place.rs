@@ -1,0 +1,67 @@
+//! Which store is measured, and where it is.
+
+use aosk_conformance::Server;
+use clap::ValueEnum;
+
+use crate::report::Failure;
+
+/// The options that say so.
+#[derive(Debug, clap::Args)]
+pub struct Choice {
+    /// The store.
+    #[arg(long, value_enum, default_value_t = Backend::Sqlite)]
+    store: Backend,
+    /// A server to use, as postgres://…; one is started for the run where none is given.
+    #[arg(long, value_name = "URL")]
+    postgres: Option<String>,
+}
+
+/// A kind of store.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Backend {
+    /// The embedded store.
+    Sqlite,
+    /// A schema on a server.
+    Postgres,
+}
+
+/// Where the stores of a run are made.
+#[derive(Debug)]
+pub enum Place {
+    /// Each in a folder of its own.
+    Folder,
+    /// Each in a schema of its own.
+    Server {
+        /// Where it is.
+        url: String,
+        /// Ends with the run.
+        _started: Option<Server>,
+    },
+}
+
+impl Place {
+    /// The place that was chosen.
+    pub fn of(args: &Choice) -> Result<Self, Failure> {
+        match (args.store, &args.postgres) {
+            (Backend::Sqlite, None) => Ok(Self::Folder),
+            (Backend::Sqlite, Some(_)) => Err("--postgres goes with --store postgres".into()),
+            (Backend::Postgres, Some(url)) => Ok(Self::Server { url: url.clone(), _started: None }),
+            (Backend::Postgres, None) if Server::is_here() => {
+                let server = Server::start();
+                Ok(Self::Server { url: server.url("postgres", ""), _started: Some(server) })
+            }
+            (Backend::Postgres, None) => {
+                Err("there is no PostgreSQL: run scripts/postgres.sh, or give --postgres URL"
+                    .into())
+            }
+        }
+    }
+
+    /// What results call it.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Folder => "sqlite",
+            Self::Server { .. } => "postgres",
+        }
+    }
+}
