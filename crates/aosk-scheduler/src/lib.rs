@@ -39,11 +39,13 @@
 
 mod account;
 mod accounts;
+mod alias;
 mod bucket;
 mod error;
 mod flow;
 mod heap;
 mod history;
+mod ledger;
 mod level;
 mod order;
 mod pool;
@@ -61,8 +63,10 @@ mod warning;
 mod weight;
 
 pub use accounts::Wait;
+pub use alias::Aliases;
 pub use error::Error;
 pub use history::History;
+pub use ledger::{Ledger, NoMoney};
 pub use order::{Order, PoolOptions, Slice};
 pub use pool::{Class, Load, PoolId};
 pub use provider::{Heard, Nonsense, RateLimit};

@@ -6,6 +6,9 @@ use aosk_scheduler::{Order, PoolOptions};
 
 mod bounds;
 mod flights;
+mod machine;
+mod provider;
+mod quotas;
 mod slots;
 
 /// A pool whose processes share by their weights.
