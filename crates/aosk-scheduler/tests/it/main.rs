@@ -7,8 +7,10 @@ use aosk_scheduler::{Order, PoolOptions};
 mod bounds;
 mod flights;
 mod machine;
+mod orders;
 mod provider;
 mod quotas;
+mod random;
 mod slots;
 
 /// A pool whose processes share by their weights.
