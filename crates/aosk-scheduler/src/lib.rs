@@ -1,21 +1,27 @@
 //! Which process makes the next model call.
 //!
 //! A model call is a black box: it cannot be interrupted, what it costs is known only when it
-//! ends, and a device holds a number of calls at once, its slots. The scheduler is start-time fair
+//! ends, and what its endpoint lets through is a set of limits that move. A *pool* is what has
+//! such limits: one model of one provider under one credential. The scheduler is start-time fair
 //! queueing in front of such a box (SFQ(D): Jin, Chase, Kaur, *Interposed proportional sharing for
-//! a storage service utility*, SIGMETRICS 2004), over a tree of tenants and their processes, with
+//! a storage service utility*, SIGMETRICS 2004), over a tree of tenants, groups and processes, with
 //! each call charged by an estimate when it starts and settled when it ends. It does no I/O and
 //! reads no clock; a decision takes O(log n) time. Its principles:
 //!
-//! 1. **A share is a promise with a bound.** While two tenants, or two processes of one tenant,
-//!    wait without a break, what they were charged differs from their weights by a constant that
-//!    does not grow with time. The bounds and their proofs stand with [`Scheduler`].
-//! 2. **Wrong estimates do not pay.** Every call is settled by what it used, so that an
+//! 1. **A share is a promise with a bound.** While two tenants, or two groups of one tenant, wait
+//!    without a break, what they were charged differs from their weights by a constant that does
+//!    not grow with time. The bounds and their proofs stand with [`Scheduler`].
+//! 2. **Fair between owners, fast inside.** Inside a group the order is a policy ([`Order`]): by
+//!    predicted size, so that short calls do not wait for long ones, unless another is chosen.
+//! 3. **Wrong estimates do not pay.** Every call is settled by what it used, so that an
 //!    estimate's error is gone when the call ends.
-//! 3. **Neither sleep nor hoarding pays.** Who sleeps keeps its debt; what it left unused is kept
+//! 4. **Neither sleep nor hoarding pays.** Who sleeps keeps its debt; what it left unused is kept
 //!    up to two calls.
-//! 4. **Integers only**: the same calls give the same order on every machine.
-//! 5. **A slot is freed once.** Settling twice is settling once.
+//! 5. **A quota is reserved before it is used**, from the pool to the process or not at all, and
+//!    who has none waits until a time that it can see ([`Scheduler::waits_for`]). Whoever is held
+//!    back is one node with one timer, however many wait behind it.
+//! 6. **Integers only**: the same calls give the same order on every machine.
+//! 7. **A slot is freed once.** Settling twice is settling once.
 //!
 //! ```
 //! use std::time::Duration;

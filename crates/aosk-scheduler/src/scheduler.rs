@@ -57,14 +57,16 @@ pub(crate) struct Reserved {
     pub(crate) seen: Seen,
 }
 
-/// Start-time fair queueing over tenants and their processes, for each device.
+/// Start-time fair queueing over tenants, their groups and their processes, for each pool.
 ///
 /// # Bounds
 ///
-/// Let *D* be the device's slots, *U* the greatest estimate or charge of a call in units (a call
-/// that used nothing counts as 1), and *w* the weights: equal for tenants, that of the priority
-/// for processes. Each bound holds between tenants and between the processes of one tenant, up to
-/// one unit a flow for rounding.
+/// Let *D* be the pool's slots, *U* the greatest estimate or charge of a call in units (a call
+/// that used nothing counts as 1), and *w* the weights: as set for tenants and groups, that of the
+/// priority for processes. Each bound holds between tenants, between the groups of one tenant and,
+/// where the order is [`Order::Fair`](crate::Order::Fair), between the processes of one group, up
+/// to one unit a flow for rounding. Errors of the levels add up, and a process's share is the
+/// product of the shares on its way. A quota that holds somebody back is a break in its waiting.
 ///
 /// **Service difference.** Let *f* and *g* wait without a break from an instant at which they
 /// stood equal and had no call in flight; who wakes again before the next decision has made no
@@ -76,6 +78,11 @@ pub(crate) struct Reserved {
 /// its calls in flight may still be charged raises it by at most *D·U/w_f*, the new call
 /// included, and nothing can raise it further until the next dispatch. The virtual time of *g*
 /// is at most *D·U/w_g* above what *g* was charged, by the estimates of its calls in flight.
+///
+/// Where every estimate is the most that a call can use, *f* is charged no more than it was at its
+/// last dispatch, and the first term is *U/w_f*. Between the processes of a group a window of *d*
+/// units and slices of *s* steps add *(d + (s − 1)·U)/w_f*: so far ahead of *g* may *f* be when it
+/// is dispatched.
 ///
 /// **Shares.** Where all flows wait without a break, weights sum to *W* and the total charged is
 /// *T*, the share of *f* is off by at most *D·U·(1/w_f + 1/w_min)·W/T* of itself: the average of
@@ -99,6 +106,20 @@ pub(crate) struct Reserved {
 /// because a tenant makes up to *D* calls at once, and what is in flight may be mistaken by *U* a
 /// call: when *f* wakes (its tenant is up to *D·U* above *V*, another up to *(D + 2)·U* below),
 /// while it waits (its tenant rises by up to *2·D·U* more) and when it is dispatched (*D·U*).
+///
+/// In [`Order::Fsp`](crate::Order::Fsp) and [`Order::Priority`](crate::Order::Priority) a step that
+/// has waited the pool's aging, while *q* who came before it still wait in its group, goes within
+/// the next *2·(q + 1)* decisions of its group: every other one is the oldest's. First come, first
+/// served lets those *q* go before it, and round robin each of the others once.
+///
+/// **The system's share.** While others wait, calls of the class
+/// [`System`](crate::Class::System) are charged at most a fifth of all, and one call more for each
+/// of the *D* that may be in flight and underestimated: each is paid in advance from a quarter of
+/// what the others were charged, and of that no more than a quarter of a unit is saved up.
+///
+/// **Quotas.** What calls begun in any interval of length *t* used or still hold is at most
+/// *limit · (1 + t/window)* of a rate, and of money the limit in each window, on every level of
+/// their way; but for what a call used beyond what it said it could, which is a debt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scheduler<K> {
     pub(crate) pools: Vec<Pool>,

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aosk_abi::{Priority, Tenant};
-use aosk_scheduler::{DispatchId, PoolId, Scheduler, Units, Weight};
+use aosk_abi::{Priority, Tenant, Tokens};
+use aosk_scheduler::{
+    DispatchId, Order, PoolId, PoolOptions, Scheduler, Slice, Step, Units, Warm, Weight,
+};
 use proptest::prelude::*;
 
 use crate::fair;
@@ -31,9 +33,9 @@ struct Backlog {
 
 impl Backlog {
     /// One process a tenant, or all of one tenant.
-    fn new(slots: usize, priorities: &[u64], apart: bool) -> Self {
+    fn new(options: PoolOptions, priorities: &[u64], apart: bool) -> Self {
         let mut scheduler = Scheduler::new();
-        let device = scheduler.add_pool(fair(slots)).expect("slots");
+        let device = scheduler.add_pool(options).expect("slots");
         let mut weights = Vec::new();
         for (key, &number) in priorities.iter().enumerate() {
             let owner = tenant(if apart { key } else { 0 });
@@ -50,7 +52,11 @@ impl Backlog {
         loop {
             for key in 0..charged.len() {
                 if scheduler.waiting(&key).is_none() {
-                    scheduler.wake(&key, *device, Units(estimate), Duration::ZERO).expect("known");
+                    // Warm by turns, so that the window matters where there is one.
+                    let tokens = Tokens((actual ^ key as u64) % 8);
+                    let warm = Some(Warm { tokens, until: Duration::MAX });
+                    let step = Step { estimate: Units(estimate), warm, ..Step::default() };
+                    scheduler.wake(&key, *device, step, Duration::ZERO).expect("known");
                 }
             }
             let Some(dispatch) = scheduler.pick(Duration::ZERO) else {
@@ -76,17 +82,22 @@ fn calls(count: usize) -> impl Strategy<Value = Vec<(u64, u64, usize)>> {
 proptest! {
     #[test]
     fn service_differs_by_no_more_than_the_bound(
-        slots in 1..6_usize, priorities in flows(), apart in any::<bool>(), calls in calls(400)
+        slots in 1..6_usize, priorities in flows(), apart in any::<bool>(), calls in calls(400),
+        window in prop_oneof![Just(0), Just(U)], steps in 1..4_u32
     ) {
-        let mut backlog = Backlog::new(slots, &priorities, apart);
+        let slice = Slice { steps, time: Duration::MAX };
+        let options = PoolOptions { window: Units(window), slice, ..fair(slots) };
+        let mut backlog = Backlog::new(options, &priorities, apart);
+        let ahead = u128::from(window) + u128::from(steps - 1) * u128::from(U);
         for (estimate, actual, which) in calls {
             backlog.turn(estimate, actual, which);
             let flows = || backlog.charged.iter().zip(&backlog.weights);
             for (f, (served_f, weight_f)) in flows().enumerate() {
                 for (g, (served_g, weight_g)) in flows().enumerate() {
-                    // S_f/w_f − S_g/w_g <= D·U·(1/w_f + 1/w_g), times both weights; 1 unit of
-                    // rounding on either side.
-                    let bound = (slots as u128 * u128::from(U) + 1) * (weight_f + weight_g);
+                    // S_f/w_f − S_g/w_g <= D·U·(1/w_f + 1/w_g) + (d + (s − 1)·U)/w_f, times both
+                    // weights; 1 unit of rounding on either side.
+                    let bound = (slots as u128 * u128::from(U) + 1) * (weight_f + weight_g)
+                        + ahead * weight_g;
                     prop_assert!(
                         served_f * weight_g <= served_g * weight_f + bound,
                         "{f}: {served_f} at {weight_f}, {g}: {served_g} at {weight_g}"
@@ -102,7 +113,7 @@ fn shares_come_to_the_weights_within_the_bound_and_under_a_thousandth() {
     // Estimates are off by a factor of up to 100 either way, and wrong for each flow alike.
     let priorities = [50, 50, 40, 40, 30, 30];
     for slots in [1, 8] {
-        let mut backlog = Backlog::new(slots, &priorities, false);
+        let mut backlog = Backlog::new(fair(slots), &priorities, false);
         let mut state = 1_u64;
         for _ in 0..200_000 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -270,6 +281,35 @@ proptest! {
                         scheduler.charge(id, Units(actual)).expect("in flight");
                     }
                 }
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn whoever_has_waited_the_aging_goes_within_twice_those_before_it(
+        order in prop::sample::select(vec![Order::Fsp, Order::Priority]),
+        sizes in prop::collection::vec((1..U, 0..100_u64), 2..30)
+    ) {
+        let mut scheduler = Scheduler::new();
+        let options = PoolOptions { order, ..PoolOptions::new(1) };
+        let pool = scheduler.add_pool(options).expect("slots");
+        for (key, &(size, number)) in sizes.iter().enumerate() {
+            scheduler.admit(key, tenant(0), priority(number)).expect("new");
+            scheduler.wake(&key, pool, Units(size), Duration::ZERO).expect("known");
+        }
+        let now = options.aging;
+        for decision in 1..=2 * sizes.len() {
+            let dispatch = scheduler.pick(now).expect("someone waits");
+            scheduler.charge(dispatch.id, Units(1)).expect("in flight");
+            // A short and important one comes at every step.
+            let comer = 1_000 + decision;
+            scheduler.admit(comer, tenant(0), priority(0)).expect("new");
+            scheduler.wake(&comer, pool, Units(1), now).expect("known");
+            for key in 0..sizes.len() {
+                let is_due = 2 * (key + 1) <= decision;
+                prop_assert!(!is_due || scheduler.waiting(&key).is_none(), "{key} at {decision}");
             }
         }
     }
