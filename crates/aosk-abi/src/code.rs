@@ -98,6 +98,12 @@ codes! {
     LlmCassette = "AOSK-L010",
     /// The provider's quota of money is used up.
     LlmProviderQuota = "AOSK-L011",
+    /// A model's tokenizer file cannot be used.
+    LlmTokenizer = "AOSK-L012",
+    /// An embedder made other vectors than it should.
+    LlmEmbedding = "AOSK-L013",
+    /// The folder of a sentence model cannot be used.
+    LlmSentenceModel = "AOSK-L014",
 
     /// The pinned pages and the newest exchange exceed the window.
     ContextOverflow = "AOSK-X001",

@@ -11,6 +11,7 @@ use reqwest::Method;
 use serde::Deserialize;
 use tokio::time::timeout;
 
+use crate::counting::Counting;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::failure::{error, quote, refused, unbilled};
@@ -37,6 +38,8 @@ pub struct Discovery {
     pub models: Vec<Served>,
     /// How many calls it takes at once, if it tells.
     pub slots: Option<usize>,
+    /// Whether it is llama.cpp's, which counts tokens for whoever asks.
+    pub tokenizes: bool,
 }
 
 #[derive(Deserialize)]
@@ -122,8 +125,9 @@ async fn look(endpoint: &Endpoint, options: Options) -> Result<Discovery, CallEr
             id: model.id,
         })
         .collect();
+    let tokenizes = props.is_some();
     let slots = props.and_then(|props| props.total_slots).filter(|slots| *slots > 0);
-    Ok(Discovery { models, slots })
+    Ok(Discovery { models, slots, tokenizes })
 }
 
 enum Answer {
@@ -179,6 +183,9 @@ impl Discovery {
         }
         if let Some(slots) = self.slots {
             spec.slots = slots;
+        }
+        if self.tokenizes {
+            spec.tokenizer.get_or_insert(Counting::Server);
         }
         Ok(spec)
     }

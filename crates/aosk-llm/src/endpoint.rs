@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use reqwest::Url;
 
 use crate::error::Error;
-use crate::models::ModelSpec;
+use crate::models::{ModelSpec, Provider};
 use crate::secret::Secret;
 use crate::table::Dialect;
 
@@ -91,7 +91,15 @@ impl Endpoint {
     /// [`Error::NoEndpoint`] or [`Error::NoKey`] with the variable to set, and
     /// [`Error::BadEndpoint`].
     pub fn from_env(spec: &ModelSpec, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Error> {
-        let provider = &spec.provider;
+        Self::of_provider(&spec.name, &spec.provider, env)
+    }
+
+    /// The same for whatever the provider serves under `model`.
+    pub(crate) fn of_provider(
+        model: &str,
+        provider: &Provider,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Error> {
         let read = |name: &Option<String>| {
             let name = name.clone()?;
             env(&name).filter(|value| !value.is_empty()).map(|value| (name, value))
@@ -102,7 +110,7 @@ impl Endpoint {
             (None, None) => {
                 let variable = provider.base_url_env.as_deref();
                 return Err(Error::NoEndpoint {
-                    model: spec.name.clone(),
+                    model: model.to_owned(),
                     hint: match variable {
                         Some(name) => format!(
                             "set {name} to its address, for example http://127.0.0.1:8080/v1"
@@ -132,7 +140,7 @@ impl Endpoint {
         let endpoint = Self { sent, ..Self::new(&origin, &base, key)? }.speaking(provider.dialect);
         if provider.loopback && !endpoint.is_loopback() {
             return Err(Error::NoEndpoint {
-                model: spec.name.clone(),
+                model: model.to_owned(),
                 hint: format!(
                     "it stands for a server on this machine, but {origin} is {}; name one of the \
                      priced models of the table instead",

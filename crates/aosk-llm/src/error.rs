@@ -50,6 +50,22 @@ pub enum Error {
         /// What to set.
         hint: String,
     },
+    /// A model's tokenizer cannot be used.
+    #[error("the tokenizer {path} {problem}")]
+    Tokenizer {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A sentence model cannot be used.
+    #[error("the sentence model: {path} {problem}")]
+    SentenceModel {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The HTTP client cannot be set up.
     #[error(
         "cannot set up the HTTP client for {host}: {problem}; check the system's CA certificates"
@@ -83,6 +99,8 @@ impl Error {
             Self::NoKey { .. } => Code::LlmAuth,
             Self::Client { .. } => Code::LlmUnreachable,
             Self::Cassette { .. } => Code::LlmCassette,
+            Self::Tokenizer { .. } => Code::LlmTokenizer,
+            Self::SentenceModel { .. } => Code::LlmSentenceModel,
         }
     }
 }

@@ -17,12 +17,13 @@ use crate::retry_after::retry_after;
 /// The longest quotation of an endpoint's words in a message, in characters.
 const QUOTE_MAX: usize = 1_000;
 
-/// Phrases of context-length errors, lower-cased: OpenAI (two), llama.cpp, vLLM (two), Ollama,
-/// Gemini, Anthropic (two).
-const TOO_LONG: [&str; 9] = [
+/// Phrases of context-length errors, lower-cased: OpenAI (two), llama.cpp (two, the second of a text
+/// for a vector), vLLM (two), Ollama, Gemini, Anthropic (two).
+const TOO_LONG: [&str; 10] = [
     "maximum context length",
     "exceeds the context window",
     "exceeds the available context size",
+    "is too large to process",
     "longer than the maximum model length",
     "model's context length is only",
     "exceeds maximum context length",

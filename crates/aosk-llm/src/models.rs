@@ -10,10 +10,11 @@ use std::collections::BTreeMap;
 use aosk_abi::{MicroDollars, Tokens};
 use aosk_ports::Prices;
 
+use crate::counting::Counting;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::quirks::Quirks;
-use crate::table::{Dialect, ModelEntry, ProviderEntry, Table, line_of, nearest};
+use crate::table::{Dialect, EmbedderEntry, ModelEntry, ProviderEntry, Table, line_of, nearest};
 
 /// The model that stands for whatever a server on this machine serves.
 const LOCAL: &str = "local";
@@ -54,6 +55,9 @@ pub struct ModelSpec {
     pub prices: Prices,
     /// How many calls may be in flight at once.
     pub slots: usize,
+    /// What counts its tokens; `None`: the server, where it turns out to be llama.cpp's, else an
+    /// estimate.
+    pub tokenizer: Option<Counting>,
     /// Where it leaves the common path.
     pub quirks: Quirks,
 }
@@ -63,6 +67,7 @@ pub struct ModelSpec {
 pub struct Models {
     providers: BTreeMap<String, ProviderEntry>,
     models: BTreeMap<String, ModelEntry>,
+    embedders: BTreeMap<String, EmbedderEntry>,
     aliases: BTreeMap<String, Vec<String>>,
 }
 
@@ -71,8 +76,12 @@ impl Models {
     #[must_use]
     #[expect(clippy::expect_used, reason = "the text is part of this program and a test reads it")]
     pub fn embedded() -> Self {
-        let mut models =
-            Self { providers: BTreeMap::new(), models: BTreeMap::new(), aliases: BTreeMap::new() };
+        let mut models = Self {
+            providers: BTreeMap::new(),
+            models: BTreeMap::new(),
+            embedders: BTreeMap::new(),
+            aliases: BTreeMap::new(),
+        };
         models
             .extend_toml(include_str!("models.toml"), "models.toml")
             .expect("the built-in table of models is valid");
@@ -88,6 +97,7 @@ impl Models {
         let table = Table::read(text, path)?;
         let mut merged = self.clone();
         let mut touched = Vec::new();
+        let mut embedders = Vec::new();
         for (name, entry) in table.providers {
             let line = line_of(text, entry.span().start);
             let entry = entry.into_inner();
@@ -102,6 +112,13 @@ impl Models {
                     .iter()
                     .filter(|(_, model)| model.provider.as_deref() == Some(&name))
                     .map(|(model, _)| (model.clone(), line)),
+            );
+            embedders.extend(
+                merged
+                    .embedders
+                    .iter()
+                    .filter(|(_, embedder)| embedder.provider.as_deref() == Some(&name))
+                    .map(|(embedder, _)| (embedder.clone(), line)),
             );
             merged.providers.insert(name, entry);
         }
@@ -119,6 +136,22 @@ impl Models {
                 path: path.to_owned(),
                 line: Some(line),
                 message: format!("models.{name:?}: {message}"),
+            })?;
+        }
+        for (name, entry) in table.embedders {
+            embedders.push((name.clone(), line_of(text, entry.span().start)));
+            let entry = entry.into_inner();
+            let entry = match merged.embedders.get(&name) {
+                Some(present) => entry.or(present),
+                None => entry,
+            };
+            merged.embedders.insert(name, entry);
+        }
+        for (name, line) in embedders {
+            merged.describe(&name, &merged.embedders[&name]).map_err(|message| Error::Table {
+                path: path.to_owned(),
+                line: Some(line),
+                message: format!("embedders.{name:?}: {message}"),
             })?;
         }
         for (name, list) in table.aliases {
@@ -232,16 +265,39 @@ impl Models {
         })
     }
 
-    fn build(&self, name: &str, entry: &ModelEntry) -> Result<ModelSpec, String> {
-        let provider = entry.provider.as_deref().ok_or("`provider` is missing")?;
-        let Some(about) = self.providers.get(provider) else {
+    pub(crate) const fn embedder_entries(&self) -> &BTreeMap<String, EmbedderEntry> {
+        &self.embedders
+    }
+
+    fn about(&self, provider: &str) -> Result<&ProviderEntry, String> {
+        self.providers.get(provider).ok_or_else(|| {
             let known = self.providers.keys().map(String::as_str);
-            return Err(match nearest(provider, known) {
+            match nearest(provider, known) {
                 Some(near) => format!("no provider {provider:?}; did you mean {near:?}?"),
                 None => format!("no provider {provider:?}: add [providers.{provider:?}]"),
-            });
-        };
-        let loopback = about.loopback.unwrap_or(false);
+            }
+        })
+    }
+
+    /// The provider of that name.
+    pub(crate) fn provider(&self, name: &str) -> Result<Provider, String> {
+        let about = self.about(name)?;
+        let dialect =
+            about.dialect.ok_or_else(|| format!("[providers.{name:?}] has no `dialect`"))?;
+        Ok(Provider {
+            name: name.to_owned(),
+            dialect,
+            base_url: about.base_url.clone(),
+            base_url_env: about.base_url_env.clone(),
+            key_env: about.key_env.clone(),
+            token_env: about.token_env.clone(),
+            loopback: about.loopback.unwrap_or(false),
+        })
+    }
+
+    fn build(&self, name: &str, entry: &ModelEntry) -> Result<ModelSpec, String> {
+        let provider = entry.provider.as_deref().ok_or("`provider` is missing")?;
+        let about = self.about(provider)?;
         let count = |key: &str, value: Option<u64>| match value {
             None => Err(format!("`{key}` is missing: give a number of tokens")),
             Some(0) => Err(format!("`{key}` is 0: give at least 1")),
@@ -260,11 +316,16 @@ impl Models {
         if slots == 0 {
             return Err("`slots` is 0: give at least 1".to_owned());
         }
-        let dialect =
-            about.dialect.ok_or_else(|| format!("[providers.{provider:?}] has no `dialect`"))?;
+        let tokenizer = entry.tokenizer.as_ref().or(about.tokenizer.as_ref()).cloned();
+        if let Some(problem) = tokenizer.as_ref().and_then(Counting::problem) {
+            return Err(problem);
+        }
+        let provider = self.provider(provider)?;
+        let (dialect, loopback) = (provider.dialect, provider.loopback);
         let quirks = entry.quirks.or(&about.quirks);
         if let Some(foreign) = quirks.foreign_to(dialect) {
-            return Err(format!("the dialect of {provider:?} has no quirk `{foreign}`: remove it"));
+            let name = &provider.name;
+            return Err(format!("the dialect of {name:?} has no quirk `{foreign}`: remove it"));
         }
         Ok(ModelSpec {
             name: name.to_owned(),
@@ -273,19 +334,12 @@ impl Models {
                 (None, true) => None,
                 (None, false) => Some(name.to_owned()),
             },
-            provider: Provider {
-                name: provider.to_owned(),
-                dialect,
-                base_url: about.base_url.clone(),
-                base_url_env: about.base_url_env.clone(),
-                key_env: about.key_env.clone(),
-                token_env: about.token_env.clone(),
-                loopback,
-            },
+            provider,
             window,
             max_output,
             prices: prices(entry, dialect == Dialect::Anthropic && !loopback)?,
             slots,
+            tokenizer,
             quirks: Quirks::from(quirks),
         })
     }

@@ -1,12 +1,16 @@
 //! A model behind an endpoint, whatever dialect it speaks.
 
+use std::sync::Arc;
+
 use aosk_abi::{Code, FailureKind};
 use aosk_ports::{
     CallError, Demand, Device, DeviceInfo, Progress, RenderError, Rendered, Reply, Request,
+    Tokenizer,
 };
 use futures::future::BoxFuture;
 use tokio::time::timeout;
 
+use crate::counting::Counting;
 use crate::discover::discover;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
@@ -25,6 +29,7 @@ pub struct Remote {
     info: DeviceInfo,
     speech: Speech,
     http: Http,
+    counting: Counting,
 }
 
 impl Remote {
@@ -63,6 +68,7 @@ impl Remote {
                 timeout: options.total,
             },
             http: Http::new(endpoint, options).map_err(fatal)?,
+            counting: spec.tokenizer.unwrap_or(Counting::Estimate),
         })
     }
 
@@ -70,6 +76,15 @@ impl Remote {
     #[must_use]
     pub const fn endpoint(&self) -> &Endpoint {
         &self.http.endpoint
+    }
+
+    /// What counts its tokens, having observed nothing: the vocabulary that the table names, the
+    /// server where it is llama.cpp's, or an estimator.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] where a file of the table cannot be used, [`Error::Client`].
+    pub fn tokenizer(&self) -> Result<Arc<dyn Tokenizer>, Error> {
+        self.counting.tokenizer(&self.http.endpoint, &self.info.model)
     }
 
     pub(crate) const fn speech(&self) -> &Speech {

@@ -6,10 +6,12 @@
 //! a built-in entry; what is missing after merging is an error of the entry.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use crate::counting::Counting;
 use crate::error::Error;
 
 /// A whole table.
@@ -20,6 +22,8 @@ pub(crate) struct Table {
     pub providers: BTreeMap<String, Spanned<ProviderEntry>>,
     #[serde(default)]
     pub models: BTreeMap<String, Spanned<ModelEntry>>,
+    #[serde(default)]
+    pub embedders: BTreeMap<String, Spanned<EmbedderEntry>>,
     #[serde(default)]
     pub aliases: BTreeMap<String, Spanned<Vec<String>>>,
 }
@@ -56,6 +60,7 @@ pub(crate) struct ProviderEntry {
     pub token_env: Option<String>,
     pub loopback: Option<bool>,
     pub slots: Option<usize>,
+    pub tokenizer: Option<Counting>,
     #[serde(default)]
     pub quirks: QuirksEntry,
 }
@@ -69,10 +74,23 @@ pub(crate) struct ModelEntry {
     pub window: Option<u64>,
     pub max_output: Option<u64>,
     pub slots: Option<usize>,
+    pub tokenizer: Option<Counting>,
     #[serde(default)]
     pub price: PriceEntry,
     #[serde(default)]
     pub quirks: QuirksEntry,
+}
+
+/// What makes vectors: a model of an endpoint, or one in a folder of this machine.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EmbedderEntry {
+    pub folder: Option<PathBuf>,
+    pub provider: Option<String>,
+    pub id: Option<String>,
+    pub dims: Option<usize>,
+    pub shorten: Option<bool>,
+    pub price: Option<f64>,
 }
 
 /// Dollars for a million tokens.
@@ -145,6 +163,7 @@ impl ProviderEntry {
             token_env: self.token_env.clone().or_else(|| other.token_env.clone()),
             loopback: self.loopback.or(other.loopback),
             slots: self.slots.or(other.slots),
+            tokenizer: self.tokenizer.clone().or_else(|| other.tokenizer.clone()),
             quirks: self.quirks.or(&other.quirks),
         }
     }
@@ -158,6 +177,7 @@ impl ModelEntry {
             window: self.window.or(other.window),
             max_output: self.max_output.or(other.max_output),
             slots: self.slots.or(other.slots),
+            tokenizer: self.tokenizer.clone().or_else(|| other.tokenizer.clone()),
             price: PriceEntry {
                 input: self.price.input.or(other.price.input),
                 cached: self.price.cached.or(other.price.cached),
@@ -166,6 +186,28 @@ impl ModelEntry {
             },
             quirks: self.quirks.or(&other.quirks),
         }
+    }
+}
+
+impl EmbedderEntry {
+    pub fn or(&self, other: &Self) -> Self {
+        Self {
+            folder: self.folder.clone().or_else(|| other.folder.clone()),
+            provider: self.provider.clone().or_else(|| other.provider.clone()),
+            id: self.id.clone().or_else(|| other.id.clone()),
+            dims: self.dims.or(other.dims),
+            shorten: self.shorten.or(other.shorten),
+            price: self.price.or(other.price),
+        }
+    }
+
+    /// Whether it holds a key that only an endpoint has.
+    pub const fn has_endpoint_keys(&self) -> bool {
+        self.provider.is_some()
+            || self.id.is_some()
+            || self.dims.is_some()
+            || self.shorten.is_some()
+            || self.price.is_some()
     }
 }
 

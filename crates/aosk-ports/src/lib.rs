@@ -11,6 +11,7 @@
 
 mod clock;
 mod device;
+mod embedder;
 mod flight;
 mod sandbox;
 mod store;
@@ -22,6 +23,7 @@ pub use device::{
     CallError, Delta, Demand, Device, DeviceInfo, Message, Part, Prices, Progress, RenderError,
     Rendered, Reply, Request,
 };
+pub use embedder::{Embedded, Embedder, Embedding};
 pub use flight::FlightRecorder;
 pub use sandbox::{DirEntry, EntryKind, Listing, Sandbox, SandboxError};
 pub use store::{

@@ -110,7 +110,8 @@ impl Endpoints {
     /// The device that plays a cassette, under the name that says so.
     pub(crate) fn play(&self, path: &Path) -> Result<(String, Model), Error> {
         let device = Scripted::open(path).map_err(llm_error)?;
-        Ok((device.info().name.clone(), model(Arc::new(device))))
+        let name = device.info().name.clone();
+        Ok((name, Model { device: Arc::new(device), tokenizer: Arc::new(Estimator::new()) }))
     }
 
     /// Checks that each of the models is known and has an endpoint, without asking any.
@@ -144,23 +145,25 @@ impl Endpoints {
             if connected.models.contains_key(name) {
                 continue;
             }
-            match self.device(name, args.record.as_deref()).await {
-                Ok(device) => drop(connected.models.insert(name.to_owned(), model(device))),
+            match self.model(name, args.record.as_deref()).await {
+                Ok(model) => drop(connected.models.insert(name.to_owned(), model)),
                 Err(error) => drop(connected.failed.insert(name.to_owned(), error)),
             }
         }
         Ok(connected)
     }
 
-    async fn device(&self, name: &str, record: Option<&Path>) -> Result<Arc<dyn Device>, Error> {
+    async fn model(&self, name: &str, record: Option<&Path>) -> Result<Model, Error> {
         let (spec, endpoint) = self.select(name)?;
         let device = Remote::connect(spec, endpoint, Options::default())
             .await
             .map_err(|error| Error::new(error.code, error.message))?;
-        Ok(match record {
+        let tokenizer = device.tokenizer().map_err(llm_error)?;
+        let device: Arc<dyn Device> = match record {
             Some(path) => Arc::new(Recorder::create(device, path).map_err(llm_error)?),
             None => Arc::new(device),
-        })
+        };
+        Ok(Model { device, tokenizer })
     }
 
     /// The model of that name and where it is asked, without asking.
@@ -182,17 +185,12 @@ impl Connect for Endpoints {
         name: &'a str,
     ) -> Pin<Box<dyn Future<Output = Result<Model, aosk_kernel::Error>> + Send + 'a>> {
         Box::pin(async move {
-            let device = self.device(name, None).await.map_err(|error| {
+            self.model(name, None).await.map_err(|error| {
                 let message = error.with_helps();
                 aosk_kernel::Error::Refused { code: error.code, message }
-            })?;
-            Ok(model(device))
+            })
         })
     }
-}
-
-fn model(device: Arc<dyn Device>) -> Model {
-    Model { device, tokenizer: Arc::new(Estimator::new()) }
 }
 
 fn llm_error(error: aosk_llm::Error) -> Error {

@@ -33,7 +33,7 @@ impl Tap {
         &self.base
     }
 
-    /// The bodies of all calls so far, in the order of their arrival.
+    /// The bodies of all calls of the model so far, in the order of their arrival.
     pub fn bodies(&self) -> Vec<Vec<u8>> {
         self.bodies.lock().expect("calls").clone()
     }
@@ -63,7 +63,8 @@ fn forward(mut stream: TcpStream, host: &str, kept: &Mutex<Vec<Vec<u8>>>) -> Opt
     let mut upstream = TcpStream::connect(host).ok()?;
     upstream.write_all(head.as_bytes()).ok()?;
     upstream.write_all(&body).ok()?;
-    if length > 0 {
+    // A count of tokens is no call.
+    if length > 0 && !head.starts_with("POST /tokenize ") {
         kept.lock().ok()?.push(body);
     }
     std::io::copy(&mut upstream, &mut stream).ok()?;

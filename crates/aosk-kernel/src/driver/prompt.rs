@@ -56,7 +56,16 @@ impl Driver {
             }
             tracing::info!(pid = %self.process.pid(), %op, "renders otherwise than planned; planning anew");
         }
+        self.prepare_counts().await;
         self.plan(op)
+    }
+
+    /// Lets the tokenizer learn the sizes of what arrived, which it may have to ask for.
+    async fn prepare_counts(&self) {
+        let arrivals = self.process.image.arrivals.iter();
+        let texts: Vec<Arc<str>> =
+            arrivals.flat_map(|arrival| self.counted_texts(arrival.source)).collect();
+        self.means.model.tokenizer.prepare(&texts).await;
     }
 
     fn plan(&mut self, op: Op) -> Result<Result<Call, aosk_context::Error>, Error> {
@@ -204,24 +213,38 @@ impl Driver {
 
     fn size(&self, source: Source) -> Tokens {
         let tokenizer = &self.means.model.tokenizer;
-        let Some(shape) = self.process.image.transcript.get(source) else {
-            return Tokens::ZERO;
-        };
-        let text = match shape {
-            Shape::ToolResult { content, .. } => self.result_text(content.hash),
+        let sizes = self.counted_texts(source).into_iter().map(|text| tokenizer.count(&text));
+        let counted = sizes.fold(Tokens::ZERO, |sum, size| sum + size);
+        match self.process.image.transcript.get(source) {
+            None => Tokens::ZERO,
             // What is not text travels as base64, of which a token holds about a byte and a half.
-            Shape::Opaque { content, .. } if !self.process.contents.is_text(&content.hash) => {
-                return Tokens(content.len) + tokenizer.per_message();
+            Some(Shape::Opaque { content, .. })
+                if !self.process.contents.is_text(&content.hash) =>
+            {
+                Tokens(content.len) + tokenizer.per_message()
             }
-            other => self.process.contents.text(&other.content().hash).unwrap_or_default(),
-        };
-        let names = match shape {
-            Shape::ToolCall { id, name, .. } | Shape::ToolResult { id, name, .. } => {
-                tokenizer.count(id) + tokenizer.count(name)
+            Some(_) => counted + tokenizer.per_message(),
+        }
+    }
+
+    /// The texts that a page's size is the sum of.
+    fn counted_texts(&self, source: Source) -> Vec<Arc<str>> {
+        let text = |hash: &Hash| self.process.contents.text(hash).unwrap_or_default();
+        match self.process.image.transcript.get(source) {
+            None => Vec::new(),
+            Some(Shape::Opaque { content, .. })
+                if !self.process.contents.is_text(&content.hash) =>
+            {
+                Vec::new()
             }
-            _ => Tokens::ZERO,
-        };
-        tokenizer.count(&text) + names + tokenizer.per_message()
+            Some(Shape::ToolResult { id, name, content, .. }) => {
+                vec![self.result_text(content.hash), id.as_str().into(), name.as_str().into()]
+            }
+            Some(Shape::ToolCall { id, name, arguments }) => {
+                vec![text(&arguments.hash), id.as_str().into(), name.as_str().into()]
+            }
+            Some(other) => vec![text(&other.content().hash)],
+        }
     }
 
     /// Reads the conversation back, once: what is made later is known from its making.

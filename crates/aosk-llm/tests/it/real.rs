@@ -1,14 +1,22 @@
 //! A real model on a real server: llama.cpp with a small model, at `AOSK_TEST_LLM_URL`.
 
+use std::sync::Arc;
+
 use aosk_abi::{Code, FailureKind, Role, Sampling, StopReason, Tokens, ToolCalls};
 use aosk_llm::{Estimator, Models, Options, Remote};
 use aosk_ports::{Device, Part, Request, Tokenizer};
 
+use tokio::sync::RwLock;
+
 use crate::support::{ask, call, question, request, result, said, text};
 
-/// The device, or nothing where no server is named; then the tests say so aloud, and fail where
+/// The vectors of many texts take every slot and with it what was cached there, so tests of the cache
+/// share a turn that those of vectors have alone.
+static TURN: RwLock<()> = RwLock::const_new(());
+
+/// The server's address, or nothing where none is named; then the tests say so aloud, and fail where
 /// `AOSK_TEST_REQUIRE=1` says that everything must be there.
-async fn real(model: &str, variable: &'static str) -> Option<Remote> {
+fn address() -> Option<String> {
     let Ok(base) = std::env::var("AOSK_TEST_LLM_URL") else {
         assert!(
             std::env::var("AOSK_TEST_REQUIRE").as_deref() != Ok("1"),
@@ -17,6 +25,12 @@ async fn real(model: &str, variable: &'static str) -> Option<Remote> {
         eprintln!("SKIPPED, NOT PASSED: set AOSK_TEST_LLM_URL to a llama.cpp server's /v1");
         return None;
     };
+    Some(base)
+}
+
+/// The model's device there.
+async fn real(model: &str, variable: &'static str) -> Option<Remote> {
+    let base = address()?;
     let env = move |name: &str| (name == variable).then(|| base.clone());
     let (spec, endpoint) = Models::embedded().select(model, &env).expect("an endpoint");
     Some(Remote::connect(spec, endpoint, Options::default()).await.expect("a server"))
@@ -50,6 +64,7 @@ async fn a_conversation_that_grows_is_read_from_the_cache_in_the_anthropic_diale
 }
 
 async fn grows_in_the_cache(device: &Remote) {
+    let _turn = TURN.read().await;
     assert!(device.info().window.0 >= 1024, "{:?}", device.info());
     // A start that no other test and no earlier run has put into the cache.
     let nonce = std::time::SystemTime::now()
@@ -88,6 +103,7 @@ async fn grows_in_the_cache(device: &Remote) {
 #[tokio::test]
 async fn a_schema_makes_a_small_model_call_a_tool_and_then_answer() {
     let Some(device) = openai().await else { return };
+    let _turn = TURN.read().await;
     let example = "You do arithmetic with the calculator.\n\nExample:\nTask: What is 5 + 8?\n\
         {\"tool\":\"calculator\",\"arguments\":{\"expression\":\"5 + 8\"}}\n\
         Result of calculator: 13\n\
@@ -145,4 +161,65 @@ async fn is_too_long(device: &Remote) {
     let error = ask(device, &request).await.expect_err("too long");
     assert_eq!((error.kind, error.code), (FailureKind::ContextLength, Code::LlmContextLength));
     assert!(error.usage.expect("a size").input > device.info().window, "{error:?}");
+}
+
+#[tokio::test]
+async fn a_server_with_the_vocabulary_counts_what_the_model_then_reads() {
+    let Some(device) = openai().await else { return };
+    let _turn = TURN.write().await;
+    let tokenizer = device.tokenizer().expect("a tokenizer");
+    for texts in [
+        ["You are terse.", include_str!("texts/english.txt")],
+        ["You write code.", include_str!("texts/code.txt")],
+        ["당신은 간결합니다.", include_str!("texts/korean.txt")],
+        ["\u{1f600}", include_str!("texts/emoji.txt")],
+        ["Data.", include_str!("texts/base64.txt")],
+    ] {
+        let all: Vec<Arc<str>> = texts.iter().map(|text| Arc::from(*text)).collect();
+        tokenizer.prepare(&all).await;
+        // Each message, and the start of the reply.
+        let texts_alone: u64 = texts.iter().map(|text| tokenizer.count(text).0).sum();
+        let counted = Tokens(texts_alone + 3 * tokenizer.per_message().0);
+        let request =
+            steady(request(vec![text(Role::System, texts[0]), text(Role::User, texts[1])]));
+        let request = Request { max_output: Tokens(1), ..request };
+        let used = ask(&device, &request).await.expect("a reply").usage.expect("usage").input;
+        assert!(used.0 > texts_alone, "{used} of {texts_alone}: the template adds some");
+        let room = counted.0 * u64::from(1_000_000 + tokenizer.error().0) / 1_000_000;
+        assert!(
+            room >= used.0 && counted.0 <= used.0 + 15,
+            "{used} of {counted}, with room {room}"
+        );
+    }
+    assert!(!tokenizer.id().contains('+'), "nothing was estimated: {}", tokenizer.id());
+}
+
+#[tokio::test]
+async fn a_real_server_makes_vectors_of_the_size_that_the_table_says() {
+    let Some(base) = address() else { return };
+    let _turn = TURN.write().await;
+    let embedder = |table: &str| {
+        let mut models = Models::embedded();
+        models.extend_toml(table, "models.toml").expect("a table");
+        let env = |name: &str| (name == "OPENAI_BASE_URL").then(|| base.clone());
+        models.embedder("local", &env, Options::default()).expect("an embedder")
+    };
+    let texts: Vec<Arc<str>> = ["a cat", "the stock market", "a cat"].map(Arc::from).into();
+    let error = embedder("").embed(&texts).await.expect_err("another size than is usual");
+    assert_eq!(error.code, Code::LlmEmbedding);
+    assert!(error.message.contains("set `dims = 576`"), "{error}");
+    let local = embedder("[embedders.local]\ndims = 576");
+    let made = local.embed(&texts).await.expect("vectors");
+    assert!(made.tokens.expect("counted") >= Tokens(5));
+    let cosine = |a: usize, b: usize| made.vectors[a].cosine(&made.vectors[b]).expect("one");
+    assert!(
+        cosine(0, 2) > 0.99 && cosine(0, 1) < cosine(0, 2),
+        "{} {}",
+        cosine(0, 1),
+        cosine(0, 2)
+    );
+    let many: Vec<Arc<str>> = (0..70).map(|n| format!("text {n}").into()).collect();
+    assert_eq!(local.embed(&many).await.expect("vectors").vectors.len(), 70);
+    let error = local.embed(&["word ".repeat(9_000).into()]).await.expect_err("too long");
+    assert_eq!(error.kind, FailureKind::ContextLength, "{error}");
 }
