@@ -42,6 +42,8 @@ pub(crate) struct Queue {
     /// The round of [`Order::RoundRobin`].
     round: u64,
     oldest: u32,
+    /// Since when the oldest waits, kept here because every decision asks.
+    oldest_since: u64,
     youngest: u32,
     deadlines: BTreeSet<(u64, u32)>,
     /// Flows that wait within their slice, by when they came.
@@ -61,6 +63,7 @@ impl Default for Queue {
             arrivals: 0,
             round: 0,
             oldest: NONE,
+            oldest_since: 0,
             youngest: NONE,
             deadlines: BTreeSet::new(),
             continuing: BTreeSet::new(),
@@ -131,7 +134,7 @@ impl Queue {
         let (rank, older) = (self.rank(flow, options), self.youngest);
         match flows.get_mut(older) {
             Some(older) => older.younger = id,
-            None => self.oldest = id,
+            None => (self.oldest, self.oldest_since) = (id, now),
         }
         self.youngest = id;
         self.waiting.put(flows, id, rank);
@@ -158,7 +161,12 @@ impl Queue {
             None => self.oldest = younger,
         }
         match flows.get_mut(younger) {
-            Some(younger) => younger.older = older,
+            Some(flow) => {
+                flow.older = older;
+                if self.oldest == younger {
+                    self.oldest_since = flow.since;
+                }
+            }
             None => self.youngest = older,
         }
         if let Some(count) = self.priorities.get_mut(&priority) {
@@ -180,7 +188,7 @@ impl Queue {
         let (least, first) = self.waiting.first()?;
         let is_aged = options.order.ages()
             && !self.aged
-            && now.saturating_sub(flows[self.oldest].since) >= nanos(options.aging);
+            && now.saturating_sub(self.oldest_since) >= nanos(options.aging);
         self.aged = is_aged;
         if is_aged {
             return Some(self.oldest);
