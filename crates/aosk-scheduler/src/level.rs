@@ -40,10 +40,13 @@ impl Level {
         }
     }
 
-    /// The member waits no more.
+    /// The member, if it waits, waits no more. One that sleeps already goes on sleeping since when
+    /// it did: a later beginning would save up what it forfeits.
     pub(crate) fn leave<M: Member>(&mut self, members: &mut Slab<M>, id: u32) {
-        self.waiting.remove(members, id);
-        members[id].account().sleep(self.now);
+        if members.seat(id) != NONE {
+            self.waiting.remove(members, id);
+            members[id].account().sleep(self.now);
+        }
     }
 
     /// A call of the member, which waits, starts.

@@ -121,3 +121,20 @@ fn a_free_call_that_is_repeated_for_ever_starves_nobody() {
         assert!(before <= 2, "process 2 waits since the start");
     }
 }
+
+#[test]
+fn a_tenant_that_sleeps_saves_nothing_up_by_removing_processes() {
+    let mut machine = Machine::new(&[1, 2, 3, 4, 5, 11]);
+    machine.run(12);
+    for key in 1..=5 {
+        machine.scheduler.block(&key).expect("known");
+    }
+    for key in 1..=4 {
+        machine.run(100);
+        machine.scheduler.remove(&key).expect("known");
+    }
+    machine.scheduler.wake(&5, machine.device, TEN, Duration::ZERO).expect("known");
+    let ahead = machine.run(50).iter().take_while(|&&key| key == 5).count();
+    // Two calls that it left unused, the one that the other has just made, and the tie.
+    assert_eq!(ahead, 4);
+}
