@@ -77,12 +77,15 @@ fn live_and_die(name: &str, dir: &Path, power: &mut Option<Power>) -> String {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut acked: HashMap<Pid, Seq> = HashMap::new();
     let (mut killed, mut tools_killed, mut acks, mut lost_writes) = (0, 0, 0_u64, 0);
-    for _ in 0..rounds {
+    for round in 0..rounds {
         let environment = power.as_mut().map(Power::on);
         let mut child = start(dir, steps, environment.into_iter().flatten());
         let lives = Duration::from_millis(5 + u64::from(random.next_u32() % 200));
         let reader = collect(&mut child);
-        tools_killed += kill_tools_of(&child, lives, &mut random);
+        // Every second life goes on until tools were killed in it, however slow the machine is;
+        // the others may end before anything has begun.
+        let at_least = 2 * (round % 2);
+        tools_killed += kill_tools_of(&mut child, lives, at_least, &mut random);
         if child.try_wait().expect("a child").is_none() {
             killed += 1;
         }
@@ -130,9 +133,16 @@ fn start(
 }
 
 /// Kills about every second process of a tool, for that long; how many.
-fn kill_tools_of(child: &Child, lives: Duration, random: &mut ChaCha8Rng) -> u64 {
+fn kill_tools_of(
+    child: &mut Child,
+    lives: Duration,
+    at_least: u64,
+    random: &mut ChaCha8Rng,
+) -> u64 {
     let (began, mut seen, mut killed) = (Instant::now(), HashSet::new(), 0);
-    while began.elapsed() < lives {
+    while began.elapsed() < lives
+        || (killed < at_least && child.try_wait().is_ok_and(|ended| ended.is_none()))
+    {
         // Processes are children of the thread that started them.
         let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id()));
         let lists = tasks.into_iter().flatten().flatten().map(|task| task.path().join("children"));
