@@ -67,3 +67,41 @@ impl Outage {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aosk_abi::{Code, FailureKind};
+
+    use super::*;
+    use crate::failure::error;
+
+    fn failure(retry_after: Option<Duration>) -> CallError {
+        let error = error(FailureKind::Transient, Code::LlmTransient, "down".to_owned());
+        CallError { retry_after, ..error }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pauses_double_up_to_a_minute_and_begin_anew_after_an_answer() {
+        let outage = Outage::default();
+        assert_eq!(outage.current(), None);
+        for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
+            let pause = Duration::from_secs(seconds);
+            assert_eq!(outage.failed(failure(None), "").retry_after, Some(pause));
+            tokio::time::advance(pause - Duration::from_millis(1)).await;
+            let left = outage.current().expect("a millisecond before its end").retry_after;
+            assert_eq!(left, Some(Duration::from_millis(1)));
+            tokio::time::advance(Duration::from_millis(1)).await;
+            assert_eq!(outage.current(), None, "at its end");
+        }
+        outage.over("");
+        assert_eq!(outage.failed(failure(None), "").retry_after, Some(Duration::from_secs(1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_server_says_of_its_return_is_believed() {
+        let outage = Outage::default();
+        let hour = Some(Duration::from_secs(3_600));
+        assert_eq!(outage.failed(failure(hour), "").retry_after, hour);
+        assert_eq!(outage.current().expect("down").retry_after, hour);
+    }
+}

@@ -9,6 +9,7 @@
 
 mod budget;
 mod conversation;
+mod counting;
 mod crash;
 mod edges;
 mod fallback;
