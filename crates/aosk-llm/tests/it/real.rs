@@ -10,8 +10,9 @@ use tokio::sync::RwLock;
 
 use crate::support::{ask, call, question, request, result, said, text};
 
-/// The vectors of many texts take every slot and with it what was cached there, so tests of the cache
-/// share a turn that those of vectors have alone.
+/// The vectors of many texts take every slot and with it what was cached there, and what is computed
+/// beside them is rounded otherwise, which a model this small can answer otherwise. So the tests of
+/// replies share a turn that those of counts and vectors have alone.
 static TURN: RwLock<()> = RwLock::const_new(());
 
 /// The server's address, or nothing where none is named; then the tests say so aloud, and fail where
@@ -132,6 +133,7 @@ async fn a_schema_makes_a_small_model_call_a_tool_and_then_answer() {
 #[tokio::test]
 async fn a_result_in_the_anthropic_dialect_is_read_by_a_real_model() {
     let Some(device) = anthropic().await else { return };
+    let _turn = TURN.read().await;
     let mut request = steady(question());
     let thinking = r#"{"type":"thinking","thinking":"I should calculate.","signature":"S"}"#;
     let thinking =
@@ -156,6 +158,7 @@ async fn a_prompt_longer_than_the_window_is_recognised() {
 }
 
 async fn is_too_long(device: &Remote) {
+    let _turn = TURN.read().await;
     let words = "word ".repeat(usize::try_from(device.info().window.0).expect("a size") + 500);
     let request = steady(request(vec![text(Role::User, &words)]));
     let error = ask(device, &request).await.expect_err("too long");
