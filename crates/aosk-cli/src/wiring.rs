@@ -191,12 +191,10 @@ pub(crate) fn end_on_purpose(dir: &Path) {
 
 /// Sees to what was in flight when a restored store was backed up; how many tool calls that was.
 pub(crate) async fn settle_restored(
-    settings: &Settings,
+    store: Arc<dyn Store>,
     secrets: Redactor,
 ) -> Result<usize, Error> {
-    let owned = own_store(settings, "aosk store restore", &secrets)?;
-    let kernel =
-        Kernel::start(parts(owned.store.clone(), secrets), options()).map_err(kernel_error)?;
+    let kernel = Kernel::start(parts(store, secrets), options()).map_err(kernel_error)?;
     let settled = kernel.settle_restored().await.map_err(kernel_error);
     kernel.stop(Stop::Graceful);
     kernel.quiet().await;

@@ -27,7 +27,7 @@ pub struct Append {
     pub records: Vec<Record>,
     /// The contents that the records name. One of up to [`Content::INLINE_MAX`] bytes comes with
     /// the append whose record is the first of the process to name it; a larger one may be left out
-    /// where an earlier append of the tenant brought it. Bringing one twice stores it once.
+    /// where an event in a journal of the tenant names it. Bringing one twice stores it once.
     pub contents: Vec<Content>,
     /// What lists show of the process from now on.
     pub row: ProcessRow,

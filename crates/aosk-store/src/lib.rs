@@ -56,7 +56,7 @@ mod copy;
 mod postgres;
 mod sqlite;
 
-pub use copy::{Copied, StorePlace, copy};
+pub use copy::{Collected, Copied, StorePlace, collect, copy};
 pub use postgres::{
     Depth, Facts, Link, Node, NodeId, Occupied, PostgresOptions, PostgresReader, PostgresStore,
     SCHEMA as POSTGRES_SCHEMA,

@@ -17,7 +17,9 @@ use crate::version;
 pub(crate) use daemon::{Daemon, DaemonCommand, DaemonRun, DaemonStart, DaemonStatus, IDLE_STOP};
 pub(crate) use inbox::{Cont, Kill, Renice, Send, Stop};
 pub(crate) use run::{Run, Spawn};
-pub(crate) use store::{Store, StoreBackup, StoreCheck, StoreCommand, StoreFormat, StoreRestore};
+pub(crate) use store::{
+    Store, StoreBackup, StoreCheck, StoreCommand, StoreCopy, StoreFormat, StoreGc, StoreRestore,
+};
 
 /// Run AI agents on one journal: nothing they did is lost, and everything can be looked up.
 #[derive(Debug, Parser)]

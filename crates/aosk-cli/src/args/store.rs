@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
+use aosk_store::StorePlace;
 use clap::{Args, Subcommand};
+
+use crate::store::place;
 
 /// `aosk store`.
 #[derive(Debug, Args)]
@@ -30,8 +33,14 @@ pub(crate) enum StoreCommand {
     /// Copy it into one file as it is at one moment, and check the copy
     Backup(StoreBackup),
 
-    /// Make a store of a backup, in a data folder that holds none
+    /// Make a store of a backup, in a data folder or on a server without one
     Restore(StoreRestore),
+
+    /// Copy a whole store into a place that holds none: a folder or a server, from either
+    Copy(StoreCopy),
+
+    /// Delete large contents that nothing has named in two generations
+    Gc(StoreGc),
 }
 
 /// How a command of the store prints.
@@ -59,6 +68,32 @@ pub(crate) struct StoreBackup {
     /// Where to; a file that is not there yet
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) format: StoreFormat,
+}
+
+/// `aosk store gc`. Each run is a generation.
+#[derive(Debug, Args)]
+pub(crate) struct StoreGc {
+    /// Only say what would be deleted
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    #[command(flatten)]
+    pub(crate) format: StoreFormat,
+}
+
+/// `aosk store copy`.
+#[derive(Debug, Args)]
+pub(crate) struct StoreCopy {
+    /// The store to copy: sqlite:FOLDER or postgres://USER@HOST:PORT/DATABASE
+    #[arg(long, value_name = "STORE", value_parser = place)]
+    pub(crate) from: StorePlace,
+
+    /// Where to: a folder or a database without a store
+    #[arg(long, value_name = "STORE", value_parser = place)]
+    pub(crate) to: StorePlace,
 
     #[command(flatten)]
     pub(crate) format: StoreFormat,

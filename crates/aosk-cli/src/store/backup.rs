@@ -1,14 +1,19 @@
 //! `aosk store backup` and `aosk store restore`.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use aosk_abi::Code;
 use aosk_kernel::Redactor;
-use aosk_store::{Backup, Options, SqliteReader, restore as restore_store};
+use aosk_ports::Store;
+use aosk_store::{
+    Backup, Options, PostgresStore, SqliteReader, SqliteStore, StorePlace, copy as copy_store,
+    restore as restore_store,
+};
 use serde::Serialize;
 
 use super::check::{self, Report};
-use super::open;
+use super::{copy, open, whole};
 use crate::args::{StoreBackup, StoreRestore};
 use crate::config::{self, Settings};
 use crate::error::Error;
@@ -27,9 +32,21 @@ struct Written {
     checked: Report,
 }
 
-pub(super) async fn backup(args: &StoreBackup, dir: &Path, screen: &Screen) -> Result<Exit, Error> {
-    drop(open(dir)?);
-    let backup = Backup::of(dir, &args.file)?;
+pub(super) async fn backup(
+    args: &StoreBackup,
+    settings: &Settings,
+    screen: &Screen,
+) -> Result<Exit, Error> {
+    let backup = match whole(settings, "aosk store backup") {
+        StorePlace::Sqlite(dir) | StorePlace::Backup(dir) => {
+            drop(open(&dir)?);
+            Backup::of(&dir, &args.file)?
+        }
+        server => {
+            let file = args.file.clone();
+            copy::aside(move || Backup::of_place(&server, &file)).await?
+        }
+    };
     // What is not sound is not called a backup.
     let checked = checked(backup.path()).await?;
     let written = backup.publish()?;
@@ -47,13 +64,14 @@ pub(super) async fn restore(
     settings: &Settings,
     screen: &Screen,
 ) -> Result<Exit, Error> {
-    let dir = &settings.data_dir;
-    processes::refuse_file(dir)?;
+    let to = whole(settings, "aosk store restore");
+    if let StorePlace::Sqlite(dir) = &to {
+        processes::refuse_file(dir)?;
+    }
     let report = checked(&args.file).await?;
-    let command = "aosk store restore".to_owned();
-    restore_store(&args.file, &Options { dir: dir.clone(), command })?;
     let secrets = Redactor::new(config::secret_variables());
-    let cut_off = wiring::settle_restored(settings, secrets).await?;
+    let store = restored(&args.file, &to).await?;
+    let cut_off = wiring::settle_restored(store, secrets).await?;
     screen.out.line(&check::said(&report))?;
     if cut_off > 0 {
         screen.err.wrapped(&format!(
@@ -62,10 +80,30 @@ pub(super) async fn restore(
         ));
     }
     screen.err.wrapped(&format!(
-        "The store is in {}. Where the old one still runs agents, there are two of each now.",
-        dir.display()
+        "The store is in {to}. Where the old one still runs agents, there are two of each now."
     ));
     Ok(Exit::Done)
+}
+
+/// Makes a store of a backup and opens it.
+async fn restored(file: &Path, to: &StorePlace) -> Result<Arc<dyn Store>, Error> {
+    let command = "aosk store restore".to_owned();
+    match to.clone() {
+        StorePlace::Sqlite(dir) | StorePlace::Backup(dir) => {
+            let options = Options { dir, command };
+            restore_store(file, &options)?;
+            Ok(Arc::new(SqliteStore::open(&options)?))
+        }
+        StorePlace::Postgres(options) => {
+            let from = StorePlace::Backup(file.to_owned());
+            let to = to.clone();
+            copy::aside(move || {
+                copy_store(&from, &to)?;
+                Ok(Arc::new(PostgresStore::open(&options)?) as Arc<dyn Store>)
+            })
+            .await
+        }
+    }
 }
 
 /// Checks a copy; an error where anything of it is damaged.

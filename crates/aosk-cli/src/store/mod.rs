@@ -2,6 +2,8 @@
 
 mod backup;
 mod check;
+mod copy;
+mod gc;
 mod server;
 mod size;
 mod status;
@@ -10,7 +12,7 @@ use std::path::Path;
 
 use aosk_abi::Code;
 use aosk_kernel::Redactor;
-use aosk_store::{POSTGRES_SCHEMA, SCHEMA, SqliteReader};
+use aosk_store::{POSTGRES_SCHEMA, PostgresOptions, SCHEMA, SqliteReader, StorePlace};
 
 use crate::args::StoreCommand;
 use crate::config::{self, Settings, StoreAt};
@@ -18,7 +20,9 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::print::Screen;
 use crate::processes::{self, DATABASE};
-use crate::wiring::own_store;
+use crate::wiring::{node_label, own_store};
+
+pub(crate) use copy::place;
 
 pub(crate) async fn store(
     command: &StoreCommand,
@@ -30,14 +34,10 @@ pub(crate) async fn store(
         StoreCommand::Size(args) => size::size(args, settings, screen).await,
         StoreCommand::Check(args) => check::check(args, settings, screen).await,
         StoreCommand::Migrate => migrate(settings, screen),
-        StoreCommand::Backup(args) => {
-            refuse_server(settings)?;
-            backup::backup(args, &settings.data_dir, screen).await
-        }
-        StoreCommand::Restore(args) => {
-            refuse_server(settings)?;
-            backup::restore(args, settings, screen).await
-        }
+        StoreCommand::Backup(args) => backup::backup(args, settings, screen).await,
+        StoreCommand::Restore(args) => backup::restore(args, settings, screen).await,
+        StoreCommand::Copy(args) => copy::copy(args, screen).await,
+        StoreCommand::Gc(args) => gc::gc(args, settings, screen).await,
     }
 }
 
@@ -52,15 +52,14 @@ fn open(dir: &Path) -> Result<SqliteReader, Error> {
         .help("give the folder that holds aosk.db: --data-dir DIR"))
 }
 
-/// Refuses what only a store in a file can do.
-fn refuse_server(settings: &Settings) -> Result<(), Error> {
+/// The store of the settings, whole.
+fn whole(settings: &Settings, command: &str) -> StorePlace {
     match &settings.store {
-        StoreAt::Folder => Ok(()),
-        StoreAt::Server(options) => Err(Error::new(
-            Code::CliUsage,
-            format!("the store is on a server, {}: this is for one in a file", options.shown()?),
-        )
-        .help("back the whole schema up with pg_dump: docs/postgresql.md shows how")),
+        StoreAt::Folder => StorePlace::Sqlite(settings.data_dir.clone()),
+        StoreAt::Server(options) => {
+            let label = node_label(std::process::id(), command);
+            StorePlace::Postgres(PostgresOptions { label, ..options.as_ref().clone() })
+        }
     }
 }
 

@@ -106,7 +106,8 @@ fn every_command_works_on_a_server_as_on_a_file() {
     let size = lines(&done(&world.run(&["store", "size", "--json"])).out)[0].clone();
     assert_eq!(size["parts"][0]["name"], "journal", "{size}");
     done(&world.run(&["store", "migrate"])).says("this version's");
-    world.run(&["store", "backup", "x.db"]).failed(2, "AOSK-C001").says("pg_dump");
+    assert!(done(&world.run(&["store", "gc"])).out.contains("0 large contents"));
+    a_backup_goes_to_a_folder_a_server_and_back(&world, &pid);
     let store = address(server());
     let demo = world.run(&["demo", "--store", &store, "--data-dir", "demo"]);
     assert!(done(&demo).out.contains("What happened"), "{demo:?}");
@@ -114,6 +115,23 @@ fn every_command_works_on_a_server_as_on_a_file() {
         done(&world.run(&["ps", "--all", "--json", "--store", &store])).out.lines().count(),
         3
     );
+}
+
+fn a_backup_goes_to_a_folder_a_server_and_back(world: &World, pid: &str) {
+    let before = world.run(&["logs", "--json", pid]).out;
+    let saved = world.run(&["store", "backup", "saved.db"]);
+    assert!(done(&saved).out.contains("3 processes"), "{saved:?}");
+    let (folder, other) = ("folder", address(server()));
+    done(&world.run(&["store", "restore", "saved.db", "--data-dir", folder, "--store", folder]));
+    done(&world.run(&["store", "restore", "saved.db", "--store", &other]));
+    for store in [folder, &other] {
+        assert_eq!(world.run(&["logs", "--json", pid, "--store", store]).out, before);
+    }
+    let copied = world.run(&["store", "copy", "--from", &other, "--to", "sqlite:copied"]);
+    assert!(done(&copied).out.contains("3 of 3 chains"), "{copied:?}");
+    assert_eq!(world.run(&["logs", "--json", pid, "--store", "copied"]).out, before);
+    let taken = world.run(&["store", "restore", "saved.db", "--store", &other]);
+    assert_eq!(taken.code, Some(4), "{taken:?}");
 }
 
 #[test]

@@ -83,6 +83,27 @@ fn a_backup_is_made_while_agents_run_and_checked_before_it_has_its_name() {
 }
 
 #[test]
+fn a_copy_is_whole_and_said_to_be() {
+    let world = with_one_agent();
+    let pid = world.only_pid();
+    let source = format!("sqlite:{}", world.data().display());
+    let copy = |from: &str, to: &str| world.run(&["store", "copy", "--from", from, "--to", to]);
+    copy(&source, "nowhere").failed(2, "AOSK-C001").says("sqlite:FOLDER");
+    copy(&source, &source).failed(4, "AOSK-S001").says("another");
+    copy("sqlite:nothing", "sqlite:new").failed(4, "AOSK-S001");
+    let ran = copy(&source, "sqlite:copied");
+    assert!(ran.out.contains("1 of 1 chains end with the same hash"), "{ran:?}");
+    let arguments = ["store", "copy", "--json", "--from", &source, "--to", "sqlite:second"];
+    let report = object(&world.run(&arguments));
+    assert_eq!(report["heads"][format!("local/{pid}")], world.show(&pid)["head"]);
+    assert_eq!(report["events"], world.events(&pid).len());
+    let checked = world.run(&["store", "check", "--data-dir", "copied"]);
+    assert!(checked.out.contains("all sound"), "{checked:?}");
+    let logs = |dir: &str| world.run(&["logs", "--json", &pid, "--data-dir", dir]).out;
+    assert_eq!(logs("copied"), world.run(&["logs", "--json", &pid]).out);
+}
+
+#[test]
 fn what_is_damaged_is_found_named_and_never_backed_up() {
     let world = with_one_agent();
     let pid = world.only_pid();

@@ -9,6 +9,7 @@
 //! compared with the source's. Keys, epochs, checkpoints and the numbers of inbox items stay what they
 //! are; leases do not come along.
 
+mod gc;
 mod place;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,8 @@ use std::path::Path;
 use aosk_abi::{Code, Content, ContentKey, Hash, Pid, Seq, Tenant};
 use aosk_ports::{Append, Checkpoint, InboxId, Posted, Receipt, StoreError};
 
+pub(crate) use gc::Sweep;
+pub use gc::{Collected, collect};
 pub use place::StorePlace;
 
 use crate::check;
@@ -72,6 +75,12 @@ pub(crate) trait Source {
     fn blob(&mut self, tenant: &Tenant, hash: Hash) -> Result<Content, StoreError>;
 
     fn inbox(&mut self, tenant: &Tenant) -> Result<Vec<Posted>, StoreError>;
+
+    /// The blobs that the last collection found to be named by nothing.
+    fn suspects(&mut self, tenant: &Tenant) -> Result<Vec<Hash>, StoreError>;
+
+    /// How many bytes these blobs take.
+    fn stored_bytes(&mut self, tenant: &Tenant, hashes: &[Hash]) -> Result<u64, StoreError>;
 }
 
 /// A store that is written. Nothing of it is there before [`finish`](Self::finish).

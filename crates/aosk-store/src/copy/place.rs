@@ -1,11 +1,12 @@
 //! Where a store is.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use aosk_abi::Code;
 use aosk_ports::StoreError;
 
-use super::{Source, Target};
+use super::{Source, Sweep, Target};
 use crate::postgres::{self, PostgresOptions};
 use crate::sqlite;
 
@@ -29,6 +30,14 @@ impl StorePlace {
         })
     }
 
+    pub(super) fn sweep(&self) -> Result<Box<dyn Sweep>, StoreError> {
+        Ok(match self {
+            Self::Sqlite(dir) => Box::new(sqlite::Broom::of(dir)?),
+            Self::Backup(file) => return Err(sealed(file)),
+            Self::Postgres(options) => Box::new(postgres::Broom::of(options)?),
+        })
+    }
+
     pub(super) fn target(&self) -> Result<Box<dyn Target>, StoreError> {
         Ok(match self {
             Self::Sqlite(dir) => Box::new(sqlite::Intake::of_store(dir)?),
@@ -36,6 +45,13 @@ impl StorePlace {
             Self::Postgres(options) => Box::new(postgres::Intake::of(options)?),
         })
     }
+}
+
+fn sealed(file: &Path) -> StoreError {
+    StoreError::new(
+        Code::StoreReadOnly,
+        format!("{} is a backup, which is never changed: restore it first", file.display()),
+    )
 }
 
 impl fmt::Display for StorePlace {

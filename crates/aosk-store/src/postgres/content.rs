@@ -106,6 +106,64 @@ pub(super) async fn addresses(
     rows.iter().map(|row| hash(row.try_get(0)?).ok_or_else(cut)).collect()
 }
 
+/// The lock that whoever stores large contents shares, and whoever deletes some has alone: a writer
+/// that finds a content does not store it, so nobody may delete it before that writer's commit.
+pub(super) const SHARE: &str = "SELECT pg_advisory_xact_lock_shared(hashtextextended('aosk contents ' || current_schema(), 0))";
+
+/// Waits for everyone who stores large contents now, and keeps others waiting until the end of the
+/// transaction.
+pub(super) async fn keep_writers_out(client: &Object) -> Result<(), Fault> {
+    let sql = SHARE.replace("_shared", "");
+    client.execute(&sql, &[]).await?;
+    Ok(())
+}
+
+/// The large contents that the last collection found to be named by nothing.
+pub(super) async fn suspects(client: &Object, tenant: &TenantRow) -> Result<Vec<Hash>, Fault> {
+    let sql = "SELECT hash FROM suspects WHERE tenant = $1 ORDER BY hash";
+    let rows = client.query(sql, &[&tenant.id]).await?;
+    let cut = || Fault::damaged("the address of a content is cut off");
+    rows.iter().map(|row| hash(row.try_get(0)?).ok_or_else(cut)).collect()
+}
+
+/// Puts these in their place.
+pub(super) async fn suspect(
+    client: &Object,
+    tenant: &TenantRow,
+    hashes: &[Hash],
+) -> Result<(), Fault> {
+    client.execute("DELETE FROM suspects WHERE tenant = $1", &[&tenant.id]).await?;
+    let hashes: Vec<&[u8]> = hashes.iter().map(|hash| &hash.as_bytes()[..]).collect();
+    let sql = "INSERT INTO suspects (tenant, hash) SELECT $1, UNNEST($2::bytea[])";
+    client.execute(sql, &[&tenant.id, &hashes]).await?;
+    Ok(())
+}
+
+/// How many bytes large contents take.
+pub(super) async fn stored_bytes(
+    client: &Object,
+    tenant: &TenantRow,
+    hashes: &[Hash],
+) -> Result<u64, Fault> {
+    let hashes: Vec<&[u8]> = hashes.iter().map(|hash| &hash.as_bytes()[..]).collect();
+    let sql = "SELECT coalesce(sum(pg_column_size(bytes)), 0)::bigint FROM blobs \
+               WHERE tenant = $1 AND hash = ANY ($2)";
+    let row = client.query_one(sql, &[&tenant.id, &hashes]).await?;
+    Ok(row.try_get::<_, i64>(0)?.cast_unsigned())
+}
+
+/// Deletes large contents, in a transaction that [keeps writers out](keep_writers_out).
+pub(super) async fn delete(
+    client: &Object,
+    tenant: &TenantRow,
+    hashes: &[Hash],
+) -> Result<(), Fault> {
+    let hashes: Vec<&[u8]> = hashes.iter().map(|hash| &hash.as_bytes()[..]).collect();
+    let sql = "DELETE FROM blobs WHERE tenant = $1 AND hash = ANY ($2)";
+    client.execute(sql, &[&tenant.id, &hashes]).await?;
+    Ok(())
+}
+
 /// Large contents by their addresses, each checked against its own.
 pub(super) async fn blobs(
     client: &Object,

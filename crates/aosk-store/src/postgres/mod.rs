@@ -37,4 +37,4 @@ pub use queue::Depth;
 pub use reader::PostgresReader;
 pub use schema::SCHEMA;
 pub use store::{NodeId, PostgresStore};
-pub(crate) use transfer::{Intake, Snapshot};
+pub(crate) use transfer::{Broom, Intake, Snapshot};

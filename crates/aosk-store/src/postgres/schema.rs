@@ -15,8 +15,11 @@ use super::partition;
 
 /// Every migration, in order; the n-th leads to version n. Those of a released version never
 /// change.
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001.sql"),
+    include_str!("migrations/0002.sql"),
+    include_str!("migrations/0003.sql"),
+];
 
 /// The schema that this program writes in PostgreSQL. It reads every older one after migrating it,
 /// and no newer.

@@ -22,7 +22,7 @@ use super::session::{Patience, Sessions};
 use super::tenant::TenantRow;
 use super::writes::{self, Write};
 use super::{checkpoint, content, inbox, journal, schema, tenant};
-use crate::copy::{Source, Target, Whole};
+use crate::copy::{Source, Sweep, Target, Whole};
 
 /// How many appends are read at once: a step's has 1 KB, so some hundred KB.
 const APPENDS: usize = 256;
@@ -165,6 +165,58 @@ impl Source for Snapshot {
 
     fn inbox(&mut self, tenant: &Tenant) -> Result<Vec<Posted>, StoreError> {
         self.0.ask(async |client| inbox::pending(client, tenant).await)
+    }
+
+    fn suspects(&mut self, tenant: &Tenant) -> Result<Vec<Hash>, StoreError> {
+        let row = self.0.tenant(tenant)?;
+        self.0.ask(async |client| content::suspects(client, &row).await)
+    }
+
+    fn stored_bytes(&mut self, tenant: &Tenant, hashes: &[Hash]) -> Result<u64, StoreError> {
+        let row = self.0.tenant(tenant)?;
+        self.0.ask(async |client| content::stored_bytes(client, &row, hashes).await)
+    }
+}
+
+/// A store from which contents are deleted, beside its nodes.
+pub(crate) struct Broom(Snapshot);
+
+impl Broom {
+    pub(crate) fn of(options: &PostgresOptions) -> Result<Self, StoreError> {
+        let line = Line::open(options, async |client, schema| schema::check(client, schema).await)?;
+        let mut snapshot = Snapshot(line);
+        snapshot.tenants()?;
+        Ok(Self(snapshot))
+    }
+}
+
+impl Sweep for Broom {
+    fn begin(&mut self) -> Result<(), StoreError> {
+        self.0.0.ask(async |client| {
+            client.batch_execute("BEGIN").await?;
+            content::keep_writers_out(client).await
+        })
+    }
+
+    fn source(&mut self) -> &mut dyn Source {
+        &mut self.0
+    }
+
+    fn delete(&mut self, tenant: &Tenant, hashes: &[Hash]) -> Result<u64, StoreError> {
+        let row = self.0.0.tenant(tenant)?;
+        self.0.0.ask(async |client| {
+            let bytes = content::stored_bytes(client, &row, hashes).await?;
+            content::delete(client, &row, hashes).await.map(|()| bytes)
+        })
+    }
+
+    fn suspect(&mut self, tenant: &Tenant, hashes: &[Hash]) -> Result<(), StoreError> {
+        let row = self.0.0.tenant(tenant)?;
+        self.0.0.ask(async |client| content::suspect(client, &row, hashes).await)
+    }
+
+    fn commit(&mut self) -> Result<(), StoreError> {
+        self.0.0.ask(async |client| Ok(client.batch_execute("COMMIT").await?))
     }
 }
 

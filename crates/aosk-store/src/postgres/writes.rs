@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::append::Prepared;
 use super::checkpoint::Frame;
 use super::process::{Place, uuid};
-use super::text;
+use super::{content, text};
 
 /// A column of values, or a value.
 type Param<'a> = Box<dyn ToSql + Sync + Send + 'a>;
@@ -44,7 +44,10 @@ pub(super) fn of<'a>(
         statements.push(changed.update());
     }
     statements.push(batches(writes));
-    statements.extend(blobs(writes));
+    if let Some(blobs) = blobs(writes) {
+        statements.push(Write { sql: content::SHARE, params: Vec::new() });
+        statements.push(blobs);
+    }
     statements.extend(checkpoints(writes, places));
     statements.extend(stretches(writes));
     statements.extend(consumed(writes));

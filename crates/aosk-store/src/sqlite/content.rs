@@ -95,6 +95,52 @@ pub(super) fn addresses(
     rows.map(|hash| Ok(Hash::from_bytes(hash?))).collect()
 }
 
+/// The large contents that the last collection found to be named by nothing.
+pub(super) fn suspects(connection: &Connection, tenant: i64) -> Result<Vec<Hash>, Fault> {
+    let mut statement =
+        connection.prepare_cached("SELECT hash FROM suspects WHERE tenant = ?1 ORDER BY hash")?;
+    let rows = statement.query_map([tenant], |row| row.get(0))?;
+    rows.map(|hash| Ok(Hash::from_bytes(hash?))).collect()
+}
+
+/// Puts these in their place.
+pub(super) fn suspect(connection: &Connection, tenant: i64, hashes: &[Hash]) -> Result<(), Fault> {
+    connection.prepare_cached("DELETE FROM suspects WHERE tenant = ?1")?.execute([tenant])?;
+    for hash in hashes {
+        connection
+            .prepare_cached("INSERT INTO suspects (tenant, hash) VALUES (?1, ?2)")?
+            .execute((tenant, hash.as_bytes()))?;
+    }
+    Ok(())
+}
+
+/// How many bytes large contents take.
+pub(super) fn stored_bytes(
+    connection: &Connection,
+    tenant: i64,
+    hashes: &[Hash],
+) -> Result<u64, Fault> {
+    let mut sum = 0;
+    for hash in hashes {
+        let len = connection
+            .prepare_cached("SELECT length(bytes) FROM blobs WHERE tenant = ?1 AND hash = ?2")?
+            .query_row((tenant, hash.as_bytes()), |row| row.get::<_, i64>(0))
+            .optional()?;
+        sum += len.unwrap_or(0).cast_unsigned();
+    }
+    Ok(sum)
+}
+
+/// Deletes large contents.
+pub(super) fn delete(connection: &Connection, tenant: i64, hashes: &[Hash]) -> Result<(), Fault> {
+    for hash in hashes {
+        connection
+            .prepare_cached("DELETE FROM blobs WHERE tenant = ?1 AND hash = ?2")?
+            .execute((tenant, hash.as_bytes()))?;
+    }
+    Ok(())
+}
+
 /// Stores a large content unless the tenant has it already.
 pub(super) fn write(connection: &Connection, tenant: i64, content: &Content) -> Result<(), Fault> {
     let there = connection

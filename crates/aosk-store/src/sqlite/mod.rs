@@ -41,5 +41,5 @@ pub use reader::SqliteReader;
 pub use schema::{SCHEMA, integrity, sqlite_version};
 pub use sizes::{Sizes, TableSize, sizes};
 pub use store::{Options, SqliteStore};
-pub(crate) use transfer::{Intake, Snapshot};
+pub(crate) use transfer::{Broom, Intake, Snapshot};
 pub use watch::Watch;

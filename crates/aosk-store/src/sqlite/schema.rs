@@ -22,8 +22,11 @@ const APPLICATION_ID: i32 = 0x616f_736b;
 
 /// Every migration, in order; the n-th leads to version n. Those of a released version never
 /// change.
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001.sql"),
+    include_str!("migrations/0002.sql"),
+    include_str!("migrations/0003.sql"),
+];
 
 /// The schema that this program writes. It reads every older one after migrating it, and no newer.
 pub const SCHEMA: usize = MIGRATIONS.len();

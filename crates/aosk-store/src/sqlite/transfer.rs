@@ -14,7 +14,7 @@ use super::process::{self, Place};
 use super::schema::{self, Access, open_shared};
 use super::tenant::TenantRow;
 use super::{backup, checkpoint, content, inbox, journal, log, tenant};
-use crate::copy::{Source, Target, Whole};
+use crate::copy::{Source, Sweep, Target, Whole};
 
 /// How many appends are read at once: a step's has 1 KB, so some hundred KB.
 const APPENDS: usize = 256;
@@ -126,6 +126,55 @@ impl Source for Snapshot {
 
     fn inbox(&mut self, tenant: &Tenant) -> Result<Vec<Posted>, StoreError> {
         self.ask(|connection| inbox::pending(connection, tenant))
+    }
+
+    fn suspects(&mut self, tenant: &Tenant) -> Result<Vec<Hash>, StoreError> {
+        self.ask(|connection| content::suspects(connection, expect_tenant(connection, tenant)?.id))
+    }
+
+    fn stored_bytes(&mut self, tenant: &Tenant, hashes: &[Hash]) -> Result<u64, StoreError> {
+        self.ask(|connection| {
+            content::stored_bytes(connection, expect_tenant(connection, tenant)?.id, hashes)
+        })
+    }
+}
+
+/// A store from which contents are deleted, beside its owner: SQLite lets one of them write at a time.
+pub(crate) struct Broom(Snapshot);
+
+impl Broom {
+    pub(crate) fn of(dir: &Path) -> Result<Self, StoreError> {
+        let files = Files::new(dir);
+        let path = files.database().to_owned();
+        Ok(Self(Snapshot { connection: open_shared(&files, Access::Post)?, path }))
+    }
+}
+
+impl Sweep for Broom {
+    fn begin(&mut self) -> Result<(), StoreError> {
+        self.0.ask(|connection| Ok(connection.execute_batch("BEGIN IMMEDIATE")?))
+    }
+
+    fn source(&mut self) -> &mut dyn Source {
+        &mut self.0
+    }
+
+    fn delete(&mut self, tenant: &Tenant, hashes: &[Hash]) -> Result<u64, StoreError> {
+        self.0.ask(|connection| {
+            let id = expect_tenant(connection, tenant)?.id;
+            let bytes = content::stored_bytes(connection, id, hashes)?;
+            content::delete(connection, id, hashes).map(|()| bytes)
+        })
+    }
+
+    fn suspect(&mut self, tenant: &Tenant, hashes: &[Hash]) -> Result<(), StoreError> {
+        self.0.ask(|connection| {
+            content::suspect(connection, expect_tenant(connection, tenant)?.id, hashes)
+        })
+    }
+
+    fn commit(&mut self) -> Result<(), StoreError> {
+        self.0.ask(|connection| Ok(connection.execute_batch("COMMIT")?))
     }
 }
 

@@ -8,6 +8,7 @@ mod copy;
 mod damage;
 mod disk;
 mod format;
+mod gc;
 mod growth;
 mod kill;
 mod leases;

@@ -1,0 +1,228 @@
+//! Removal of contents that nothing names.
+//!
+//! What is stored once for a tenant stays for as long as an event of any of its journals, or an item of
+//! its inbox, names it; saved folds name nothing else than the events that they are made of. A run
+//! reads every journal, verified, and looks in each body for every string that could be a content's
+//! address, whatever the event is: it rather keeps too much than misunderstands what a newer version
+//! wrote.
+//!
+//! A content is deleted by the second run in a row that finds it unnamed, each run being a generation.
+//! The deleting transaction keeps writers out and looks again at everything that was written since the
+//! journals were read, so a writer that names a content again either comes before it, and the content
+//! stays, or after it, and stores the content anew. Such a transaction deletes few at a time: writers
+//! wait for some milliseconds.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use aosk_abi::{Code, Hash, Pid, Seq, Tenant};
+use aosk_ports::StoreError;
+
+use super::{Source, StorePlace, Whole};
+
+/// How many contents one transaction deletes.
+const CHUNK: usize = 256;
+
+/// What a run found and did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Contents that something names.
+    pub named: u64,
+    /// Contents that nothing names and the run before found so, too: deleted, unless it was a dry run.
+    pub deleted: u64,
+    /// The bytes that they take in the store. Its file keeps them as free space for what comes.
+    pub deleted_bytes: u64,
+    /// Contents that nothing names, for the first time: the next run deletes them if that is so then.
+    pub suspected: u64,
+}
+
+/// A store as a whole, from which nobody else can remove and to which nobody else can add a content
+/// that it has, while a transaction is open.
+pub(crate) trait Sweep {
+    /// Begins a transaction that keeps writers out.
+    fn begin(&mut self) -> Result<(), StoreError>;
+
+    /// What is there now.
+    fn source(&mut self) -> &mut dyn Source;
+
+    /// Deletes contents and answers how many bytes they took.
+    fn delete(&mut self, tenant: &Tenant, hashes: &[Hash]) -> Result<u64, StoreError>;
+
+    /// Puts these in the place of all suspects of the tenant.
+    fn suspect(&mut self, tenant: &Tenant, hashes: &[Hash]) -> Result<(), StoreError>;
+
+    fn commit(&mut self) -> Result<(), StoreError>;
+}
+
+/// Deletes the contents of a store that nothing named in two generations, beside whoever works on it;
+/// a `dry` run only says what it would delete. Blocks for as long as it takes to read all journals, with
+/// 32 bytes of memory for each large content; it must not be called on a thread that drives futures.
+///
+/// # Errors
+/// [`Code::StoreOpen`] where there is no store; damage of a journal, since nobody knows what it named;
+/// what the store says. What was deleted before stays deleted.
+pub fn collect(place: &StorePlace, dry: bool) -> Result<Collected, StoreError> {
+    let mut source = place.source()?;
+    let mut sights = BTreeMap::new();
+    let (mut collected, mut doomed) = (Collected::default(), Vec::new());
+    for (tenant, _) in source.tenants()? {
+        let mut sight = Sight::of(&mut *source, &tenant)?;
+        let all = sight.unnamed.len() as u64;
+        sight.look(&mut *source, &tenant)?;
+        collected.named += all - sight.unnamed.len() as u64;
+        let suspects = source.suspects(&tenant)?;
+        let again: Vec<Hash> =
+            suspects.into_iter().filter(|hash| sight.unnamed.contains(hash)).collect();
+        collected.suspected += (sight.unnamed.len() - again.len()) as u64;
+        if dry {
+            collected.deleted += again.len() as u64;
+            collected.deleted_bytes += source.stored_bytes(&tenant, &again)?;
+        }
+        doomed.push((tenant.clone(), again));
+        sights.insert(tenant, sight);
+    }
+    drop(source);
+    if dry {
+        return Ok(collected);
+    }
+    let mut sweep = place.sweep()?;
+    for (tenant, hashes) in doomed {
+        let Some(sight) = sights.get_mut(&tenant) else { continue };
+        for chunk in hashes.chunks(CHUNK) {
+            sweep.begin()?;
+            sight.look(sweep.source(), &tenant)?;
+            let named = |hash: &&Hash| sight.unnamed.contains(*hash);
+            let still: Vec<Hash> = chunk.iter().filter(named).copied().collect();
+            collected.deleted_bytes += sweep.delete(&tenant, &still)?;
+            sweep.commit()?;
+            collected.deleted += still.len() as u64;
+            collected.named += (chunk.len() - still.len()) as u64;
+            still.iter().for_each(|hash| {
+                sight.unnamed.remove(hash);
+            });
+        }
+        sweep.begin()?;
+        sight.look(sweep.source(), &tenant)?;
+        let left: Vec<Hash> = sight.unnamed.iter().copied().collect();
+        sweep.suspect(&tenant, &left)?;
+        sweep.commit()?;
+    }
+    Ok(collected)
+}
+
+/// How much of a tenant's journals was looked at, and what nothing in that names.
+struct Sight {
+    unnamed: HashSet<Hash>,
+    ends: HashMap<Pid, (Seq, Hash)>,
+}
+
+impl Sight {
+    /// Before anything was looked at: every content is unnamed.
+    fn of(source: &mut dyn Source, tenant: &Tenant) -> Result<Self, StoreError> {
+        let (mut unnamed, mut after) = (HashSet::new(), None);
+        loop {
+            let hashes = source.blobs(tenant, after)?;
+            let Some(last) = hashes.last() else { break };
+            after = Some(*last);
+            unnamed.extend(hashes);
+        }
+        Ok(Self { unnamed, ends: HashMap::new() })
+    }
+
+    /// Looks at everything that was not looked at yet.
+    fn look(&mut self, source: &mut dyn Source, tenant: &Tenant) -> Result<(), StoreError> {
+        for whole in source.processes(tenant)? {
+            let pid = whole.receipt.pid;
+            let now = (whole.receipt.next, whole.receipt.head);
+            let seen = self.ends.get(&pid).copied();
+            if seen == Some(now) {
+                continue;
+            }
+            let begin = (Seq(0), whole.origin);
+            let from = seen.unwrap_or(begin);
+            match self.read(source, &whole, from) {
+                // It was removed meanwhile, and is another by the same pid.
+                Err(error)
+                    if from != begin
+                        && matches!(error.code, Code::ChainBroken | Code::StoreCorrupt) =>
+                {
+                    self.read(source, &whole, begin)?;
+                }
+                read => read?,
+            }
+            self.ends.insert(pid, now);
+        }
+        for (_, _, item) in source.inbox(tenant)? {
+            if let Ok(item) = serde_json::to_vec(&item) {
+                self.hear(&item);
+            }
+        }
+        Ok(())
+    }
+
+    fn read(
+        &mut self,
+        source: &mut dyn Source,
+        whole: &Whole,
+        (mut next, mut prev): (Seq, Hash),
+    ) -> Result<(), StoreError> {
+        let end = (whole.receipt.next, whole.receipt.head);
+        while next < end.0 {
+            let appends = source.appends(whole, next, prev)?;
+            let records = appends.iter().flat_map(|append| &append.records);
+            // More may have been written since the end was looked up.
+            for record in records.take_while(|record| record.seq < end.0) {
+                self.hear(&record.body);
+                (next, prev) = (record.seq.next(), record.hash);
+            }
+            if appends.is_empty() {
+                break;
+            }
+        }
+        if (next, prev) == end {
+            return Ok(());
+        }
+        Err(StoreError::new(
+            Code::ChainBroken,
+            format!(
+                "process {}: its journal ends at event {next} and not at {}; nothing is deleted \
+                 from a damaged store: `aosk store check` says more",
+                whole.receipt.pid, end.0
+            ),
+        ))
+    }
+
+    /// Takes note of every address in a body.
+    fn hear(&mut self, body: &[u8]) {
+        for hash in addresses(body) {
+            self.unnamed.remove(&hash);
+        }
+    }
+}
+
+/// Every string of 64 hexadecimal digits in JSON.
+fn addresses(body: &[u8]) -> BTreeSet<Hash> {
+    let mut found = BTreeSet::new();
+    let mut from = 0;
+    while let Some(at) = body.get(from..).and_then(|rest| rest.iter().position(|it| *it == b'"')) {
+        from += at + 1;
+        let text = body.get(from..from + 64).filter(|_| body.get(from + 64) == Some(&b'"'));
+        let text = text.and_then(|text| std::str::from_utf8(text).ok());
+        found.extend(text.and_then(|text| text.parse::<Hash>().ok()));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_in_a_body_is_found_and_nothing_else() {
+        let (a, b) = (Hash::of(b"a"), Hash::of(b"b"));
+        let body = format!(r#"{{"c":"{a}","n":1,"t":"say \"x\"","u":["{b}","{b}0"]}}"#);
+        assert_eq!(addresses(body.as_bytes()), BTreeSet::from([a, b]));
+        for none in ["", "\"", "\"\"", &format!("\"{a}"), &format!("{a}\"")] {
+            assert!(addresses(none.as_bytes()).is_empty(), "{none}");
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Collection: what nothing names goes after two generations, and nothing else ever does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use aosk_abi::{Code, Content, ContentKey, Hash, Pid, Seq, Tenant};
+use aosk_conformance::Scribe;
+use aosk_ports::{ProcessFilter, Store};
+use aosk_store::{Collected, PostgresOptions, StorePlace, collect};
+use proptest::prelude::*;
+use rusqlite::Connection;
+
+use crate::child::pid;
+use crate::postgres::server;
+use crate::support::{block_on, noise, open, refused};
+
+/// A large content of a small set, so that processes share some.
+fn text(n: u64) -> Vec<u8> {
+    noise(n, Content::INLINE_MAX + 1 + n as usize)
+}
+
+/// Takes a process out of a store with all that is its own.
+trait Eraser {
+    fn erase(&self, pid: Pid);
+    fn stored(&self) -> BTreeSet<Hash>;
+}
+
+struct File(Connection);
+
+impl File {
+    fn of(dir: &Path) -> Self {
+        let connection = Connection::open(dir.join("aosk.db")).expect("opens");
+        connection.busy_timeout(std::time::Duration::from_secs(10)).expect("set");
+        Self(connection)
+    }
+}
+
+impl Eraser for File {
+    fn erase(&self, pid: Pid) {
+        self.0.execute_batch("BEGIN IMMEDIATE").expect("begun");
+        for table in ["journal", "spans", "checkpoints", "stretches", "inbox", "processes"] {
+            let sql = format!("DELETE FROM {table} WHERE pid = ?1");
+            self.0.execute(&sql, [pid.as_bytes()]).expect("deleted");
+        }
+        self.0.execute_batch("COMMIT").expect("committed");
+    }
+
+    fn stored(&self) -> BTreeSet<Hash> {
+        let mut statement = self.0.prepare("SELECT hash FROM blobs").expect("prepared");
+        let rows = statement.query_map([], |row| row.get(0)).expect("asked");
+        rows.map(|hash| Hash::from_bytes(hash.expect("32 bytes"))).collect()
+    }
+}
+
+struct Server(PostgresOptions);
+
+impl Eraser for Server {
+    fn erase(&self, pid: Pid) {
+        block_on(async {
+            let client = server::psql(&self.0).await;
+            let sql = ["journal", "checkpoints", "stretches", "inbox", "processes"]
+                .map(|table| format!("DELETE FROM {table} WHERE pid = '{pid}';"));
+            client.batch_execute(&format!("BEGIN; {} COMMIT", sql.concat())).await.expect("erased");
+        });
+    }
+
+    fn stored(&self) -> BTreeSet<Hash> {
+        block_on(async {
+            let client = server::psql(&self.0).await;
+            let rows = client.query("SELECT hash FROM blobs", &[]).await.expect("asked");
+            let hash = |bytes: &[u8]| Hash::from_bytes(bytes.try_into().expect("32 bytes"));
+            rows.iter().map(|row| hash(row.get(0))).collect()
+        })
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// A process names these contents.
+    Name {
+        of: u64,
+        contents: Vec<u64>,
+    },
+    /// A process is removed.
+    Erase {
+        of: u64,
+    },
+    Collect {
+        dry: bool,
+    },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let name = (0..4_u64, prop::collection::vec(0..6_u64, 1..4));
+    prop::collection::vec(
+        prop_oneof![
+            3 => name.prop_map(|(of, contents)| Step::Name { of, contents }),
+            2 => (0..4_u64).prop_map(|of| Step::Erase { of }),
+            4 => prop::bool::weighted(0.2).prop_map(|dry| Step::Collect { dry }),
+        ],
+        1..24,
+    )
+}
+
+/// What is stored is what is named, and what was not named in less than two generations.
+fn play(store: &impl Store, place: &StorePlace, eraser: &impl Eraser, steps: &[Step]) {
+    let local = Tenant::local();
+    let key: ContentKey = block_on(store.content_key(&local)).expect("there");
+    let mut named: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
+    let mut unnamed_for: BTreeMap<u64, u32> = BTreeMap::new();
+    for step in steps {
+        match step {
+            Step::Name { of, contents } => block_on(async {
+                let texts: Vec<Vec<u8>> = contents.iter().map(|n| text(*n)).collect();
+                let texts: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
+                let mut scribe = Scribe::new(store, &local, pid(*of)).await;
+                scribe.write(store, &texts).await.expect("continues");
+                named.entry(*of).or_default().extend(contents);
+                for n in contents {
+                    unnamed_for.entry(*n).or_insert(0);
+                }
+            }),
+            Step::Erase { of } => {
+                eraser.erase(pid(*of));
+                named.remove(of);
+            }
+            Step::Collect { dry } => {
+                let stored: BTreeSet<u64> = unnamed_for.keys().copied().collect();
+                let is_named = |n: &u64| named.values().any(|names| names.contains(n));
+                let mut expected = Collected::default();
+                for n in stored {
+                    let generations = unnamed_for.get_mut(&n).expect("stored");
+                    match (is_named(&n), *generations) {
+                        (true, _) => {
+                            expected.named += 1;
+                            *generations = if *dry { *generations } else { 0 };
+                        }
+                        (false, 0) => {
+                            expected.suspected += 1;
+                            *generations += u32::from(!dry);
+                        }
+                        (false, _) => {
+                            expected.deleted += 1;
+                            expected.deleted_bytes += text(n).len() as u64;
+                            if !dry {
+                                unnamed_for.remove(&n);
+                            }
+                        }
+                    }
+                }
+                let collected = collect(place, *dry).expect("collected");
+                // What a store takes for them is up to it.
+                assert!(
+                    collected.deleted_bytes.abs_diff(expected.deleted_bytes) < 200,
+                    "{collected:?}"
+                );
+                expected.deleted_bytes = collected.deleted_bytes;
+                assert_eq!(collected, expected);
+            }
+        }
+        let expected = unnamed_for.keys().map(|n| key.hash(&text(*n))).collect();
+        assert_eq!(eraser.stored(), expected, "{step:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn what_is_collected_is_what_the_model_says(steps in steps()) {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = open(dir.path());
+        play(&store, &StorePlace::Sqlite(dir.path().to_owned()), &File::of(dir.path()), &steps);
+    }
+}
+
+#[test]
+fn what_is_collected_on_a_server_is_what_the_model_says() {
+    if !server::is_here() {
+        return;
+    }
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+        cases: 4,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
+    let done = runner.run(&steps(), |steps| {
+        let options = server::options();
+        let store = server::open(&options);
+        play(&store, &StorePlace::Postgres(options.clone()), &Server(options), &steps);
+        Ok(())
+    });
+    done.expect("alike");
+}
+
+/// Writers begin processes that name contents of a small set while others are removed and what
+/// nothing names is collected: what stands in a journal can always be read.
+fn race(store: &impl Store, place: &StorePlace, eraser: &impl Eraser, rounds: u64) {
+    let local = Tenant::local();
+    let key = block_on(store.content_key(&local)).expect("there");
+    let (stop, begun, gone) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+    let mut deleted = 0;
+    std::thread::scope(|scope| {
+        for writer in 0..2_u64 {
+            let (stop, begun, gone) = (&stop, &begun, &gone);
+            scope.spawn(move || {
+                block_on(async {
+                    let mut n = writer;
+                    while !stop.load(Ordering::Relaxed) {
+                        // No further ahead than what removes them can follow.
+                        if n > gone.load(Ordering::Relaxed) + 16 {
+                            std::thread::sleep(std::time::Duration::from_millis(1));
+                            continue;
+                        }
+                        let mut scribe = Scribe::new(store, &Tenant::local(), pid(n)).await;
+                        scribe.write(store, &[&text(n % 5)]).await.expect("begins");
+                        begun.fetch_max(n, Ordering::Relaxed);
+                        n += 2;
+                    }
+                });
+            });
+        }
+        for _ in 0..rounds {
+            // Writers go on meanwhile, so what is due is looked up once.
+            let due = begun.load(Ordering::Relaxed).saturating_sub(6);
+            for n in gone.load(Ordering::Relaxed)..due {
+                eraser.erase(pid(n));
+                gone.store(n + 1, Ordering::Relaxed);
+            }
+            deleted += collect(place, false).expect("collected").deleted;
+            for receipt in block_on(store.processes(&local, ProcessFilter::All)).expect("listed") {
+                let n = (0..u64::MAX).find(|n| pid(*n) == receipt.pid).expect("one of them");
+                let records = block_on(store.read(&local, receipt.pid, Seq(0), 9)).expect("whole");
+                let wanted = key.hash(&text(n % 5));
+                let last = records.last().expect("some").seq;
+                let found = block_on(store.contents(&local, receipt.pid, &[(last, wanted)]));
+                assert_eq!(found.expect("it is there")[0].to_vec(), text(n % 5));
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    // Then nothing is named any more, and two generations later nothing is there.
+    for receipt in block_on(store.processes(&local, ProcessFilter::All)).expect("listed") {
+        eraser.erase(receipt.pid);
+    }
+    for _ in 0..2 {
+        deleted += collect(place, false).expect("collected").deleted;
+    }
+    assert_eq!(eraser.stored(), BTreeSet::new());
+    assert!(deleted >= 5, "{deleted}");
+}
+
+#[test]
+fn a_content_that_a_writer_names_again_is_never_collected() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = open(dir.path());
+    race(&store, &StorePlace::Sqlite(dir.path().to_owned()), &File::of(dir.path()), 60);
+}
+
+#[test]
+fn a_content_that_a_node_names_again_is_never_collected() {
+    if !server::is_here() {
+        return;
+    }
+    let options = server::options();
+    let store = server::open(&options);
+    race(&store, &StorePlace::Postgres(options.clone()), &Server(options), 30);
+}
+
+#[test]
+fn nothing_is_collected_where_a_journal_is_damaged_or_there_is_no_store() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let place = StorePlace::Sqlite(dir.path().to_owned());
+    refused(collect(&place, false), Code::StoreOpen);
+    let store = open(dir.path());
+    let local = Tenant::local();
+    block_on(async {
+        for n in 0..2 {
+            let mut scribe = Scribe::new(&store, &local, pid(n)).await;
+            scribe.write(&store, &[&text(n)]).await.expect("begins");
+        }
+    });
+    let file = File::of(dir.path());
+    file.erase(pid(0));
+    assert_eq!(collect(&place, false).expect("collected").suspected, 1);
+    file.0.execute_batch("UPDATE journal SET hash = zeroblob(32)").expect("altered");
+    let before = file.stored();
+    refused(collect(&place, false), Code::ChainBroken);
+    assert_eq!(file.stored(), before);
+}
