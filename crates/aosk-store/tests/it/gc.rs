@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use aosk_abi::{Code, Content, ContentKey, Hash, Pid, Seq, Tenant};
 use aosk_conformance::Scribe;
-use aosk_ports::{ProcessFilter, Store};
+use aosk_ports::{Journal, JournalWriter, ProcessFilter, Store};
 use aosk_store::{Collected, PostgresOptions, StorePlace, collect};
 use proptest::prelude::*;
 use rusqlite::Connection;
@@ -266,6 +266,36 @@ fn a_content_that_a_node_names_again_is_never_collected() {
     let options = server::options();
     let store = server::open(&options);
     race(&store, &StorePlace::Postgres(options.clone()), &Server(options), 30);
+}
+
+/// The moment that a race rarely meets: a collection has looked at everything and deletes.
+#[test]
+fn a_writer_waits_for_a_collection_and_stores_its_content_anew() {
+    if !server::is_here() {
+        return;
+    }
+    let options = server::options();
+    let store = server::open(&options);
+    let local = Tenant::local();
+    block_on(async {
+        let key = store.content_key(&local).await.expect("there");
+        let mut first = Scribe::new(&store, &local, pid(0)).await;
+        first.write(&store, &[&text(1)]).await.expect("begins");
+        let mut broom = server::psql(&options).await;
+        let collection = broom.transaction().await.expect("begun");
+        let lock = "SELECT pg_advisory_xact_lock(hashtextextended('aosk contents ' || \
+                    current_schema(), 0))";
+        collection.batch_execute(lock).await.expect("alone");
+        let second = Scribe::new(&store, &local, pid(1)).await;
+        let mut ticket = std::pin::pin!(store.append(second.append(&[&text(1)])));
+        let soon = std::time::Duration::from_millis(500);
+        assert!(tokio::time::timeout(soon, &mut ticket).await.is_err(), "it does not wait");
+        collection.batch_execute("DELETE FROM blobs").await.expect("deleted");
+        collection.commit().await.expect("committed");
+        let last = ticket.await.expect("continues").last;
+        let found = store.contents(&local, pid(1), &[(last, key.hash(&text(1)))]).await;
+        assert_eq!(found.expect("it is there")[0].to_vec(), text(1));
+    });
 }
 
 #[test]
