@@ -109,6 +109,8 @@ codes! {
     ContextOverflow = "AOSK-X001",
     /// An invariant of the page table does not hold.
     ContextInvariant = "AOSK-X002",
+    /// There is no page of that number.
+    ContextPage = "AOSK-X003",
 
     /// A manifest names a tool that does not exist.
     KernelUnknownTool = "AOSK-K001",

@@ -114,7 +114,7 @@ pub struct ContextSpec {
     #[serde(default = "yes")]
     pub tail: bool,
     /// The replacement policy: which pages leave when the window is full.
-    #[serde(default = "truncate_oldest")]
+    #[serde(default = "cost_aware")]
     pub policy: String,
 }
 
@@ -122,13 +122,13 @@ const fn yes() -> bool {
     true
 }
 
-fn truncate_oldest() -> String {
-    "truncate_oldest".to_owned()
+fn cost_aware() -> String {
+    "cost_aware".to_owned()
 }
 
 impl Default for ContextSpec {
     fn default() -> Self {
-        Self { window: None, tail: true, policy: truncate_oldest() }
+        Self { window: None, tail: true, policy: cost_aware() }
     }
 }
 

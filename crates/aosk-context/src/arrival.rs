@@ -12,6 +12,9 @@ pub struct Arrival {
     pub kind: PageKind,
     /// Where it stands in the journal.
     pub source: Source,
+    /// The part of the source that it covers, in bytes: start and length. `None`: all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<(u64, u64)>,
     /// What it leaves together with: for every part and tool result of a model's turn the event
     /// of that turn, for a message its own event.
     pub unit: Seq,
@@ -42,7 +45,7 @@ pub(crate) fn admit(arrivals: &[Arrival], first: usize) -> Option<Vec<Admission>
                 page: PageId(u32::try_from(number).ok()?),
                 kind: arrival.kind,
                 source: arrival.source,
-                range: None,
+                range: arrival.range,
                 unit: arrival.unit,
                 tokens: arrival.tokens,
                 pinned: arrival.pinned,
@@ -60,6 +63,7 @@ mod tests {
         Arrival {
             kind,
             source: Source { seq: Seq(seq), part: 0 },
+            range: None,
             unit: Seq(unit),
             tokens: Tokens(1),
             pinned: false,

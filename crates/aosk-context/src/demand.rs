@@ -1,12 +1,4 @@
-//! Demands: the room that a call leaves for the prompt, and the marks that eviction works to.
-//!
-//! Removing one page makes the endpoint read everything behind it anew, so evicting a little on
-//! every call is the dearest policy there is. Over 29 recorded runs of a coding agent (1,973
-//! calls, 32k tokens of room, cached input at 0.1 and cache writes at 1.25 of the price of input)
-//! least-recently-used eviction on every step cost 5.31 × the price of the clairvoyant optimum,
-//! 2.44 × the price of not paging at all; the same order at the same room, evicting only when
-//! nothing fits any more and then down to 85 %, cost 2.06 and 0.95. Going down to 50 % saves more
-//! (1.43) but leaves a quarter of the room unused and forgets: a recall of 72 % instead of 82 %.
+//! Demands: the room that a call leaves for the prompt.
 
 use aosk_abi::{Ppm, Tokens};
 
@@ -25,9 +17,6 @@ pub struct Demand {
     pub margin: Ppm,
 }
 
-/// The share of the room that an eviction leaves filled.
-const LOW_WATER: Ppm = Ppm(850_000);
-
 impl Demand {
     /// The most tokens, as counted, that pages and overhead may have.
     pub(crate) fn capacity(&self) -> Tokens {
@@ -38,11 +27,6 @@ impl Demand {
     /// Whether a prompt of that many tokens fits beside the reply.
     pub(crate) fn admits(&self, prompt: Tokens) -> bool {
         self.max_output <= self.window && prompt <= self.capacity()
-    }
-
-    /// The fill to which an eviction goes down.
-    pub(crate) fn low_water(&self) -> Tokens {
-        share(self.capacity(), LOW_WATER.0.into(), Ppm::ONE.0.into())
     }
 
     pub(crate) fn overflow(&self, pinned: Tokens, unanswered: Tokens) -> Overflow {

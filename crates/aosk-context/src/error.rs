@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use aosk_abi::{Code, Ppm, Tokens};
+use aosk_abi::{Code, PageId, Ppm, Tokens};
 
 use crate::invariant::Violation;
 
@@ -18,6 +18,17 @@ pub enum Error {
          journal, not in the agent; report it with the output of `aosk logs`"
     )]
     Invariant(#[from] Violation),
+    /// There is no page of that number.
+    #[error(
+        "there is no page {page}: the process has {pages} pages, numbered from 0. Use a number \
+         that a stub or `aosk mem` shows"
+    )]
+    UnknownPage {
+        /// The number that was asked for.
+        page: PageId,
+        /// How many pages there are.
+        pages: usize,
+    },
 }
 
 impl Error {
@@ -27,6 +38,7 @@ impl Error {
         match self {
             Self::Overflow(_) => Code::ContextOverflow,
             Self::Invariant(_) => Code::ContextInvariant,
+            Self::UnknownPage { .. } => Code::ContextPage,
         }
     }
 }

@@ -12,8 +12,8 @@
 //!    leave rarely and many at once; leaving begins a new generation.
 //! 3. **What is pinned never leaves, what the model has not answered never leaves, and pages of a
 //!    unit leave together**: a tool call never stands without its result.
-//! 4. **Mechanism here, policy in a [`Policy`]**: a policy ranks units and cannot break an
-//!    invariant.
+//! 4. **Mechanism here, policy in a [`Policy`]**: a policy chooses among what may leave and cannot
+//!    break an invariant. The default one, [`CostAware`], chooses by price.
 //! 5. **Every plan and every fold is held to one set of checks**, in release builds too.
 //!
 //! ```
@@ -23,6 +23,7 @@
 //! let task = Arrival {
 //!     kind: PageKind::Task,
 //!     source: Source { seq: Seq(0), part: 2 },
+//!     range: None,
 //!     unit: Seq(0),
 //!     tokens: Tokens(40),
 //!     pinned: true,
@@ -42,6 +43,8 @@
 //! ```
 
 mod arrival;
+mod cache;
+mod cut;
 mod demand;
 mod error;
 mod invariant;
@@ -50,14 +53,23 @@ mod plan;
 mod policy;
 mod residency;
 mod snapshot;
+mod stub;
 mod table;
+mod terms;
 
 pub use arrival::Arrival;
+pub use cache::{CacheModel, CacheRules};
+pub use cut::cut;
 pub use demand::Demand;
 pub use error::{Error, Overflow};
 pub use invariant::Violation;
 pub use page::Page;
 pub use plan::Plan;
-pub use policy::{Importance, POLICIES, Policy, TruncateOldest, Unit, policy_by_name};
-pub use residency::{Damage, Residency};
+pub use policy::{
+    ClearToolResults, Compaction, CostAware, Gdsf, Importance, Lfu, Lru, MaskObservations,
+    POLICIES, Policy, S3Fifo, TruncateOldest, Unit, View, policy_by_name,
+};
+pub use residency::{Damage, Entry, Residency};
+pub use stub::{STUB, Stub};
 pub use table::PageTable;
+pub use terms::Terms;

@@ -1,7 +1,12 @@
 //! Pages: what the table knows of a unit of context.
 //!
-//! A page is 72 bytes and holds no text: the text stands in the journal at [`Page::source`], once.
-//! A hundred thousand processes of sixty pages each take less than half a gigabyte.
+//! A page is 88 bytes and holds no text: the text stands in the journal at [`Page::source`], once.
+//! A hundred thousand processes of sixty pages each take about half a gigabyte.
+//!
+//! A swapped page that is needed again is admitted again, under a new number and with the same
+//! source: it stands at the end of the prompt, where it invalidates nothing that an endpoint has
+//! cached, and its bytes are the same because they are the same bytes. It keeps its age and its
+//! accesses; the number that it had before goes on naming the same content.
 
 use aosk_abi::{Admission, PageId, PageKind, Ppm, Seq, Source, Tokens};
 
@@ -26,6 +31,14 @@ pub struct Page {
     pub importance: Ppm,
     /// Whether it stands in the prompt; if not, it is swapped: only its source has it.
     pub resident: bool,
+    /// How many turns of the model there had been when its content first came.
+    pub born: u32,
+    /// How often it was needed since.
+    pub accesses: u32,
+    /// How many turns there had been when it was admitted or last needed.
+    pub last_access: u32,
+    /// What greedy-dual ageing holds it worth: see [`crate::Gdsf`].
+    pub credit: u32,
 }
 
 impl Page {
@@ -37,8 +50,21 @@ impl Page {
     }
 }
 
-impl From<&Admission> for Page {
-    fn from(admission: &Admission) -> Self {
+impl Page {
+    /// What an access is worth to greedy-dual ageing: 2^16 x its accesses so far / its tokens.
+    pub(crate) fn earned(&self) -> u32 {
+        let accesses = u64::from(self.accesses).saturating_add(1);
+        u32::try_from((accesses << 16) / self.tokens.0.max(1)).unwrap_or(u32::MAX)
+    }
+
+    /// What its credit has beyond what its accesses earn.
+    pub(crate) fn inflation(&self) -> u32 {
+        self.credit.saturating_sub(self.earned())
+    }
+
+    /// The page that `admission` becomes, after that many turns of the
+    /// model.
+    pub(crate) const fn admitted(admission: &Admission, turn: u32) -> Self {
         Self {
             id: admission.page,
             kind: admission.kind,
@@ -49,6 +75,10 @@ impl From<&Admission> for Page {
             pinned: admission.pinned,
             importance: admission.importance,
             resident: true,
+            born: turn,
+            accesses: 0,
+            last_access: turn,
+            credit: 0,
         }
     }
 }
@@ -68,6 +98,6 @@ mod tests {
 
     #[test]
     fn a_page_is_small() {
-        assert!(size_of::<Page>() <= 72, "{} bytes", size_of::<Page>());
+        assert!(size_of::<Page>() <= 88, "{} bytes", size_of::<Page>());
     }
 }

@@ -1,8 +1,9 @@
 //! What of a page table changes after its pages were admitted.
 //!
-//! An admission never changes, so a checkpoint that comes every few hundred events need not write it
-//! again: it keeps the admissions in an append-only list and, each time, the residency. That
-//! is a dozen bytes: what is resident are runs of pages, because pages leave the prompt oldest first.
+//! How a page entered never changes, so a checkpoint that comes every few hundred events need not
+//! write it again: it keeps the entries in an append-only list and, each time, the residency. That
+//! is some dozens of bytes: what is resident are runs of pages, because most pages leave the prompt
+//! oldest first, and few pages are ever needed again.
 
 use aosk_abi::{Admission, PageId, Seq};
 use serde::{Deserialize, Serialize};
@@ -11,9 +12,19 @@ use crate::invariant::{Violation, check_page};
 use crate::page::Page;
 use crate::table::PageTable;
 
-/// A page table without its admissions.
+/// How a page entered the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// What the plan said of it.
+    pub admission: Admission,
+    /// [`Page::born`].
+    pub born: u32,
+    /// What its credit had beyond what its accesses earn.
+    pub inflation: u32,
+}
+
+/// A page table without how its pages entered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Residency {
     #[serde(rename = "g")]
     generation: u64,
@@ -22,6 +33,22 @@ pub struct Residency {
     /// The resident pages: the first of each run and how many there are, ascending and apart.
     #[serde(rename = "r")]
     resident: Vec<(u32, u32)>,
+    #[serde(flatten)]
+    clock: Clock,
+    /// The pages that were needed since they came, or came again: number, accesses, turn of the
+    /// last one, and what their credit has beyond what accesses earn.
+    #[serde(rename = "t", default, skip_serializing_if = "Vec::is_empty")]
+    touched: Vec<(u32, u32, u32, u32)>,
+}
+
+/// By what pages age.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Clock {
+    #[serde(rename = "n", default)]
+    pub(crate) turns: u32,
+    /// The highest credit of a page that has left.
+    #[serde(rename = "l", default)]
+    pub(crate) inflation: u32,
 }
 
 /// Why what a checkpoint holds is no page table.
@@ -54,6 +81,25 @@ pub enum Damage {
         /// How many pages there are.
         pages: usize,
     },
+    /// It says something of a page that there is not.
+    #[error("the page table of the checkpoint is damaged: there is no page {page} among {pages}")]
+    Page {
+        /// The page.
+        page: u32,
+        /// How many pages there are.
+        pages: usize,
+    },
+    /// A page was needed, or came, later than now.
+    #[error(
+        "the page table of the checkpoint is damaged: page {page} was needed after the last of \
+         {turns} turns"
+    )]
+    Turns {
+        /// The page.
+        page: PageId,
+        /// How many turns there were.
+        turns: u32,
+    },
 }
 
 impl PageTable {
@@ -71,34 +117,59 @@ impl PageTable {
             generation: self.generation(),
             unanswered_from: self.unanswered_from(),
             resident,
+            clock: Clock { turns: self.turns(), inflation: self.inflation() },
+            touched: self
+                .pages()
+                .iter()
+                .filter(|page| page.accesses > 0 || page.last_access != page.born)
+                .map(|page| (page.id.0, page.accesses, page.last_access, page.inflation()))
+                .collect(),
         }
     }
 
-    /// The admissions from the page with the number `from` on, as plans made them.
-    pub fn admissions(&self, from: usize) -> impl Iterator<Item = Admission> {
-        self.pages().iter().skip(from).map(|page| Admission {
-            importance: page.importance,
-            kind: page.kind,
-            page: page.id,
-            pinned: page.pinned,
-            range: page.range,
-            source: page.source,
-            tokens: page.tokens,
-            unit: page.unit,
+    /// How the pages from the number `from` on entered.
+    pub fn entries(&self, from: usize) -> impl Iterator<Item = Entry> {
+        self.pages().iter().skip(from).map(|page| Entry {
+            admission: Admission {
+                importance: page.importance,
+                kind: page.kind,
+                page: page.id,
+                pinned: page.pinned,
+                range: page.range,
+                source: page.source,
+                tokens: page.tokens,
+                unit: page.unit,
+            },
+            born: page.born,
+            inflation: page.inflation(),
         })
     }
 
-    /// The table of all those admissions, in order from the first, as it stood.
+    /// The table of all those entries, in order from the first, as it stood.
     ///
     /// # Errors
     /// [`Damage`] where they break an invariant.
-    pub fn restore(admissions: &[Admission], residency: &Residency) -> Result<Self, Damage> {
-        let Residency { generation, unanswered_from, resident } = residency;
-        let mut pages: Vec<Page> =
-            admissions.iter().map(|it| Page { resident: false, ..Page::from(it) }).collect();
+    pub fn restore(entries: &[Entry], residency: &Residency) -> Result<Self, Damage> {
+        let Residency { generation, unanswered_from, resident, clock, touched } = residency;
+        let mut pages: Vec<Page> = entries
+            .iter()
+            .map(|entry| {
+                let mut page = Page::admitted(&entry.admission, entry.born);
+                page.resident = false;
+                page.credit = entry.inflation.saturating_add(page.earned());
+                page
+            })
+            .collect();
+        for &(number, accesses, last_access, inflation) in touched {
+            let Some(page) = pages.get_mut(number as usize) else {
+                return Err(Damage::Page { page: number, pages: entries.len() });
+            };
+            (page.accesses, page.last_access) = (accesses, last_access);
+            page.credit = inflation.saturating_add(page.earned());
+        }
         let mut free = 0_u32;
         for &(first, len) in resident {
-            let damage = Damage::Run { run: (first, len), pages: admissions.len() };
+            let damage = Damage::Run { run: (first, len), pages: entries.len() };
             let end = first.checked_add(len).filter(|_| first >= free && len > 0);
             let run = end.and_then(|end| pages.get_mut(first as usize..end as usize));
             let (Some(run), Some(end)) = (run, end) else {
@@ -107,7 +178,7 @@ impl PageTable {
             run.iter_mut().for_each(|page| page.resident = true);
             free = end;
         }
-        checked(*generation, *unanswered_from, pages)
+        checked(*generation, *unanswered_from, *clock, pages)
     }
 }
 
@@ -115,14 +186,19 @@ impl PageTable {
 pub(crate) fn checked(
     generation: u64,
     unanswered_from: u32,
+    clock: Clock,
     pages: Vec<Page>,
 ) -> Result<PageTable, Damage> {
+    let Clock { turns, inflation } = clock;
     let mut tokens = 0_u64;
     let mut units: Vec<(Seq, bool, PageId)> = Vec::new();
     let mut log_begun = false;
     for (page, number) in pages.iter().zip(0_usize..) {
         if u32::try_from(number).ok() != Some(page.id.0) {
             return Err(Violation::PageNumbersUsedUp.into());
+        }
+        if page.born.max(page.last_access) > turns {
+            return Err(Damage::Turns { page: page.id, turns });
         }
         check_page(page.id, page.importance, page.in_head(), page.pinned)?;
         if page.in_head() && log_begun {
@@ -156,5 +232,5 @@ pub(crate) fn checked(
     if unanswered_from as usize > pages.len() {
         return Err(Damage::Unanswered { found: unanswered_from, pages: pages.len() });
     }
-    Ok(PageTable::from_parts(generation, unanswered_from, pages))
+    Ok(PageTable::from_parts(generation, unanswered_from, turns, inflation, pages))
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::invariant::Violation;
 use crate::page::Page;
-use crate::residency::{Damage, checked};
+use crate::residency::{Clock, Damage, checked};
 use crate::table::PageTable;
 
 #[derive(Serialize, Deserialize)]
@@ -19,6 +19,11 @@ pub(crate) struct Snapshot {
     generation: u64,
     #[serde(rename = "a")]
     unanswered_from: u32,
+    #[serde(rename = "n", default, skip_serializing_if = "is_default")]
+    turns: u32,
+    /// The highest credit of a page that has left.
+    #[serde(rename = "l", default, skip_serializing_if = "is_default")]
+    inflation: u32,
     #[serde(rename = "p")]
     pages: Vec<Row>,
 }
@@ -46,14 +51,25 @@ struct Row {
     importance: Option<Ppm>,
     #[serde(rename = "out", default, skip_serializing_if = "is_default")]
     swapped: bool,
+    /// Absent: when the page before was.
+    #[serde(rename = "b", default, skip_serializing_if = "is_default")]
+    born: Option<u32>,
+    #[serde(rename = "n", default, skip_serializing_if = "is_default")]
+    accesses: u32,
+    /// Absent: as long ago as it was born.
+    #[serde(rename = "l", default, skip_serializing_if = "is_default")]
+    last_access: Option<u32>,
+    /// What its credit has beyond what its accesses earn.
+    #[serde(rename = "c", default, skip_serializing_if = "is_default")]
+    inflation: u32,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-impl From<&Page> for Row {
-    fn from(page: &Page) -> Self {
+impl Row {
+    fn of(page: &Page, born_before: u32) -> Self {
         Self {
             kind: page.kind,
             seq: page.source.seq,
@@ -65,13 +81,16 @@ impl From<&Page> for Row {
             importance: (page.importance != Admission::DEFAULT_IMPORTANCE)
                 .then_some(page.importance),
             swapped: !page.resident,
+            born: (page.born != born_before).then_some(page.born),
+            accesses: page.accesses,
+            last_access: (page.last_access != page.born).then_some(page.last_access),
+            inflation: page.inflation(),
         }
     }
-}
 
-impl Row {
-    fn page(self, id: PageId) -> Page {
-        Page {
+    fn page(self, id: PageId, born_before: u32) -> Page {
+        let born = self.born.unwrap_or(born_before);
+        let mut page = Page {
             id,
             kind: self.kind,
             source: Source { seq: self.seq, part: self.part },
@@ -81,7 +100,13 @@ impl Row {
             pinned: self.pinned,
             importance: self.importance.unwrap_or(Admission::DEFAULT_IMPORTANCE),
             resident: !self.swapped,
-        }
+            born,
+            accesses: self.accesses,
+            last_access: self.last_access.unwrap_or(born),
+            credit: 0,
+        };
+        page.credit = self.inflation.saturating_add(page.earned());
+        page
     }
 }
 
@@ -90,7 +115,13 @@ impl From<PageTable> for Snapshot {
         Self {
             generation: table.generation(),
             unanswered_from: table.unanswered_from(),
-            pages: table.pages().iter().map(Row::from).collect(),
+            turns: table.turns(),
+            inflation: table.inflation(),
+            pages: table
+                .pages()
+                .iter()
+                .scan(0, |before, page| Some(Row::of(page, std::mem::replace(before, page.born))))
+                .collect(),
         }
     }
 }
@@ -99,12 +130,15 @@ impl TryFrom<Snapshot> for PageTable {
     type Error = Damage;
 
     fn try_from(snapshot: Snapshot) -> Result<Self, Damage> {
-        let Snapshot { generation, unanswered_from, pages: rows } = snapshot;
+        let Snapshot { generation, unanswered_from, turns, inflation, pages: rows } = snapshot;
         let mut pages = Vec::with_capacity(rows.len());
+        let mut born = 0;
         for (row, number) in rows.into_iter().zip(0_usize..) {
             let number = u32::try_from(number).map_err(|_| Violation::PageNumbersUsedUp)?;
-            pages.push(row.page(PageId(number)));
+            let page = row.page(PageId(number), born);
+            born = page.born;
+            pages.push(page);
         }
-        checked(generation, unanswered_from, pages)
+        checked(generation, unanswered_from, Clock { turns, inflation }, pages)
     }
 }

@@ -1,11 +1,11 @@
 //! The page table: the fold over a process's plans.
 
-use aosk_abi::{Conditions, PageId, Planned, Seq, Tokens};
+use aosk_abi::{Admission, Conditions, PageId, Planned, Seq, Source, Tokens};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::invariant::Change;
-use crate::page::Page;
+use crate::page::{Page, is_turn};
 use crate::snapshot::Snapshot;
 
 /// Which pages a process has, and which of them stand in the prompt.
@@ -19,11 +19,16 @@ pub struct PageTable {
     generation: u64,
     /// Pages from this number on came with or after the model's newest turn.
     unanswered_from: u32,
+    turns: u32,
+    /// The highest credit of a page that has left.
+    inflation: u32,
     // What follows is derived from the pages, so that a plan costs time in proportion to the
     // prompt and not to the history.
     resident: Vec<PageId>,
     tokens: Tokens,
     newest_unit: Option<Seq>,
+    newest_source: Option<Source>,
+    log_tokens: u128,
 }
 
 impl PageTable {
@@ -42,21 +47,57 @@ impl PageTable {
             window: under.window,
         };
         change.check(self)?;
+        let turn = change.admitted.iter().any(|page| is_turn(page.kind));
         self.unanswered_from = change.unanswered_from(self);
         self.generation = change.generation;
         for id in change.evicted {
             if let Some(page) = self.pages.get_mut(id.0 as usize) {
                 page.resident = false;
                 self.tokens = self.tokens.saturating_sub(page.tokens);
+                self.inflation = self.inflation.max(page.credit);
             }
         }
         if !change.evicted.is_empty() {
             self.resident.retain(|id| change.evicted.binary_search(id).is_err());
         }
         for admission in change.admitted {
-            self.push(admission.into());
+            let page = self.admit(admission);
+            self.push(page);
         }
+        self.turns = self.turns.saturating_add(u32::from(turn));
         Ok(())
+    }
+
+    /// Takes down that the page was needed: recalled, or seen to be used. Whoever folds a journal
+    /// calls it for the events that say so.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPage`] where there is no such page; nothing changes.
+    pub fn access(&mut self, id: PageId) -> Result<(), Error> {
+        let (turns, inflation, pages) = (self.turns, self.inflation, self.pages.len());
+        let page =
+            self.pages.get_mut(id.0 as usize).ok_or(Error::UnknownPage { page: id, pages })?;
+        page.accesses = page.accesses.saturating_add(1);
+        page.last_access = turns;
+        page.credit = inflation.saturating_add(page.earned());
+        Ok(())
+    }
+
+    /// The page that an admission becomes. Content that was admitted before keeps its age.
+    pub(crate) fn admit(&self, admission: &Admission) -> Page {
+        let mut page = Page::admitted(admission, self.turns);
+        // Sources nearly always come in their order, so that the search is for what comes again.
+        if self.newest_source >= Some(page.source)
+            && let Some(before) = self
+                .pages
+                .iter()
+                .rev()
+                .find(|old| (old.source, old.range) == (page.source, page.range))
+        {
+            (page.born, page.accesses) = (before.born, before.accesses);
+        }
+        page.credit = self.inflation.saturating_add(page.earned());
+        page
     }
 
     /// The pages that stand in the prompt, in prompt order: the head, then the log.
@@ -88,6 +129,22 @@ impl PageTable {
         self.tokens
     }
 
+    /// How many turns of the model have come to the prompt: the clock by which pages age. A call
+    /// that is planned again, or repeated with a page that it asked for, is none.
+    #[must_use]
+    pub const fn turns(&self) -> u32 {
+        self.turns
+    }
+
+    /// What a turn has added to the log on average, in tokens: how fast room is used up.
+    pub(crate) fn tokens_per_turn(&self) -> f64 {
+        self.log_tokens as f64 / f64::from(self.turns.max(1))
+    }
+
+    pub(crate) const fn inflation(&self) -> u32 {
+        self.inflation
+    }
+
     pub(crate) const fn unanswered_from(&self) -> u32 {
         self.unanswered_from
     }
@@ -97,8 +154,14 @@ impl PageTable {
     }
 
     /// A table of pages that are known to keep the invariants.
-    pub(crate) fn from_parts(generation: u64, unanswered_from: u32, pages: Vec<Page>) -> Self {
-        let mut table = Self { generation, unanswered_from, ..Self::default() };
+    pub(crate) fn from_parts(
+        generation: u64,
+        unanswered_from: u32,
+        turns: u32,
+        inflation: u32,
+        pages: Vec<Page>,
+    ) -> Self {
+        let mut table = Self { generation, unanswered_from, turns, inflation, ..Self::default() };
         for page in pages {
             table.push(page);
         }
@@ -111,6 +174,10 @@ impl PageTable {
             self.tokens += page.tokens;
         }
         self.newest_unit = self.newest_unit.max(Some(page.unit));
+        self.newest_source = self.newest_source.max(Some(page.source));
+        if !page.in_head() {
+            self.log_tokens += u128::from(page.tokens.0);
+        }
         self.pages.push(page);
     }
 }

@@ -134,7 +134,7 @@ fn a_name_that_nothing_has_is_told_with_its_line_before_any_endpoint_is_needed()
     for (more, code, line, said) in [
         ("program = \"raect\"", "AOSK-K002", 3, "did you mean `react`?"),
         ("program = \"React\"", "AOSK-K002", 3, "it can be: react"),
-        ("[context]\npolicy = \"lru\"", "AOSK-A005", 4, "truncate_oldest, importance"),
+        ("[context]\npolicy = \"random\"", "AOSK-A005", 4, "cost_aware, truncate_oldest"),
         ("context.policy = \"importanse\"", "AOSK-A005", 3, "did you mean `importance`?"),
         // What looks like the key in a text is not it.
         ("task = \"\"\"\nprogram = 1\n\"\"\"\nprogram = \"x\"", "AOSK-K002", 6, "react"),

@@ -119,6 +119,7 @@ proptest! {
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)
     ) {
         let table = run(&moves)?.table;
+        prop_assert_eq!(&in_two_parts(&table), &table);
         let mut bytes = to_cbor(&table);
         for (at, byte) in damage {
             let at = at.index(bytes.len());
@@ -132,4 +133,13 @@ proptest! {
             let _ = table.plan(&[], &demand(1_000, 100, 0, 0), &TruncateOldest);
         }
     }
+}
+
+/// The table as a checkpoint keeps it that writes how its pages entered once.
+fn in_two_parts(table: &PageTable) -> PageTable {
+    let entries: Vec<_> = table.entries(0).collect();
+    let mut bytes = Vec::new();
+    ciborium::into_writer(&table.residency(), &mut bytes).expect("CBOR");
+    let residency = ciborium::from_reader(&bytes[..]).expect("CBOR");
+    PageTable::restore(&entries, &residency).expect("sound")
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, reason = "what a test takes for granted may fail it")]
 
+mod again;
 mod contradictions;
 mod damage;
 mod marks;

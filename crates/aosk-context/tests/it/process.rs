@@ -4,11 +4,13 @@ use aosk_abi::{
     Admission, Changes, Conditions, Hash, Op, PageId, PageKind, Planned, Ppm, Seq, Source, Step,
     Tokens,
 };
-use aosk_context::{Arrival, Demand, Error, PageTable, Plan, Policy};
+use aosk_context::{Arrival, Demand, Error, Page, PageTable, Plan, Policy};
 
 pub struct Process {
     pub table: PageTable,
     pub journal: Vec<(Planned, Conditions)>,
+    /// Which page was needed, and after how many plans.
+    pub needs: Vec<(usize, PageId)>,
     pub pending: Vec<Arrival>,
     pub next_seq: u64,
 }
@@ -33,6 +35,7 @@ impl Process {
         let mut process = Self {
             table: PageTable::default(),
             journal: Vec::new(),
+            needs: Vec::new(),
             pending: Vec::new(),
             next_seq: 1,
         };
@@ -76,6 +79,18 @@ impl Process {
         self.pending.last_mut().expect("just pushed")
     }
 
+    /// The page is needed: taken down, and if it does not stand in the prompt it comes again.
+    pub fn need(&mut self, page: &Page) {
+        self.table.access(page.id).expect("a page of the table");
+        self.needs.push((self.journal.len(), page.id));
+        if !page.resident {
+            let unit = self.seq();
+            // What is brought back is told to the model, whoever said it first.
+            let again = arrival(PageKind::ToolResult, unit, unit, page.tokens.0);
+            self.pending.push(Arrival { source: page.source, range: page.range, ..again });
+        }
+    }
+
     pub fn plan(&self, demand: &Demand, policy: &dyn Policy) -> Result<Plan, Error> {
         self.table.plan(&self.pending, demand, policy)
     }
@@ -100,6 +115,7 @@ fn arrival(kind: PageKind, seq: u64, unit: u64, tokens: u64) -> Arrival {
     Arrival {
         kind,
         source: Source { seq: Seq(seq), part: 0 },
+        range: None,
         unit: Seq(unit),
         tokens: Tokens(tokens),
         pinned: false,

@@ -1,10 +1,12 @@
-//! Random streams of content, windows, errors of counting and policies: after each plan every
-//! invariant is worked out anew from the whole history.
+//! Random streams of content, needs, faults, windows, expired caches, errors of counting and
+//! policies: after each plan every invariant is worked out anew from the whole history.
 
 use std::collections::BTreeMap;
 
-use aosk_abi::{PageId, PageKind, Ppm, Seq, Tokens};
-use aosk_context::{Arrival, Demand, Error, POLICIES, Page, PageTable, Plan, Policy, Unit};
+use aosk_abi::{PageId, PageKind, Ppm, Seq};
+use aosk_context::{
+    Arrival, Compaction, Demand, Error, POLICIES, Page, PageTable, Plan, Policy, Terms,
+};
 use proptest::prelude::*;
 
 use crate::process::{Process, conditions, demand, planned, to_cbor};
@@ -29,8 +31,19 @@ pub enum Between {
 #[derive(Debug, Clone)]
 pub enum Move {
     Message(Sizes),
-    Turn { reply: Option<u64>, results: Vec<Sizes>, between: Between },
-    Plan { window: u64, margin: u32, policy: usize },
+    Turn {
+        reply: Option<u64>,
+        results: Vec<Sizes>,
+        between: Between,
+    },
+    Plan {
+        window: u64,
+        margin: u32,
+        policy: usize,
+        cold: bool,
+    },
+    /// A page is needed; if it does not stand in the prompt, it comes again.
+    Need(prop::sample::Index),
 }
 
 pub fn moves() -> impl Strategy<Value = Vec<Move>> {
@@ -51,15 +64,16 @@ pub fn moves() -> impl Strategy<Value = Vec<Move>> {
     let reply = prop::option::weighted(0.8, 0..60_u64);
     let turn = (reply, prop::collection::vec(sizes, 0..4), between)
         .prop_map(|(reply, results, between)| Move::Turn { reply, results, between });
-    let plan = (900..1_500_u64, 0..200_000_u32, 0..POLICIES.len())
-        .prop_map(|(window, margin, policy)| Move::Plan { window, margin, policy });
-    prop::collection::vec(prop_oneof![1 => message, 2 => turn, 3 => plan], 1..80)
+    let plan = (900..1_500_u64, 0..200_000_u32, 0..=POLICIES.len(), prop::bool::weighted(0.2))
+        .prop_map(|(window, margin, policy, cold)| Move::Plan { window, margin, policy, cold });
+    let need = any::<prop::sample::Index>().prop_map(Move::Need);
+    prop::collection::vec(prop_oneof![1 => message, 2 => turn, 3 => plan, 1 => need], 1..80)
 }
 
 /// Sizes and order of what must stay, what may leave, and what has left, from the pages alone.
 struct Census {
     fixed: u64,
-    may_leave: Vec<Unit>,
+    may_leave: usize,
 }
 
 fn census(pages: &[Page], unanswered: &[PageId]) -> Census {
@@ -67,15 +81,12 @@ fn census(pages: &[Page], unanswered: &[PageId]) -> Census {
     for page in pages {
         units.entry(page.unit).or_default().push(page);
     }
-    let mut census = Census { fixed: 0, may_leave: Vec::new() };
-    for (id, pages) in units {
-        let tokens: Tokens = pages.iter().map(|page| page.tokens).sum();
+    let mut census = Census { fixed: 0, may_leave: 0 };
+    for pages in units.into_values() {
         if pages.iter().any(|page| page.pinned || unanswered.contains(&page.id)) {
-            census.fixed += tokens.0;
+            census.fixed += pages.iter().map(|page| page.tokens.0).sum::<u64>();
         } else {
-            let first = pages.iter().map(|page| page.id).min().expect("not empty");
-            let importance = pages.iter().map(|page| page.importance).max().expect("not empty");
-            census.may_leave.push(Unit { id, first, tokens, importance });
+            census.may_leave += 1;
         }
     }
     census
@@ -103,7 +114,9 @@ impl Watch {
         for (index, sizes) in results.iter().enumerate() {
             match between {
                 Between::Message if index == 1 => _ = self.process.message(20),
-                Between::Plan if index == 1 => self.plan(&demand_of(1_200, 0), POLICIES[0])?,
+                Between::Plan if index == 1 => {
+                    self.plan(&demand_of(1_200, 0), POLICIES[0], false)?
+                }
                 Between::OlderMessage if index == 1 => {
                     let message = self.process.message(30);
                     (message.unit, message.source.seq) = (Seq(older), Seq(older));
@@ -115,8 +128,14 @@ impl Watch {
         Ok(())
     }
 
-    fn plan(&mut self, demand: &Demand, policy: &dyn Policy) -> Result<(), TestCaseError> {
+    fn plan(
+        &mut self,
+        demand: &Demand,
+        policy: &dyn Policy,
+        cold: bool,
+    ) -> Result<(), TestCaseError> {
         let Self { process, unanswered } = self;
+        let terms = Terms { cold, ..Terms::default() };
         if process
             .pending
             .iter()
@@ -128,20 +147,24 @@ impl Watch {
         unanswered.extend((first..first + process.pending.len()).map(|id| PageId(id as u32)));
 
         let before: Vec<Page> = process.table.resident().copied().collect();
-        let result = process.plan(demand, policy);
-        prop_assert_eq!(&result, &process.plan(demand, policy), "the same question, two answers");
+        let ask = || process.table.plan_under(&process.pending, demand, policy, &terms);
+        let result = ask();
+        prop_assert_eq!(&result, &ask(), "the same question, two answers");
         let capacity = demand.window.0.saturating_sub(demand.max_output.0) as u128 * 1_000_000
             / (1_000_000 + u128::from(demand.margin.0));
         match result {
             Ok(plan) => {
                 let all: Vec<Page> =
-                    before.iter().copied().chain(plan.admitted.iter().map(Page::from)).collect();
+                    process.table.preview(&Plan { evicted: Vec::new(), ..plan.clone() }).collect();
                 prop_assert_eq!(plan.admitted.len(), process.pending.len());
-                check(&plan, demand, policy, capacity as u64, &all, unanswered)?;
+                check(&plan, demand, policy, cold, capacity as u64, &all, unanswered)?;
                 let preview: Vec<Page> = process.table.preview(&plan).collect();
                 process.commit(&plan, demand);
                 let after: Vec<Page> = process.table.resident().copied().collect();
-                prop_assert_eq!(&preview, &after, "the prompt is not the one that was planned");
+                let settled = |page: &Page| Page { credit: 0, ..*page };
+                let (told, held): (Vec<Page>, Vec<Page>) =
+                    (preview.iter().map(settled).collect(), after.iter().map(settled).collect());
+                prop_assert_eq!(told, held, "the prompt is not the one that was planned");
                 if plan.evicted.is_empty() {
                     prop_assert_eq!(&after[..before.len()], &before[..], "not a prefix extension");
                 }
@@ -157,7 +180,7 @@ impl Watch {
                 prop_assert_eq!(numbers.pinned.0 + numbers.unanswered.0, fixed);
                 process.commit(&plan, &wide);
             }
-            Err(Error::Invariant(violation)) => prop_assert!(false, "{violation}"),
+            Err(other) => prop_assert!(false, "{other}"),
         }
         for page in process.table.pages() {
             prop_assert!(page.resident || !page.pinned, "{page:?} left");
@@ -177,6 +200,7 @@ fn check(
     plan: &Plan,
     demand: &Demand,
     policy: &dyn Policy,
+    cold: bool,
     capacity: u64,
     all: &[Page],
     unanswered: &[PageId],
@@ -195,25 +219,14 @@ fn check(
         prop_assert!(!stays.iter().any(|other| other.unit == page.unit), "{} torn", page.unit);
     }
     let fitted = sum(all) + demand.overhead.0 <= capacity;
-    prop_assert_eq!(
-        fitted,
-        plan.evicted.is_empty(),
-        "pages leave when it does not fit, and only then"
-    );
-    if !fitted {
-        let key = |unit: &Unit| (policy.worth(unit), unit.first);
-        let low = u128::from(capacity) * 850_000 / 1_000_000;
-        let remaining = census(&stays, unanswered).may_leave;
-        let least = remaining.iter().map(key).min();
-        prop_assert!(least.is_none() || u128::from(total) <= low, "{total} above the low mark");
-        let gone: Vec<Unit> = census(all, unanswered)
-            .may_leave
-            .into_iter()
-            .filter(|unit| !remaining.iter().any(|stay| stay.id == unit.id))
-            .collect();
-        let last = gone.iter().max_by_key(|unit| key(unit)).expect("something left");
-        prop_assert!(least.is_none_or(|least| key(last) < least), "the policy's order");
-        prop_assert!(u128::from(total + last.tokens.0) > low, "more left than had to");
+    let name = policy.name();
+    let waits = name != "mask_observations" && !(cold && name == "cost_aware");
+    prop_assert!(!(fitted && waits) || plan.evicted.is_empty(), "{name} lets go of what fits");
+    if !fitted && !["mask_observations", "clear_tool_results", "compaction"].contains(&name) {
+        // One eviction makes room for several calls, as far as anything may leave.
+        let low = if name == "cost_aware" { capacity - capacity / 20 } else { capacity * 85 / 100 };
+        let left = census(&stays, unanswered).may_leave;
+        prop_assert!(left == 0 || total <= low, "{name}: {total} of {capacity}");
     }
     Ok(())
 }
@@ -225,13 +238,18 @@ fn demand_of(window: u64, margin: u32) -> Demand {
 /// Runs the moves; gives the process with all its plans.
 pub fn run(moves: &[Move]) -> Result<Process, TestCaseError> {
     let mut watch = Watch { process: Process::spawn([90, 60, 50]), unanswered: Vec::new() };
-    watch.plan(&demand_of(1_000, 0), POLICIES[0])?;
+    watch.plan(&demand_of(1_000, 0), POLICIES[0], false)?;
     for step in moves {
         match step {
             Move::Message(sizes) => sizes.rate(watch.process.message(sizes.tokens)),
             Move::Turn { reply, results, between } => watch.turn(*reply, results, *between)?,
-            Move::Plan { window, margin, policy } => {
-                watch.plan(&demand_of(*window, *margin), POLICIES[*policy])?;
+            Move::Plan { window, margin, policy, cold } => {
+                let policy = POLICIES.get(*policy).copied().unwrap_or(&Compaction);
+                watch.plan(&demand_of(*window, *margin), policy, *cold)?;
+            }
+            Move::Need(page) => {
+                let page = *page.get(watch.process.table.pages());
+                watch.process.need(&page);
             }
         }
     }
@@ -256,6 +274,9 @@ proptest! {
                 table = ciborium::from_reader(&to_cbor(&table)[..]).expect("reads back");
             }
             table.apply(planned, under).expect("the journal folds");
+            for (_, page) in process.needs.iter().filter(|(plans, _)| *plans == index + 1) {
+                table.access(*page).expect("the journal folds");
+            }
         }
         let back: PageTable = ciborium::from_reader(&to_cbor(&table)[..]).expect("reads back");
         prop_assert_eq!(&back, &process.table);

@@ -450,7 +450,7 @@ impl Image {
         self.transcript.push(source, shape);
         // The size is a decision of the plan that admits the page, under its tokenizer.
         let tokens = Tokens::ZERO;
-        self.arrivals.push(Arrival { kind, source, unit, tokens, pinned, importance });
+        self.arrivals.push(Arrival { kind, source, range: None, unit, tokens, pinned, importance });
     }
 
     fn hear(&mut self, input: Input, seq: Seq) {

@@ -19,7 +19,7 @@ use super::transcript::Transcript;
 use super::{Image, wire};
 
 /// The version of the encoding. Another version is not read; the journal is folded instead.
-pub const CHECKPOINT_VERSION: u16 = 3;
+pub const CHECKPOINT_VERSION: u16 = 4;
 
 /// How many entries make a stretch: 256 are some 10 KB. Shorter ones cost rows and frames, longer
 /// ones are written again with each checkpoint until they are full.
@@ -106,9 +106,9 @@ impl Image {
             history.extend(&stretch.bytes)?;
         }
         history.extend(newer)?;
-        let History { places, admissions } = history;
+        let History { places, entries } = history;
         image.transcript = Transcript::of(places)?;
-        image.pages = PageTable::restore(&admissions, &residency).ok()?;
+        image.pages = PageTable::restore(&entries, &residency).ok()?;
         (image.next == checkpoint.seq.next()).then_some((image, saved))
     }
 }

@@ -1,9 +1,8 @@
 //! The history of a process: what of its image only ever grows.
 //!
-//! That is the transcript and the admissions of pages, two entries for each thing said; all else of an image
-//! is bounded by what is in the prompt or outstanding. A conversation of 50,000 things said is 5.4 MB
-//! and 42 ms of reading in CBOR with its field names, and 4.0 MB and 4 ms like this; of its bytes
-//! four in ten are hashes, which no encoding makes shorter.
+//! That is the transcript and how pages entered, two entries for each thing said; all else of an image
+//! is bounded by what is in the prompt or outstanding. A conversation of 50,000 things said took 5.4 MB
+//! in CBOR with its field names; of the bytes here most are hashes, which no encoding makes shorter.
 //!
 //! ```text
 //! places before these, places        of the transcript; then for each:
@@ -13,9 +12,11 @@
 //!   kind ‖ flags << 4                which of the following there are
 //!   event, part, tokens              the event as the difference to the page before, modulo 2^64
 //!   unit, importance, start, length  the unit as the difference to the event, modulo 2^64
+//!   turn, inflation                  as the differences to the page before, modulo 2^32
 //! ```
 
 use aosk_abi::{Admission, ContentRef, PageId, PageKind, Ppm, Seq, Source, Tokens};
+use aosk_context::Entry;
 
 use super::transcript::Shape;
 use super::wire::{Rest, put, put_text};
@@ -25,7 +26,7 @@ use super::{Image, Saved};
 #[derive(Debug, Default)]
 pub(super) struct History {
     pub(super) places: Vec<(Source, Shape)>,
-    pub(super) admissions: Vec<Admission>,
+    pub(super) entries: Vec<Entry>,
 }
 
 const PINNED: u8 = 1;
@@ -55,10 +56,12 @@ impl Image {
         }
         put(&mut out, saved.pages as u64);
         put(&mut out, self.pages.pages().len().saturating_sub(saved.pages) as u64);
-        let mut before = 0;
-        for admission in self.pages.admissions(saved.pages) {
-            put_admission(&mut out, &admission, before);
-            before = admission.source.seq.0;
+        let (mut before, mut turn, mut inflation) = (0, 0_u32, 0_u32);
+        for entry in self.pages.entries(saved.pages) {
+            put_admission(&mut out, &entry.admission, before);
+            put(&mut out, entry.born.wrapping_sub(turn).into());
+            put(&mut out, entry.inflation.wrapping_sub(inflation).into());
+            (before, turn, inflation) = (entry.admission.source.seq.0, entry.born, entry.inflation);
         }
         out
     }
@@ -83,18 +86,20 @@ impl History {
             self.places.push((Source { seq: Seq(seq), part }, shape(&mut rest)?));
         }
         let before = usize::try_from(rest.number()?).ok()?;
-        if before > self.admissions.len() {
+        if before > self.entries.len() {
             return None;
         }
-        self.admissions.truncate(before);
+        self.entries.truncate(before);
         let count = rest.count()?;
-        self.admissions.reserve(count);
-        let mut seq = 0;
+        self.entries.reserve(count);
+        let (mut seq, mut turn, mut inflation) = (0, 0_u32, 0_u32);
         for _ in 0..count {
-            let page = PageId(u32::try_from(self.admissions.len()).ok()?);
+            let page = PageId(u32::try_from(self.entries.len()).ok()?);
             let admission = admission(&mut rest, page, seq)?;
             seq = admission.source.seq.0;
-            self.admissions.push(admission);
+            turn = turn.wrapping_add(u32::try_from(rest.number()?).ok()?);
+            inflation = inflation.wrapping_add(u32::try_from(rest.number()?).ok()?);
+            self.entries.push(Entry { admission, born: turn, inflation });
         }
         rest.is_empty().then_some(())
     }

@@ -1,0 +1,76 @@
+//! Policies that let go of tools' results and keep what was said.
+
+use aosk_abi::Tokens;
+
+use super::{Policy, View};
+use crate::terms::Terms;
+
+/// Older results leave as soon as there are ten newer ones and five to let go of at once: what
+/// coding agents do that show the model their last observations only. In batches of five it cost
+/// 3.06 x the clairvoyant optimum, one at a time 4.36 x.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MaskObservations;
+
+/// How many results stay.
+const OBSERVATIONS: usize = 10;
+/// How many leave at once, at least.
+const BATCH: usize = 5;
+
+impl Policy for MaskObservations {
+    fn name(&self) -> &'static str {
+        "mask_observations"
+    }
+
+    fn attends(&self, _: Tokens, _: Tokens, _: &Terms) -> bool {
+        true
+    }
+
+    fn evict(&self, view: &View<'_>) -> Vec<usize> {
+        let results = results(view);
+        let older = results.len().saturating_sub(OBSERVATIONS);
+        let masked = if older >= BATCH { &results[..older] } else { &[] };
+        then_the_oldest(view, masked)
+    }
+}
+
+/// When nothing fits any more, all results but the newest three leave: the `clear_tool_uses` of an
+/// endpoint's context editing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ClearToolResults;
+
+/// How many results stay.
+const KEPT: usize = 3;
+
+impl Policy for ClearToolResults {
+    fn name(&self) -> &'static str {
+        "clear_tool_results"
+    }
+
+    fn evict(&self, view: &View<'_>) -> Vec<usize> {
+        let results = results(view);
+        then_the_oldest(view, &results[..results.len().saturating_sub(KEPT)])
+    }
+}
+
+fn results(view: &View<'_>) -> Vec<usize> {
+    (0..view.units.len()).filter(|&index| view.units[index].tool_result).collect()
+}
+
+/// `leaving`, and where the prompt does not fit all the same the oldest others until it does.
+fn then_the_oldest(view: &View<'_>, leaving: &[usize]) -> Vec<usize> {
+    let mut size = view.size();
+    let mut all = leaving.to_vec();
+    for &index in leaving {
+        size = size.saturating_sub(view.units[index].tokens);
+    }
+    for (index, unit) in view.units.iter().enumerate() {
+        if size <= view.capacity {
+            break;
+        }
+        if leaving.binary_search(&index).is_err() {
+            size = size.saturating_sub(unit.tokens);
+            all.push(index);
+        }
+    }
+    all
+}

@@ -1,0 +1,138 @@
+//! What comes again, when a policy is heard, and what it cannot do.
+
+use aosk_abi::{PageId, Tokens};
+use aosk_context::{CostAware, Error, Policy, Terms, TruncateOldest, View};
+
+use crate::process::{Process, room};
+
+/// A head of 100 tokens, then messages of 100 tokens that the model has answered.
+fn answered(messages: usize) -> Process {
+    let mut process = Process::spawn([50, 20, 30]);
+    for _ in 0..messages {
+        process.message(100);
+        process.turn(Some(0), 0);
+        process.step(&room(1_000_000), &TruncateOldest).expect("room");
+    }
+    process.turn(Some(0), 0);
+    process
+}
+
+#[test]
+fn what_comes_again_keeps_its_age_and_its_accesses() {
+    let mut process = answered(9);
+    process.step(&room(999), &TruncateOldest).expect("one may leave");
+    let first = *process.table.page(PageId(3)).expect("the first message");
+    assert!(!first.resident);
+    process.need(&first);
+    process.step(&room(1_000), &TruncateOldest).expect("it fits");
+    let again = *process.table.pages().last().expect("the newest page");
+    assert_eq!((again.source, again.tokens, again.resident), (first.source, first.tokens, true));
+    assert_eq!((again.born, again.accesses), (first.born, 1));
+    assert_ne!(again.id, first.id);
+    assert!(!process.table.page(first.id).expect("still there").resident);
+}
+
+#[test]
+fn a_page_that_there_is_not_is_an_error_with_the_numbers() {
+    let mut process = answered(1);
+    process.step(&room(1_000), &TruncateOldest).expect("fits");
+    let pages = process.table.pages().len();
+    let last = PageId(pages as u32 - 1);
+    assert_eq!(process.table.access(last), Ok(()));
+    let before = process.table.clone();
+    let none = PageId(pages as u32);
+    let error = process.table.access(none).expect_err("one past the last");
+    assert_eq!(error, Error::UnknownPage { page: none, pages });
+    assert_eq!(process.table, before);
+}
+
+#[test]
+fn a_cold_cache_is_the_moment_to_rebuild_and_a_warm_one_is_not() {
+    let process = answered(9);
+    let plan = |window, cold| {
+        let terms = Terms { cold, ..Terms::default() };
+        process.table.plan_under(&process.pending, &room(window), &CostAware, &terms)
+    };
+    // 1,000 tokens: 85 % of 1,176 is 999, of 1,177 it is 1,000.
+    assert_eq!(plan(1_176, false).expect("fits").evicted, []);
+    assert_eq!(plan(1_177, true).expect("fits").evicted, []);
+    let rebuilt = plan(1_176, true).expect("fits");
+    // The first fill of whole messages at or below 84 %, which is 987.
+    assert_eq!((rebuilt.evicted.len(), rebuilt.prompt_tokens), (1, Tokens(900)));
+}
+
+#[test]
+fn what_is_needed_often_outlives_what_is_not() {
+    let mut process = answered(9);
+    for _ in 0..3 {
+        let oldest = *process.table.page(PageId(3)).expect("the first message");
+        process.need(&oldest);
+    }
+    let terms = Terms { cold: true, ..Terms::default() };
+    let left = |policy: &dyn Policy| {
+        let plan = process.table.plan_under(&process.pending, &room(999), policy, &terms);
+        plan.expect("messages may leave").evicted
+    };
+    assert!(left(&TruncateOldest).contains(&PageId(3)));
+    assert!(!left(&CostAware).contains(&PageId(3)));
+    assert!(!left(&CostAware).is_empty());
+}
+
+#[test]
+fn removal_is_priced_by_what_stands_behind_it() {
+    let process = answered(40);
+    let first = |read_is_free: bool| {
+        // Where a write costs no more than a read, nothing is invalidated by a removal.
+        let mut terms = Terms::default();
+        if read_is_free {
+            terms.write = terms.read;
+        }
+        let plan = process.table.plan_under(&process.pending, &room(4_099), &CostAware, &terms);
+        *plan.expect("messages may leave").evicted.first().expect("something left")
+    };
+    assert!(first(false) > first(true), "{:?} and {:?}", first(false), first(true));
+}
+
+/// A policy that lets go of nothing, or of what there is not.
+struct Careless(Vec<usize>);
+
+impl Policy for Careless {
+    fn name(&self) -> &'static str {
+        "careless"
+    }
+
+    fn evict(&self, _: &View<'_>) -> Vec<usize> {
+        self.0.clone()
+    }
+}
+
+#[test]
+fn a_policy_that_names_nothing_or_nonsense_still_leaves_a_prompt_that_fits() {
+    let process = answered(9);
+    for careless in [Careless(vec![]), Careless(vec![usize::MAX, 1_000])] {
+        let plan = process.plan(&room(999), &careless).expect("messages may leave");
+        assert_eq!((plan.prompt_tokens, plan.evicted.first()), (Tokens(900), Some(&PageId(3))));
+    }
+    let twice = process.plan(&room(999), &Careless(vec![4, 4])).expect("messages may leave");
+    assert!(twice.prompt_tokens <= Tokens(999));
+}
+
+#[test]
+fn stubs_name_what_has_left_and_take_a_fiftieth_of_the_room() {
+    let mut process = answered(60);
+    process.step(&room(3_000), &TruncateOldest).expect("messages may leave");
+    let left: Vec<PageId> =
+        process.table.pages().iter().filter(|page| !page.resident).map(|page| page.id).collect();
+    let stubs = process.table.stubs(Tokens(1_000_000));
+    let named = |stubs: &[aosk_context::Stub]| stubs.iter().map(|stub| stub.pages).sum::<u32>();
+    assert_eq!((stubs[0].first, named(&stubs) as usize), (left[0], left.len()));
+    // A fiftieth of 1,000 is one stub, of 999 none.
+    assert_eq!(named(&process.table.stubs(Tokens(1_000))) as usize, left.len());
+    assert_eq!(process.table.stubs(Tokens(1_000)).len(), 1);
+    assert_eq!(process.table.stubs(Tokens(999)), []);
+    // What comes again is named no more.
+    let back = *process.table.page(left[0]).expect("known");
+    process.need(&back);
+    process.step(&room(1_000_000), &TruncateOldest).expect("fits");
+    assert_eq!(named(&process.table.stubs(Tokens(1_000_000))) as usize, left.len() - 1);
+}
