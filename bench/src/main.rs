@@ -1,15 +1,19 @@
 //! Benchmarks. Each prints one JSON object a line on stdout and its explanations on stderr.
 
+mod asis;
 mod blocked;
 mod brake;
 mod floor;
 mod floor_postgres;
 mod history;
 mod idle;
+mod lines;
 mod memory;
 mod noop;
+mod paging;
 mod payload;
 mod place;
+mod plan;
 mod recover;
 mod report;
 mod sched;
@@ -49,6 +53,12 @@ enum Bench {
     SchedTrace(sched_trace::Args),
     /// How long one durable append takes, alone.
     WriteLatency(write_latency::Args),
+    /// What each replacement policy costs and forgets, on recorded runs of agents.
+    Paging(paging::Args),
+    /// What recorded sessions cost as they ran, and with their cache kept alive.
+    Asis(asis::Args),
+    /// How long it takes to plan a prompt, by the number of pages in it.
+    Plan(plan::Args),
     /// From the start of the program to its first durable event.
     Start(start::Args),
 }
@@ -63,6 +73,9 @@ fn main() -> std::process::ExitCode {
         Bench::Sched(args) => sched::run(&args),
         Bench::SchedTrace(args) => sched_trace::run(&args),
         Bench::WriteLatency(args) => write_latency::run(&args),
+        Bench::Paging(args) => paging::run(&args),
+        Bench::Asis(args) => asis::run(&args),
+        Bench::Plan(args) => plan::run(&args),
         Bench::Start(args) => start::run(&args),
     };
     match done {
