@@ -149,6 +149,15 @@ impl Budget {
     }
 }
 
+impl std::fmt::Display for Budget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tokens(tokens) => write!(f, "{tokens}"),
+            Self::Share(share) => write!(f, "{share}x"),
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Row {
     policy: &'static str,
@@ -165,6 +174,9 @@ struct Row {
     runs: usize,
     calls: usize,
     infeasible: usize,
+    budget: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    half: Option<u8>,
 }
 
 /// Sums over the runs that do not depend on a policy.
@@ -176,6 +188,8 @@ struct Common {
     runs: usize,
     calls: usize,
     infeasible: usize,
+    budget: String,
+    half: Option<u8>,
 }
 
 /// Plays every run under every policy.
@@ -220,7 +234,8 @@ fn chosen(names: &[String]) -> Result<Vec<&'static dyn Policy>, Failure> {
 }
 
 fn common(runs: &[Run], args: &Args) -> Common {
-    let mut common = Common::default();
+    let mut common =
+        Common { budget: args.budget.to_string(), half: args.half, ..Common::default() };
     for run in runs {
         let (budget, market) = (args.budget.of(run), &args.market);
         let calls = Calls::of(run, budget, market);
@@ -286,6 +301,8 @@ impl Common {
             runs: self.runs,
             calls: self.calls,
             infeasible: self.infeasible,
+            budget: self.budget.clone(),
+            half: self.half,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use aosk_abi::Tokens;
 
-use super::{Policy, View};
+use super::{LOW_WATER, Policy, View};
 use crate::terms::Terms;
 
 /// Older results leave as soon as there are ten newer ones and five to let go of at once: what
@@ -56,21 +56,15 @@ fn results(view: &View<'_>) -> Vec<usize> {
     (0..view.units.len()).filter(|&index| view.units[index].tool_result).collect()
 }
 
-/// `leaving`, and where the prompt does not fit all the same the oldest others until it does.
+/// `leaving`, and where the prompt does not fit all the same the oldest others, down to the low
+/// mark.
 fn then_the_oldest(view: &View<'_>, leaving: &[usize]) -> Vec<usize> {
-    let mut size = view.size();
-    let mut all = leaving.to_vec();
-    for &index in leaving {
-        size = size.saturating_sub(view.units[index].tokens);
+    let left = leaving
+        .iter()
+        .fold(view.size(), |size, &index| size.saturating_sub(view.units[index].tokens));
+    if left <= view.capacity {
+        return leaving.to_vec();
     }
-    for (index, unit) in view.units.iter().enumerate() {
-        if size <= view.capacity {
-            break;
-        }
-        if leaving.binary_search(&index).is_err() {
-            size = size.saturating_sub(unit.tokens);
-            all.push(index);
-        }
-    }
-    all
+    let others = (0..view.units.len()).filter(|index| leaving.binary_search(index).is_err());
+    view.down_to(LOW_WATER, leaving.iter().copied().chain(others))
 }
