@@ -20,8 +20,8 @@ pub enum Error {
     Invariant(#[from] Violation),
     /// There is no page of that number.
     #[error(
-        "there is no page {page}: the process has {pages} pages, numbered from 0. Use a number \
-         that a stub or `aosk mem` shows"
+        "there is no page {page}: the process has {pages} pages, numbered from 0. Ask for one \
+         of these"
     )]
     UnknownPage {
         /// The number that was asked for.
