@@ -14,6 +14,9 @@
 //! `version` is the version of the body's schema of that kind. A reader that meets a newer version
 //! or an unknown kind stops with an error that names it: a journal is never half understood.
 
+use serde::Deserialize;
+
+use crate::amount::Timestamp;
 use crate::canonical::CanonicalError;
 use crate::content::Hash;
 use crate::event::{Event, Kind};
@@ -157,6 +160,17 @@ impl Record {
             return Ok(());
         }
         Err(VerifyError { pid, seq: self.seq, stored: self.hash, computed })
+    }
+
+    /// When the event happened, by the clock of the kernel that wrote it; also of an event whose kind
+    /// or version this program does not know. `None` where the body is none of an event.
+    #[must_use]
+    pub fn at(&self) -> Option<Timestamp> {
+        #[derive(Deserialize)]
+        struct Moment {
+            at: Timestamp,
+        }
+        serde_json::from_slice::<Moment>(&self.body).ok().map(|moment| moment.at)
     }
 
     /// The event that the bytes stand for.

@@ -87,6 +87,8 @@ macro_rules! conformance_tests {
             every_number_and_text_of_a_row_comes_back,
             everything_survives_a_reopen,
             many_writers_at_once_lose_nothing,
+            a_window_holds_what_happened_in_it_however_clocks_went_back,
+            a_clock_that_went_back_too_far_hides_events_and_invents_none,
         }
 
         #[test]

@@ -17,6 +17,7 @@ mod sandbox;
 mod store;
 mod tokenizer;
 mod tool;
+mod window;
 
 pub use clock::{Clock, Random};
 pub use device::{
@@ -32,3 +33,4 @@ pub use store::{
 };
 pub use tokenizer::Tokenizer;
 pub use tool::{Tool, ToolContext};
+pub use window::CLOCK_STEP;

@@ -12,6 +12,8 @@ use aosk_abi::{
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
+use crate::window;
+
 /// One process's events, committed together or not at all, with the contents that they name.
 #[derive(Debug, Clone)]
 pub struct Append {
@@ -248,6 +250,47 @@ pub trait Journal: Send + Sync {
         from: Seq,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
+
+    /// A place before which every event of the process happened before `time`, and the first such
+    /// that is found: no event from `time` on stands before it, older ones may follow. The end of
+    /// the journal where all is older.
+    ///
+    /// The clocks that stamped the journal must never have gone back by more than
+    /// [`CLOCK_STEP`](crate::CLOCK_STEP). Where one did, an event that was stamped before it went
+    /// back can stand before the place. O(log n) reads of one event.
+    ///
+    /// Codes: those of [`read`](Self::read); [`Code::StoreCorrupt`] for a body that tells no time.
+    fn since(
+        &self,
+        tenant: &Tenant,
+        pid: Pid,
+        time: Timestamp,
+    ) -> BoxFuture<'_, Result<Seq, StoreError>> {
+        let tenant = tenant.clone();
+        Box::pin(async move { window::since(self, &tenant, pid, time).await })
+    }
+
+    /// Up to `limit` events that happened at `from` or later and before `until`, in the order of the
+    /// journal: what an auditor asks for.
+    ///
+    /// What comes back is always within the times. Nothing is left out while no clock went back by
+    /// more than [`CLOCK_STEP`](crate::CLOCK_STEP): see [`since`](Self::since). Reads the events of
+    /// the window and of that much time at either side, whatever the length of the journal.
+    ///
+    /// Codes: as [`since`](Self::since).
+    fn events_between(
+        &self,
+        tenant: &Tenant,
+        pid: Pid,
+        from: Timestamp,
+        until: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        let tenant = tenant.clone();
+        Box::pin(
+            async move { window::events_between(self, &tenant, pid, from..until, limit).await },
+        )
+    }
 
     /// The bytes of contents that the process's events name, in the order asked. Each is asked for
     /// by the event that brought it along, the first that names it: contents of up to

@@ -9,6 +9,7 @@ mod list;
 mod order;
 mod random;
 mod whole;
+mod window;
 
 use std::fmt::Debug;
 
@@ -45,6 +46,10 @@ pub use order::{
 };
 pub use random::random_operations_leave_a_store_and_the_model_alike;
 pub use whole::{everything_survives_a_reopen, many_writers_at_once_lose_nothing};
+pub use window::{
+    a_clock_that_went_back_too_far_hides_events_and_invents_none,
+    a_window_holds_what_happened_in_it_however_clocks_went_back,
+};
 
 /// Asserts that something was refused with `code`.
 #[track_caller]

@@ -9,6 +9,8 @@
 //! The contents are a column of their own and are not compressed here, so that a view can show
 //! them: the server compresses and moves out what does not fit three rows to a page.
 
+use std::time::{Duration, SystemTime};
+
 use aosk_abi::{Content, Epoch, Hash, Record, Seq};
 
 use super::fragments;
@@ -32,6 +34,8 @@ pub(super) struct Row {
     pub(super) bodies: Vec<u8>,
     pub(super) beside: Vec<u8>,
     pub(super) contents: Vec<u8>,
+    /// When its first event happened, where that is a time that SQL knows.
+    pub(super) at: Option<SystemTime>,
 }
 
 impl Row {
@@ -57,6 +61,7 @@ impl Row {
             bodies: packed.bodies.into_owned(),
             beside,
             contents: contents.iter().map(|it| &it.bytes()[..]).collect::<Vec<_>>().concat(),
+            at: records.first().and_then(moment),
         }
     }
 
@@ -68,6 +73,17 @@ impl Row {
             + self.beside.len()
             + self.contents.len()
     }
+}
+
+/// The last moment of the year 9999, in milliseconds: as far as dates of four digits reach, and as
+/// the views show times.
+const LAST_MS: u64 = 253_402_300_799_999;
+
+/// When an event happened. A body is not read again but for this, so one that tells no time, or one
+/// that no date spells, is stored all the same.
+fn moment(record: &Record) -> Option<SystemTime> {
+    let millis = record.at()?.as_millis();
+    (millis <= LAST_MS).then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
 }
 
 /// The records of a row, from `first` on; their hashes are still to be linked. The error is what is

@@ -52,7 +52,9 @@ pub(super) async fn ahead(client: &impl GenericClient, schema: &str) -> Result<(
         client
             .batch_execute(&format!(
                 "CREATE TABLE {schema}.{name} PARTITION OF {schema}.journal \
-                 FOR VALUES FROM ('{from}') TO ('{to}') WITH (toast_tuple_target = 2712); \
+                 FOR VALUES FROM ('{from}') TO ('{to}') WITH (toast_tuple_target = 2712, \
+                 autovacuum_vacuum_insert_scale_factor = 0, \
+                 autovacuum_vacuum_insert_threshold = 50000); \
                  ALTER TABLE {schema}.{name} ENABLE ROW LEVEL SECURITY",
                 schema = quoted(schema)
             ))

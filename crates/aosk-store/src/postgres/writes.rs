@@ -206,9 +206,9 @@ fn batches<'a>(writes: &[(&'a Prepared, i32)]) -> Write<'a> {
         writes.iter().map(|(append, _)| append.head().as_bytes().to_vec()).collect();
     Write {
         sql: "INSERT INTO journal (tenant, pid, first_seq, epoch, layout, hash, events, hashes, \
-              bodies, beside, contents) SELECT * FROM UNNEST($1::int[], $2::uuid[], \
+              bodies, beside, contents, at) SELECT * FROM UNNEST($1::int[], $2::uuid[], \
               $3::bigint[], $4::bigint[], $5::smallint[], $6::bytea[], $7::bytea[], $8::bytea[], \
-              $9::bytea[], $10::bytea[], $11::bytea[])",
+              $9::bytea[], $10::bytea[], $11::bytea[], $12::timestamptz[])",
         params: vec![
             Box::new(tenants),
             column(writes, |it| uuid(it.pid)),
@@ -221,6 +221,7 @@ fn batches<'a>(writes: &[(&'a Prepared, i32)]) -> Write<'a> {
             column(writes, |it| &it.batch.bodies[..]),
             column(writes, |it| &it.batch.beside[..]),
             column(writes, |it| &it.batch.contents[..]),
+            column(writes, |it| it.batch.at),
         ],
     }
 }

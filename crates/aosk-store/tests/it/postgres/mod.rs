@@ -1,5 +1,6 @@
 //! The store in PostgreSQL, on real servers.
 
+mod audit;
 mod bad_input;
 mod chaos;
 mod conformance;
