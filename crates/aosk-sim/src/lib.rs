@@ -46,6 +46,7 @@
 mod clock;
 mod dice;
 mod disk;
+mod fail_points;
 mod faults;
 mod flaw;
 mod image;
@@ -67,6 +68,7 @@ mod tools;
 pub use clock::SimClock;
 pub use dice::Chance;
 pub use disk::Disk;
+pub use fail_points::{FailPoints, Mishap};
 pub use faults::{DiskFaults, FaultPlan, ModelFaults, ToolFaults};
 pub use flaw::Flaw;
 pub use ledger::{Entry, Ledger};

@@ -12,6 +12,7 @@ mod conversation;
 mod counting;
 mod crash;
 mod edges;
+mod fail_points;
 mod fallback;
 mod fold;
 mod kill;
