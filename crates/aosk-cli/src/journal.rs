@@ -1,9 +1,12 @@
 //! A journal as commands read it: its events, their texts, and their lines of JSON.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
-use aosk_abi::{Code, ContentRef, Event, Exit, Hash, Pid, Record, ReplyPart, Seq, Tenant, What};
+use aosk_abi::{
+    Code, ContentRef, Event, Exit, Hash, Pid, Record, ReplyPart, Seq, Tenant, Timestamp, What,
+};
 use aosk_ports::Journal;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -39,7 +42,21 @@ pub(crate) async fn read_some(
     pid: Pid,
     from: Seq,
 ) -> Result<Vec<Entry>, Error> {
-    let records = journal.read(&Tenant::local(), pid, from, CHUNK).await?;
+    decoded(pid, journal.read(&Tenant::local(), pid, from, CHUNK).await?)
+}
+
+/// Reads the events within the times.
+pub(crate) async fn between(
+    journal: &dyn Journal,
+    pid: Pid,
+    times: Range<Timestamp>,
+) -> Result<Vec<Entry>, Error> {
+    let (from, until) = (times.start, times.end);
+    let all = journal.events_between(&Tenant::local(), pid, from, until, usize::MAX);
+    decoded(pid, all.await?)
+}
+
+fn decoded(pid: Pid, records: Vec<Record>) -> Result<Vec<Entry>, Error> {
     let decoded = records.into_iter().map(|record| {
         let event = record.decode().map_err(|error| {
             let code = match &error {

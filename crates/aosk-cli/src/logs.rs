@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aosk_abi::{Pid, Seq, What};
+use aosk_abi::{Pid, Seq, Tenant, What};
 use aosk_ports::Journal;
 
 use crate::args::Logs;
@@ -23,14 +23,25 @@ pub(crate) async fn logs(args: &Logs, settings: &Settings, screen: &Screen) -> R
     let (reader, pid) = processes::open_one(settings, &args.pid).await?;
     let mut printer =
         Printer { args, screen, pid, teller: Teller::default(), texts: Texts::default() };
-    let mut next = Seq(0);
+    if let Some(until) = args.until {
+        let from = args.since.unwrap_or_default();
+        let entries = journal::between(&*reader, pid, from..until).await?;
+        printer.print(&*reader, &entries).await?;
+        return Ok(Exit::Done);
+    }
+    let since = args.since.unwrap_or_default();
+    let mut next = match args.since {
+        Some(since) => reader.since(&Tenant::local(), pid, since).await?,
+        None => Seq(0),
+    };
     loop {
-        let entries = journal::read(&*reader, pid, next).await?;
+        let mut entries = journal::read(&*reader, pid, next).await?;
         if let Some(last) = entries.last() {
             next = last.record.seq.next();
         }
-        printer.print(&*reader, &entries).await?;
         let ended = entries.last().is_some_and(|last| matches!(last.event.what, What::Exited(_)));
+        entries.retain(|entry| entry.event.at >= since);
+        printer.print(&*reader, &entries).await?;
         if !args.follow || ended || screen.out.is_gone() {
             return Ok(Exit::Done);
         }

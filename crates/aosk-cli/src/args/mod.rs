@@ -2,11 +2,13 @@
 
 mod daemon;
 mod inbox;
+mod moment;
 mod run;
 mod store;
 
 use std::path::PathBuf;
 
+use aosk_abi::Timestamp;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -213,6 +215,8 @@ Examples:
   aosk logs 0199f3a2
   aosk logs -f 0199f3a2                   go on until it ends
   aosk logs --contents 0199f3a2           with prompts, replies and results
+  aosk logs --since 15m 0199f3a2          what happened in the last quarter of an hour
+  aosk logs --since 2026-11-23T09:00 --until 2026-11-23T09:30 0199f3a2
   aosk logs --json 0199f3a2 | jq 'select(.kind == \"exited\").body'")]
     Logs(Logs),
 
@@ -324,8 +328,17 @@ pub(crate) struct Logs {
     pub(crate) pid: String,
 
     /// Go on until the agent ends
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "until")]
     pub(crate) follow: bool,
+
+    /// From then on: a moment such as 2026-11-23T09:30:00Z, a local one without the Z, or how long
+    /// ago, as 15m, 2h or 3d
+    #[arg(long, value_name = "T", value_parser = moment::moment)]
+    pub(crate) since: Option<Timestamp>,
+
+    /// Only what happened before then
+    #[arg(long, value_name = "T", value_parser = moment::moment)]
+    pub(crate) until: Option<Timestamp>,
 
     /// Show the texts that the events name
     #[arg(long)]

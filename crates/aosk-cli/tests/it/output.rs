@@ -73,6 +73,33 @@ fn logs_show_decisions_tokens_cost_and_texts_when_asked() {
 }
 
 #[test]
+fn logs_between_two_moments_are_those_events_and_no_others() {
+    let (world, pid) = ran();
+    let events = world.events(&pid);
+    let at = |n: usize| events[n]["body"]["at"].as_u64().expect("a time");
+    let moment = |millis: u64| {
+        let moment = jiff::Timestamp::from_millisecond(millis.cast_signed()).expect("a time");
+        moment.to_string()
+    };
+    let shown = |args: &[&str]| {
+        let ran = world.run(&[&["logs", "--json", &pid], args].concat());
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{args:?}");
+        lines(&ran.out)
+    };
+    let (since, until) = (moment(at(3)), moment(at(6)));
+    let all = || events.iter().map(|event| event["body"]["at"].as_u64().expect("a time"));
+    let window = shown(&["--since", &since, "--until", &until]);
+    assert_eq!(window.len(), all().filter(|time| (at(3)..at(6)).contains(time)).count());
+    assert_eq!(shown(&["--since", &since]).len(), all().filter(|time| *time >= at(3)).count());
+    assert_eq!(shown(&["--until", &until]).len(), all().filter(|time| *time < at(6)).count());
+    assert_eq!(shown(&["--since", "1h"]).len(), events.len());
+    assert_eq!(shown(&["--until", "1h"]).len(), 0);
+    let refused = world.run(&["logs", &pid, "--since", "yesterday"]);
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.err.contains("15m"), "{}", refused.err);
+}
+
+#[test]
 fn logs_that_are_followed_end_with_the_process() {
     let endpoint = Endpoint::new(|_| {
         std::thread::sleep(Duration::from_secs(2));
