@@ -168,10 +168,10 @@ async fn fill(args: &Args, rounds: u64, store: &dyn Store) -> Result<(), Failure
             scribe.follow(&append);
             let ticket = store.append(append);
             // Some groups are always under way, and memory stays bounded.
-            if number % 256 == 255 || number + 1 == args.processes {
-                if let Some(before) = last.replace(ticket) {
-                    before.await?;
-                }
+            let is_mark = number % 256 == 255 || number + 1 == args.processes;
+            let before = if is_mark { last.replace(ticket) } else { None };
+            if let Some(before) = before {
+                before.await?;
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Benchmarks. Each prints one JSON object a line on stdout and its explanations on stderr.
 
 mod asis;
+mod audit;
 mod blocked;
 mod brake;
 mod floor;
@@ -51,6 +52,8 @@ enum Bench {
     Sched(sched::Args),
     /// How long programs of a recorded trace wait, in the scheduler's order and in others.
     SchedTrace(sched_trace::Args),
+    /// How long it takes to find what a process did in a window of time, among very many events.
+    Audit(audit::Args),
     /// How long one durable append takes, alone.
     WriteLatency(write_latency::Args),
     /// What each replacement policy costs and forgets, on recorded runs of agents.
@@ -72,6 +75,7 @@ fn main() -> std::process::ExitCode {
         Bench::Recover(args) => recover::run(&args),
         Bench::Sched(args) => sched::run(&args),
         Bench::SchedTrace(args) => sched_trace::run(&args),
+        Bench::Audit(args) => audit::run(&args),
         Bench::WriteLatency(args) => write_latency::run(&args),
         Bench::Paging(args) => paging::run(&args),
         Bench::Asis(args) => asis::run(&args),

@@ -62,7 +62,7 @@ const FOLDS: usize = 21;
 const AT_ONCE: usize = 4;
 
 /// A whole number of at least 1, also as `1e6`.
-fn count(text: &str) -> Result<u64, String> {
+pub fn count(text: &str) -> Result<u64, String> {
     match text.parse::<f64>() {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range")]
         Ok(number) if (1.0..=1e12).contains(&number) && number.fract() == 0.0 => Ok(number as u64),

@@ -251,13 +251,12 @@ pub trait Journal: Send + Sync {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
 
-    /// A place before which every event of the process happened before `time`, and the first such
-    /// that is found: no event from `time` on stands before it, older ones may follow. The end of
-    /// the journal where all is older.
+    /// A place before which every event of the process happened before `time`: where whoever wants
+    /// those from `time` on begins to read, past some older ones. At most the end of the journal.
     ///
     /// The clocks that stamped the journal must never have gone back by more than
     /// [`CLOCK_STEP`](crate::CLOCK_STEP). Where one did, an event that was stamped before it went
-    /// back can stand before the place. O(log n) reads of one event.
+    /// back can stand before the place. O(log n).
     ///
     /// Codes: those of [`read`](Self::read); [`Code::StoreCorrupt`] for a body that tells no time.
     fn since(

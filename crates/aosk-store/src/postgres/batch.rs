@@ -11,7 +11,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use aosk_abi::{Content, Epoch, Hash, Record, Seq};
+use aosk_abi::{Content, Epoch, Hash, Record, Seq, Timestamp};
 
 use super::fragments;
 use crate::check::MAX_SMALL;
@@ -82,8 +82,19 @@ const LAST_MS: u64 = 253_402_300_799_999;
 /// When an event happened. A body is not read again but for this, so one that tells no time, or one
 /// that no date spells, is stored all the same.
 fn moment(record: &Record) -> Option<SystemTime> {
-    let millis = record.at()?.as_millis();
+    spelt(record.at()?)
+}
+
+/// The moment as SQL has it, where it does.
+fn spelt(time: Timestamp) -> Option<SystemTime> {
+    let millis = time.as_millis();
     (millis <= LAST_MS).then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
+}
+
+/// The moment by which rows are searched: of those that SQL does not have, the first.
+pub(super) fn sought(time: Timestamp) -> SystemTime {
+    let first = SystemTime::UNIX_EPOCH + Duration::from_millis(LAST_MS + 1);
+    spelt(time).unwrap_or(first)
 }
 
 /// The records of a row, from `first` on; their hashes are still to be linked. The error is what is

@@ -3,7 +3,8 @@
 //! Rows are only ever added, so a reader needs no snapshot: it asks how far the process has come and
 //! reads up to there, whatever is added meanwhile.
 
-use aosk_abi::{Code, Epoch, Hash, Pid, Record, Seq, Tenant};
+use aosk_abi::{Code, Epoch, Hash, Pid, Record, Seq, Tenant, Timestamp};
+use aosk_ports::CLOCK_STEP;
 use deadpool_postgres::Object;
 use tokio_postgres::Row;
 
@@ -110,6 +111,21 @@ pub(super) async fn read(
             return Err(missing(place.pid, next.0));
         }
     }
+}
+
+/// The event with which an append begins before which everything is older than `time`, while no
+/// clock went back by more than [`CLOCK_STEP`]. What follows in that append may be younger, so it is
+/// where reading begins.
+pub(super) async fn since(client: &Object, place: &Place, time: Timestamp) -> Result<Seq, Fault> {
+    let step = CLOCK_STEP.as_millis() as u64;
+    let Some(earlier) = time.as_millis().checked_sub(step).map(Timestamp::from_millis) else {
+        return Ok(Seq(0));
+    };
+    let search = client.prepare_cached("SELECT append_before($1, $2, $3, $4)").await?;
+    let (id, next) = (uuid(place.pid), place.next.0.cast_signed());
+    let row =
+        client.query_one(&search, &[&place.tenant, &id, &next, &batch::sought(earlier)]).await?;
+    Ok(Seq(number(&row, 0)?))
 }
 
 /// An append as it is stored: the link before it, its events, the contents beside them.

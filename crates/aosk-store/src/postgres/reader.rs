@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aosk_abi::{Code, ContentKey, Hash, Pid, Record, Seq, Tenant};
+use aosk_abi::{Code, ContentKey, Hash, Pid, Record, Seq, Tenant, Timestamp};
 use aosk_ports::{
     Checkpoint, Inbox, InboxId, InboxItem, Journal, Posted, ProcessFilter, Receipt, StoreError,
 };
@@ -241,6 +241,20 @@ impl Questions {
         self.0.ask(read).await
     }
 
+    pub(super) async fn since(
+        self,
+        tenant: Tenant,
+        pid: Pid,
+        time: Timestamp,
+    ) -> Result<Seq, StoreError> {
+        let tenant = &tenant;
+        let search = |client: Object| async move {
+            let place = process::expect(&client, tenant, pid).await?;
+            journal::since(&client, &place, time).await
+        };
+        self.0.ask(search).await
+    }
+
     pub(super) async fn contents(
         self,
         tenant: Tenant,
@@ -320,6 +334,15 @@ impl Journal for PostgresReader {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         self.ground.call(self.questions.clone().read(tenant.clone(), pid, from, limit))
+    }
+
+    fn since(
+        &self,
+        tenant: &Tenant,
+        pid: Pid,
+        time: Timestamp,
+    ) -> BoxFuture<'_, Result<Seq, StoreError>> {
+        self.ground.call(self.questions.clone().since(tenant.clone(), pid, time))
     }
 
     fn contents(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aosk_abi::{ContentKey, Epoch, Hash, Pid, Record, Seq, Tenant};
+use aosk_abi::{ContentKey, Epoch, Hash, Pid, Record, Seq, Tenant, Timestamp};
 use aosk_ports::{
     Append, Checkpoint, Inbox, InboxId, InboxItem, Journal, JournalWriter, Leases, Posted,
     ProcessFilter, Receipt, Standing, StoreError, Ticket,
@@ -352,6 +352,15 @@ impl Journal for PostgresStore {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         self.ground.call(self.questions.clone().read(tenant.clone(), pid, from, limit))
+    }
+
+    fn since(
+        &self,
+        tenant: &Tenant,
+        pid: Pid,
+        time: Timestamp,
+    ) -> BoxFuture<'_, Result<Seq, StoreError>> {
+        self.ground.call(self.questions.clone().since(tenant.clone(), pid, time))
     }
 
     fn contents(

@@ -11,6 +11,38 @@ CROSS JOIN LATERAL {schema}.split(same.layout, same.events, same.hashes, same.bo
 WHERE e.place = 0
   AND (j.tenant, j.pid, j.first_seq) = (same.tenant, same.pid, same.first_seq);
 
+-- The newest of a process's appends that are found to begin before `sought`, or its first; found by
+-- halves, on the server: 14 looks into the key for 16,000 events. One without a time is later than
+-- any. Where times go back it ends at any place between an earlier and a later one.
+CREATE FUNCTION {schema}.append_before(
+    whose int, which uuid, next bigint, sought timestamptz
+) RETURNS bigint
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    seen   record;
+    best   bigint := 0;
+    low    bigint := 0;
+    high   bigint := next;
+    middle bigint;
+BEGIN
+    WHILE low < high LOOP
+        middle := low + (high - low) / 2;
+        SELECT j.first_seq, j.at INTO seen FROM {schema}.journal AS j
+        WHERE j.tenant = whose AND j.pid = which AND j.first_seq <= middle
+        ORDER BY j.first_seq DESC LIMIT 1;
+        IF NOT FOUND THEN
+            RETURN best;
+        ELSIF seen.at < sought THEN
+            best := seen.first_seq;
+            low := middle + 1;
+        ELSE
+            high := seen.first_seq;
+        END IF;
+    END LOOP;
+    RETURN best;
+END
+$$;
+
 CREATE INDEX journal_at ON {schema}.journal USING brin (at) WITH (pages_per_range = 64);
 
 -- A summary is made when rows were looked through; on a table that only grows, after so many.
