@@ -9,6 +9,7 @@ mod content;
 mod fault;
 mod fragments;
 mod group;
+mod guesses;
 mod inbox;
 mod journal;
 mod lease;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::fault::Fault;
 use super::tenant;
 use super::text;
-use crate::check;
+use crate::check::{self, Reached};
 
 /// Where a process's journal stands.
 #[derive(Debug, Clone)]
@@ -31,6 +31,11 @@ pub(super) const PLACE: &str =
     "p.tenant, p.pid, p.epoch, p.next_seq, p.head, p.origin, p.checkpoint, p.checkpoint_before";
 
 impl Place {
+    /// What an append must continue.
+    pub(super) const fn reached(&self) -> Reached {
+        Reached { epoch: self.epoch, next: self.next, head: self.head }
+    }
+
     /// The place in a row that begins with [`PLACE`].
     pub(super) fn read(row: &Row) -> Result<Self, Fault> {
         let pid = pid(row, 1)?;

@@ -16,6 +16,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use super::guesses::Guesses;
 use super::lease::{self, Call, Tenure};
 use super::link::Link;
 use super::options::PostgresOptions;
@@ -101,6 +102,7 @@ impl PostgresStore {
             tenure: Arc::clone(&tenure),
             desk: desk.clone(),
             refused: HashMap::new(),
+            guesses: Guesses::default(),
         };
         let writer = Some(ground.handle().spawn(writer.run()));
         ground.handle().spawn(lease::keep(Arc::clone(&sessions), Arc::clone(&tenure)));

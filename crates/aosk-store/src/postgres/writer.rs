@@ -1,7 +1,7 @@
 //! The writer: one task that commits what many callers enqueue, group by group.
 //!
-//! A commit costs a sync of the server's log, 0.2 to 8 ms by disk and hour, and two round trips; a
-//! step's rows cost far less. So whatever waits when a commit ends goes into the next one: alone an
+//! A commit costs a sync of the server's log, 0.2 to 8 ms by disk and hour, and one round trip or
+//! two; a step's rows cost far less. So whatever waits when a commit ends goes into the next one: alone an
 //! agent pays one sync a step, and 64 agents share one.
 //!
 //! **A refusal is one process's.** Later appends of the same process that were enqueued before its
@@ -24,6 +24,7 @@ use futures::channel::oneshot;
 use super::append::Prepared;
 use super::fault::Fault;
 use super::group::{self, Entry, Outcomes};
+use super::guesses::Guesses;
 use super::lease::Tenure;
 use super::queue::{Depth, Queue};
 use super::session::{Backoff, CLASHES, Sessions};
@@ -100,6 +101,7 @@ pub(super) struct Writer {
     pub(super) desk: Desk,
     /// Processes with a refused append, and the number of the last item that is refused with it.
     pub(super) refused: HashMap<Key, (u64, StoreError)>,
+    pub(super) guesses: Guesses,
 }
 
 impl Writer {
@@ -120,7 +122,7 @@ impl Writer {
     }
 
     /// The answers to the first items of a group, however long they take.
-    async fn outcomes(&self, first: u64, items: &[Item]) -> Outcomes {
+    async fn outcomes(&mut self, first: u64, items: &[Item]) -> Outcomes {
         let (mut backoff, mut clashes, mut closed_at) = (Backoff::new(), 0, None);
         let same = |error: StoreError| vec![Err(error); items.len()];
         loop {
@@ -146,7 +148,7 @@ impl Writer {
     }
 
     /// One attempt at a group, in one transaction.
-    async fn attempt(&self, first: u64, items: &[Item]) -> Result<Outcomes, Fault> {
+    async fn attempt(&mut self, first: u64, items: &[Item]) -> Result<Outcomes, Fault> {
         let client = self.sessions.steps.get().await?;
         let lost = self.tenure.check().err();
         let mut entries = Vec::with_capacity(items.len());
@@ -160,7 +162,7 @@ impl Writer {
             };
             entries.push(Entry { key: &item.key, work });
         }
-        match group::run(&client, &entries, self.tenure.node()).await {
+        match group::run(&client, &entries, self.tenure.node(), &mut self.guesses).await {
             Ok(outcomes) => Ok(outcomes),
             Err(fault) => {
                 // In the middle of a transaction: nobody else may get it.

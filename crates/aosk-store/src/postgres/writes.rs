@@ -4,7 +4,7 @@
 //! as columns of 64 values and not as 64 times as many statements.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use aosk_abi::{Content, Hash, Pid, Seq};
 use aosk_ports::ProcessRow;
@@ -15,35 +15,39 @@ use super::append::Prepared;
 use super::checkpoint::Frame;
 use super::process::{Place, uuid};
 use super::{content, text};
+use crate::check::Reached;
 
 /// A column of values, or a value.
 type Param<'a> = Box<dyn ToSql + Sync + Send + 'a>;
 
 /// The statements that write appends, each with its tenant. `places` says where their processes
-/// stand afterwards, `fresh` which of them are new and become `node`'s.
+/// stand afterwards, `before` where they must stand now; those that are not there are new and
+/// become `node`'s.
 pub(super) fn of<'a>(
     writes: &[(&'a Prepared, i32)],
     places: &'a BTreeMap<(i32, Pid), Place>,
-    fresh: &HashSet<(i32, Pid)>,
+    before: &'a BTreeMap<(i32, Pid), Reached>,
     node: Uuid,
 ) -> Vec<Write<'a>> {
     // The last append of each process says what lists show.
     let newest: BTreeMap<(i32, Pid), &'a Prepared> =
         writes.iter().map(|(append, tenant)| ((*tenant, append.pid), *append)).collect();
-    let (mut made, mut changed) = (Rows::default(), Rows::default());
+    let (mut made, mut moved) = (Rows::default(), Moved::default());
     for (key, append) in newest {
         let Some(place) = places.get(&key) else { continue };
-        let rows = if fresh.contains(&key) { &mut made } else { &mut changed };
-        rows.push(place, &append.row, &append.detail);
+        match before.get(&key) {
+            None => made.push(place, &append.row, &append.detail),
+            Some(before) => moved.push(before, place, append),
+        }
     }
     let mut statements = Vec::new();
     if !made.pid.is_empty() {
         statements.push(made.insert(Some(node)));
     }
-    if !changed.pid.is_empty() {
-        statements.push(changed.update());
-    }
-    statements.push(batches(writes));
+    statements.push(match moved.is_empty() {
+        true => batches(writes),
+        false => moved.and_batches(writes),
+    });
     if let Some(blobs) = blobs(writes) {
         statements.push(Write { sql: content::SHARE, params: Vec::new() });
         statements.push(blobs);
@@ -171,30 +175,77 @@ impl<'a> Rows<'a> {
             params,
         }
     }
+}
 
-    fn update(self) -> Write<'a> {
+/// The columns of processes that are moved on, and where each must stand for that.
+#[derive(Default)]
+struct Moved<'a> {
+    rows: Rows<'a>,
+    next: Vec<i64>,
+    head: Vec<&'a [u8]>,
+}
+
+impl<'a> Moved<'a> {
+    const fn is_empty(&self) -> bool {
+        self.next.is_empty()
+    }
+
+    fn push(&mut self, before: &'a Reached, place: &'a Place, append: &'a Prepared) {
+        self.rows.push(place, &append.row, &append.detail);
+        self.next.push(before.next.0.cast_signed());
+        self.head.push(before.head.as_bytes());
+    }
+
+    /// The statement that moves them on and stores the appends, or fails as a clash with another
+    /// writer.
+    fn and_batches(self, writes: &[(&'a Prepared, i32)]) -> Write<'a> {
+        let wanted = self.next.len() as i64;
+        let mut params = columns(writes);
+        params.extend(self.rows.params());
+        params.push(Box::new(self.next));
+        params.push(Box::new(self.head));
+        params.push(Box::new(wanted));
         Write {
-            sql: "UPDATE processes AS p SET head = w.head, origin = w.origin, \
+            sql: "WITH moved AS (UPDATE processes AS p SET head = w.head, origin = w.origin, \
                   finished = w.finished, checkpoint = w.checkpoint, \
                   checkpoint_before = w.checkpoint_before, name = w.name, model = w.model, \
-                  state = w.state, detail = w.detail, epoch = w.epoch, next_seq = w.next_seq, \
+                  state = w.state, detail = w.detail, next_seq = w.next_seq, \
                   steps = w.steps, input = w.input, cached = w.cached, \
                   cache_write = w.cache_write, output = w.output, reasoning = w.reasoning, \
                   spent = w.spent, created = w.created, updated = w.updated \
-                  FROM UNNEST($1::int[], $2::uuid[], $3::bytea[], $4::bytea[], $5::bool[], \
-                  $6::bigint[], $7::bigint[], $8::text[], $9::text[], $10::text[], $11::text[], \
-                  $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], \
-                  $17::bigint[], $18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[], \
-                  $22::bigint[]) AS w (tenant, pid, head, origin, finished, checkpoint, \
-                  checkpoint_before, name, model, state, detail, epoch, next_seq, steps, input, \
-                  cached, cache_write, output, reasoning, spent, created, updated) \
-                  WHERE p.tenant = w.tenant AND p.pid = w.pid",
-            params: self.params(),
+                  FROM UNNEST($13::int[], $14::uuid[], $15::bytea[], $16::bytea[], $17::bool[], \
+                  $18::bigint[], $19::bigint[], $20::text[], $21::text[], $22::text[], \
+                  $23::text[], $24::bigint[], $25::bigint[], $26::bigint[], $27::bigint[], \
+                  $28::bigint[], $29::bigint[], $30::bigint[], $31::bigint[], $32::bigint[], \
+                  $33::bigint[], $34::bigint[], $35::bigint[], $36::bytea[]) \
+                  AS w (tenant, pid, head, origin, finished, checkpoint, checkpoint_before, name, \
+                  model, state, detail, epoch, next_seq, steps, input, cached, cache_write, output, \
+                  reasoning, spent, created, updated, was_next, was_head) \
+                  WHERE p.tenant = w.tenant AND p.pid = w.pid AND p.epoch = w.epoch \
+                  AND p.next_seq = w.was_next AND p.head = w.was_head RETURNING 1) \
+                  INSERT INTO journal (tenant, pid, first_seq, epoch, layout, hash, events, \
+                  hashes, bodies, beside, contents, at) SELECT * FROM UNNEST($1::int[], $2::uuid[], \
+                  $3::bigint[], $4::bigint[], $5::smallint[], $6::bytea[], $7::bytea[], \
+                  $8::bytea[], $9::bytea[], $10::bytea[], $11::bytea[], $12::timestamptz[]) \
+                  WHERE (SELECT expect(count(*), $37::bigint) FROM moved)",
+            params,
         }
     }
 }
 
+/// The statement that stores the rows of appends.
 fn batches<'a>(writes: &[(&'a Prepared, i32)]) -> Write<'a> {
+    Write {
+        sql: "INSERT INTO journal (tenant, pid, first_seq, epoch, layout, hash, events, hashes, \
+              bodies, beside, contents, at) SELECT * FROM UNNEST($1::int[], $2::uuid[], \
+              $3::bigint[], $4::bigint[], $5::smallint[], $6::bytea[], $7::bytea[], $8::bytea[], \
+              $9::bytea[], $10::bytea[], $11::bytea[], $12::timestamptz[])",
+        params: columns(writes),
+    }
+}
+
+/// The columns of the journal.
+fn columns<'a>(writes: &[(&'a Prepared, i32)]) -> Vec<Param<'a>> {
     fn column<'a, T: ToSql + Sync + Send + 'a>(
         writes: &[(&'a Prepared, i32)],
         of: impl Fn(&'a Prepared) -> T,
@@ -204,26 +255,20 @@ fn batches<'a>(writes: &[(&'a Prepared, i32)]) -> Write<'a> {
     let tenants: Vec<i32> = writes.iter().map(|(_, tenant)| *tenant).collect();
     let heads: Vec<Vec<u8>> =
         writes.iter().map(|(append, _)| append.head().as_bytes().to_vec()).collect();
-    Write {
-        sql: "INSERT INTO journal (tenant, pid, first_seq, epoch, layout, hash, events, hashes, \
-              bodies, beside, contents, at) SELECT * FROM UNNEST($1::int[], $2::uuid[], \
-              $3::bigint[], $4::bigint[], $5::smallint[], $6::bytea[], $7::bytea[], $8::bytea[], \
-              $9::bytea[], $10::bytea[], $11::bytea[], $12::timestamptz[])",
-        params: vec![
-            Box::new(tenants),
-            column(writes, |it| uuid(it.pid)),
-            column(writes, |it| it.first.0.cast_signed()),
-            column(writes, |it| it.epoch.0.cast_signed()),
-            column(writes, |it| it.batch.layout),
-            Box::new(heads),
-            column(writes, |it| &it.batch.events[..]),
-            column(writes, |it| &it.batch.hashes[..]),
-            column(writes, |it| &it.batch.bodies[..]),
-            column(writes, |it| &it.batch.beside[..]),
-            column(writes, |it| &it.batch.contents[..]),
-            column(writes, |it| it.batch.at),
-        ],
-    }
+    vec![
+        Box::new(tenants),
+        column(writes, |it| uuid(it.pid)),
+        column(writes, |it| it.first.0.cast_signed()),
+        column(writes, |it| it.epoch.0.cast_signed()),
+        column(writes, |it| it.batch.layout),
+        Box::new(heads),
+        column(writes, |it| &it.batch.events[..]),
+        column(writes, |it| &it.batch.hashes[..]),
+        column(writes, |it| &it.batch.bodies[..]),
+        column(writes, |it| &it.batch.beside[..]),
+        column(writes, |it| &it.batch.contents[..]),
+        column(writes, |it| it.batch.at),
+    ]
 }
 
 /// Large contents, in the order of their keys: another writer may store the same ones now.

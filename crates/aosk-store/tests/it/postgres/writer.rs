@@ -4,7 +4,7 @@ use aosk_abi::{Code, Content, Epoch, Seq, Tenant};
 use aosk_conformance::Scribe;
 use aosk_ports::{Journal, JournalWriter};
 
-use super::server::{is_here, open, options};
+use super::server::{is_here, open, options, options_in_a_database_of_its_own, psql};
 use crate::child::pid;
 use crate::support::{block_on, noise, refused};
 
@@ -89,6 +89,72 @@ fn of_two_writers_only_the_one_with_the_epoch_gets_through() {
     }
 }
 
+/// A node knows where it left its processes and may be wrong.
+#[test]
+fn a_node_that_was_not_told_of_a_take_over_is_refused_and_its_other_processes_go_on() {
+    if !is_here() {
+        return;
+    }
+    let options = options();
+    let [mine, others] = [open(&options), open(&options)];
+    let local = Tenant::local();
+    block_on(async {
+        let mut lost = Scribe::new(&mine, &local, pid(1)).await;
+        let mut kept = Scribe::new(&mine, &local, pid(2)).await;
+        for _ in 0..3 {
+            lost.write(&mine, &[b"known"]).await.expect("its own");
+            kept.write(&mine, &[b"known"]).await.expect("its own");
+        }
+        let mut taken = Scribe::new(&others, &local, pid(1)).await;
+        taken.epoch = others.claim(&local, pid(1), lost.epoch).await.expect("the next epoch");
+        let late = (mine.append(lost.append(&[b"late"])), mine.append(kept.append(&[b"beside"])));
+        refused(late.0.await, Code::StoreStaleEpoch);
+        late.1.await.expect("another process");
+        taken.write(&others, &[b"the new owner's"]).await.expect("its own");
+        refused(mine.append(lost.append(&[b"later"])).await, Code::StoreStaleEpoch);
+
+        let mut back = Scribe::new(&mine, &local, pid(1)).await;
+        back.epoch = mine.claim(&local, pid(1), taken.epoch).await.expect("the next epoch");
+        back.write(&mine, &[b"again the first's"]).await.expect("its own");
+        let epochs: Vec<Epoch> = mine
+            .read(&local, pid(1), Seq(0), usize::MAX)
+            .await
+            .expect("one chain")
+            .iter()
+            .map(|record| record.epoch)
+            .collect();
+        let [first, second, third] = [lost.epoch, taken.epoch, back.epoch];
+        assert_eq!(epochs, [first, first, first, second, third]);
+    });
+}
+
+/// The last statement of a group that had to ask, or that is more than one, is its `COMMIT`.
+#[test]
+fn a_step_that_just_goes_on_is_one_statement() {
+    if !is_here() {
+        return;
+    }
+    let options = options_in_a_database_of_its_own();
+    let store = open(&options);
+    block_on(async {
+        let client = psql(&options).await;
+        let sql = "SELECT count(*) FILTER (WHERE query = 'COMMIT'), \
+                   count(*) FILTER (WHERE query LIKE 'WITH moved AS (UPDATE%') \
+                   FROM pg_stat_activity WHERE datname = current_database() \
+                   AND pid <> pg_backend_pid() AND query ~ '^(COMMIT$|WITH moved)'";
+        let last = async || {
+            let row = client.query_one(sql, &[]).await.expect("counted");
+            (row.get::<_, i64>(0), row.get::<_, i64>(1))
+        };
+        let mut scribe = Scribe::new(&store, &Tenant::local(), pid(1)).await;
+        scribe.write(&store, &[b"begun"]).await.expect("begins");
+        assert_eq!(last().await.1, 0, "a process is made by two statements");
+        let committed = last().await.0;
+        scribe.write(&store, &[b"goes on"]).await.expect("goes on");
+        assert_eq!(last().await, (committed - 1, 1));
+    });
+}
+
 /// A repeat of what the same group writes: it is compared with what is there after it.
 #[test]
 fn an_append_and_its_repeat_at_once_are_both_acknowledged_and_stored_once() {
@@ -113,7 +179,7 @@ fn an_append_and_its_repeat_at_once_are_both_acknowledged_and_stored_once() {
         }
         let read = store.read(&local, pid(1), Seq(0), usize::MAX).await.expect("whole");
         assert_eq!((read.len(), read.last().map(|it| it.hash)), (60, Some(scribe.head)));
-        let client = super::server::psql(&options).await;
+        let client = psql(&options).await;
         let rows = client.query_one(
             "SELECT (SELECT count(*) FROM journal), (SELECT count(*) FROM blobs), \
              (SELECT count(*) FROM checkpoints)",
