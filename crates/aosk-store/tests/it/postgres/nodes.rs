@@ -18,6 +18,33 @@ fn short(options: PostgresOptions) -> PostgresOptions {
 }
 
 #[test]
+fn looking_for_what_dead_nodes_left_writes_nothing_while_all_live() {
+    if !is_here() {
+        return;
+    }
+    // No renewal comes between.
+    let options = PostgresOptions { lease: Duration::from_secs(600), ..options() };
+    let store = open(&options);
+    let local = Tenant::local();
+    block_on(async {
+        let mut scribe = Scribe::new(&store, &local, pid(1)).await;
+        scribe.write(&store, &[b"begun"]).await.expect("begins");
+        let client = psql(&options).await;
+        let sql = "SELECT xmin::text FROM nodes";
+        let written = async || client.query_one(sql, &[]).await.expect("one").get::<_, String>(0);
+        store.renew().await.expect("held");
+        let before = written().await;
+        for _ in 0..3 {
+            assert!(store.take_over(&local, 9).await.expect("answers").is_empty());
+        }
+        assert_eq!(written().await, before);
+        store.release(&local, pid(1), scribe.epoch).await.expect("its own");
+        assert_eq!(store.take_over(&local, 9).await.expect("answers").len(), 1);
+        assert_ne!(written().await, before);
+    });
+}
+
+#[test]
 fn a_node_that_slept_past_its_lease_is_fenced_and_nothing_it_was_told_is_lost() {
     if !is_here() {
         return;
