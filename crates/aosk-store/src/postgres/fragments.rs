@@ -7,8 +7,8 @@
 //! and `replace()` in a view undoes it. What comes back is what was hashed, byte for byte: every
 //! read recomputes the chain.
 //!
-//! Stored rows name their table of pieces by number, so a table is never changed: a better one gets
-//! the next number.
+//! Stored rows name their table of pieces by number, so a table is never changed: a better one adds
+//! pieces to it and gets the next number.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -20,7 +20,11 @@ use aosk_abi::Hash;
 pub(super) const PLAIN: i16 = 0;
 
 /// Bodies with the pieces of `fragments/1.txt`.
-pub(super) const FRAGMENTS_1: i16 = 1;
+const FRAGMENTS_1: i16 = 1;
+
+/// Bodies with those and the ones of `fragments/2.txt`. The tokens of the first stay what they are,
+/// so that one reader reads both.
+const FRAGMENTS_2: i16 = 2;
 
 /// Where a hash stood, its quotes included.
 const HASH: u8 = 1;
@@ -40,8 +44,14 @@ const SECOND: u8 = b'!';
 /// The characters of a hash in JSON, its quotes included.
 const SPELT: usize = 66;
 
+/// The tables, in the order of the layouts that they came with.
+const TABLES: [(i16, &str); 2] = [
+    (FRAGMENTS_1, include_str!("fragments/1.txt")),
+    (FRAGMENTS_2, include_str!("fragments/2.txt")),
+];
+
 static PIECES: LazyLock<Vec<&'static str>> =
-    LazyLock::new(|| include_str!("fragments/1.txt").lines().collect());
+    LazyLock::new(|| TABLES.iter().flat_map(|(_, table)| table.lines()).collect());
 
 /// The pieces that begin with three bytes, the longest first.
 static STARTS: LazyLock<HashMap<[u8; 3], Vec<usize>>> = LazyLock::new(|| {
@@ -57,12 +67,16 @@ static STARTS: LazyLock<HashMap<[u8; 3], Vec<usize>>> = LazyLock::new(|| {
     starts
 });
 
-/// The pieces of the layout [`FRAGMENTS_1`] with their tokens, as SQL needs them.
-pub(super) fn table() -> impl Iterator<Item = (String, &'static str)> {
-    PIECES.iter().enumerate().map(|(number, piece)| {
-        let (first, second) = token(number);
-        let token = [Some(first), second].into_iter().flatten().map(char::from).collect();
-        (token, *piece)
+/// The pieces of each layout with their tokens, as SQL needs them.
+pub(super) fn tables() -> impl Iterator<Item = (i16, String, &'static str)> {
+    let mut count = 0;
+    TABLES.iter().flat_map(move |(layout, table)| {
+        count += table.lines().count();
+        PIECES.iter().take(count).enumerate().map(|(number, piece)| {
+            let (first, second) = token(number);
+            let token = [Some(first), second].into_iter().flatten().map(char::from).collect();
+            (*layout, token, *piece)
+        })
     })
 }
 
@@ -108,7 +122,7 @@ pub(super) fn pack(plain: &[u8]) -> Packed<'_> {
             rest = after;
         }
     }
-    Packed { layout: FRAGMENTS_1, hashes, bodies: Cow::Owned(bodies) }
+    Packed { layout: FRAGMENTS_2, hashes, bodies: Cow::Owned(bodies) }
 }
 
 fn piece_at(rest: &[u8]) -> Option<usize> {
@@ -146,7 +160,7 @@ pub(super) fn unpack(
     let mut plain = Vec::with_capacity(len);
     match layout {
         PLAIN => plain.extend_from_slice(bodies),
-        FRAGMENTS_1 => {
+        FRAGMENTS_1 | FRAGMENTS_2 => {
             let mut hashes = hashes.as_chunks::<32>().0.iter();
             let mut bytes = bodies.iter().copied();
             while let Some(byte) = bytes.next() {
@@ -168,7 +182,7 @@ pub(super) fn unpack(
                 }
             }
         }
-        other => return Err(format!("layout {other} where {FRAGMENTS_1} is the newest")),
+        other => return Err(format!("layout {other} where {FRAGMENTS_2} is the newest")),
     }
     if plain.len() == len {
         return Ok(plain);
@@ -182,16 +196,29 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn table_1_is_the_one_that_stored_rows_need() {
-        let text = include_str!("fragments/1.txt");
-        assert_eq!(
-            Hash::of(text.as_bytes()).to_string(),
-            include_str!("fragments/1.blake3").trim()
-        );
+    fn the_tables_are_those_that_stored_rows_need() {
+        let known = [include_str!("fragments/1.blake3"), include_str!("fragments/2.blake3")];
+        for ((_, text), known) in TABLES.iter().zip(known) {
+            assert_eq!(Hash::of(text.as_bytes()).to_string(), known.trim());
+        }
         assert!(PIECES.len() <= ONES + usize::from(b'~' - SECOND) + 1, "tokens of two bytes end");
-        let tokens: std::collections::HashSet<String> = table().map(|(token, _)| token).collect();
-        assert_eq!(tokens.len(), PIECES.len());
+        let counts = |of: i16| tables().filter(|(layout, ..)| *layout == of).count();
+        assert_eq!([counts(FRAGMENTS_1), counts(FRAGMENTS_2)], [87, PIECES.len()]);
+        let tokens: std::collections::HashSet<(i16, String)> =
+            tables().map(|(layout, token, _)| (layout, token)).collect();
+        assert_eq!(tokens.len(), tables().count());
+        let pieces: std::collections::HashSet<&str> = PIECES.iter().copied().collect();
+        assert_eq!(pieces.len(), PIECES.len());
         assert!(PIECES.iter().all(|piece| piece.len() >= 3 && piece.bytes().all(|b| b >= b' ')));
+    }
+
+    #[test]
+    fn bodies_of_the_first_layout_are_still_read() {
+        let plain = br#"{"at":1790000000000,"len":7,"step":3,"tail":true,"tools":true}"#;
+        let packed = pack(plain);
+        assert_eq!(packed.layout, FRAGMENTS_2);
+        let restored = unpack(FRAGMENTS_1, &packed.hashes, &packed.bodies, plain.len());
+        assert_eq!(restored.as_deref(), Ok(&plain[..]), "it has pieces of the first table alone");
     }
 
     #[test]
@@ -238,7 +265,7 @@ mod tests {
 
         #[test]
         fn any_bytes_unpack_or_are_damage(
-            layout in -1..3_i16,
+            layout in -1..4_i16,
             bytes in prop::collection::vec(0..40_u8, 0..99),
             len in 0..200_usize,
         ) {

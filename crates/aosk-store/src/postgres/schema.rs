@@ -173,12 +173,18 @@ async fn inspect(client: &impl GenericClient, schema: &str, newest: usize) -> Re
 
 /// Tells SQL what layouts and kinds stand for.
 async fn fill(client: &impl GenericClient) -> Result<(), Fault> {
-    let (tokens, pieces): (Vec<String>, Vec<&str>) = fragments::table().unzip();
+    let (mut layouts, mut tokens, mut pieces) = (Vec::new(), Vec::new(), Vec::new());
+    for (layout, token, piece) in fragments::tables() {
+        layouts.push(layout);
+        tokens.push(token);
+        pieces.push(piece);
+    }
     client
         .execute(
             "INSERT INTO fragments (layout, token, plain) \
-             SELECT $1, * FROM UNNEST($2::text[], $3::text[]) ON CONFLICT DO NOTHING",
-            &[&fragments::FRAGMENTS_1, &tokens, &pieces],
+             SELECT * FROM UNNEST($1::smallint[], $2::text[], $3::text[]) \
+             ON CONFLICT DO NOTHING",
+            &[&layouts, &tokens, &pieces],
         )
         .await?;
     let (codes, names): (Vec<i16>, Vec<&str>) =
