@@ -12,6 +12,7 @@ use aosk_kernel::{
 use aosk_ports::{Device, Store};
 use aosk_sandbox::NoFiles;
 use aosk_store::{PostgresOptions, PostgresReader, PostgresStore, SqliteStore};
+use futures::future::try_join_all;
 use serde::Serialize;
 
 use crate::floor;
@@ -106,10 +107,8 @@ async fn kernel(args: &Args, place: &Place, pair: u32) -> Result<Row, Failure> {
     let size = || size(dir.path(), reader.as_ref());
     let empty = size().await?;
     let (began, cpu) = (Instant::now(), cpu_seconds());
-    let mut pids = Vec::with_capacity(agents);
-    for _ in 0..args.agents {
-        pids.push(spawn(&bench, args.steps).await?);
-    }
+    // All at once, as the floor's: one after the other would time a thousand syncs.
+    let pids = try_join_all((0..agents).map(|_| spawn(&bench, args.steps))).await?;
     for (pid, outcome) in bench.wait_each(&pids).await {
         if !matches!(outcome, Outcome::Exited(Exit::StepLimit { .. })) {
             return Err(format!("process {pid} ended otherwise: {outcome:?}").into());
