@@ -9,8 +9,20 @@ use super::fault::Fault;
 use super::process::{self, uuid};
 use crate::check;
 
+/// Leaves an item unless that was done before.
+const LEAVE: &str = "WITH made AS ( \
+         INSERT INTO posts (nonce, id) \
+         VALUES ($1, nextval(pg_get_serial_sequence('inbox', 'id'))) \
+         ON CONFLICT (nonce) DO NOTHING RETURNING id \
+     ) \
+     INSERT INTO inbox (id, pid, tenant, item) OVERRIDING SYSTEM VALUE \
+     SELECT id, $2::uuid, $3::int, $4::text FROM made RETURNING id";
+
+/// Whoever repeats a post does so with the next connection; nobody asks after a day.
+const FORGET: &str = "DELETE FROM posts WHERE at < now() - interval '1 day'";
+
 /// Leaves items for processes, all or none. Under the same nonces they are left once, however often
-/// that is repeated.
+/// that is repeated within a day, also where they were taken meanwhile.
 pub(super) async fn post(
     client: &mut Object,
     tenant: &Tenant,
@@ -26,15 +38,17 @@ pub(super) async fn post(
         rows.push((nonce, uuid(*pid), place.tenant, item));
     }
     let transaction = client.transaction().await?;
-    let statement = transaction
-        .prepare_cached(
-            "INSERT INTO inbox (nonce, pid, tenant, item) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (nonce) DO UPDATE SET nonce = excluded.nonce RETURNING id",
-        )
-        .await?;
+    let forget = transaction.prepare_cached(FORGET).await?;
+    transaction.execute(&forget, &[]).await?;
+    let leave = transaction.prepare_cached(LEAVE).await?;
+    // A statement of its own: what the first waited for is not in what it sees.
+    let left = transaction.prepare_cached("SELECT id FROM posts WHERE nonce = $1").await?;
     let mut ids = Vec::with_capacity(rows.len());
     for (nonce, pid, tenant, item) in &rows {
-        let row = transaction.query_one(&statement, &[nonce, pid, tenant, item]).await?;
+        let row = match transaction.query_opt(&leave, &[nonce, pid, tenant, item]).await? {
+            Some(row) => row,
+            None => transaction.query_one(&left, &[nonce]).await?,
+        };
         ids.push(InboxId(row.try_get(0)?));
     }
     transaction.commit().await?;
@@ -47,18 +61,18 @@ pub(super) async fn put(
     tenant: i32,
     pid: Pid,
     item: &InboxItem,
-    (id, nonce): (i64, Uuid),
+    id: i64,
 ) -> Result<(), Fault> {
     let item = serde_json::to_string(item).map_err(|error| {
         Fault::refused(Code::EventEncode, format!("the item for process {pid}: {error}"))
     })?;
     let statement = client
         .prepare_cached(
-            "INSERT INTO inbox (id, nonce, pid, tenant, item) OVERRIDING SYSTEM VALUE \
-             VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO inbox (id, pid, tenant, item) OVERRIDING SYSTEM VALUE \
+             VALUES ($1, $2, $3, $4)",
         )
         .await?;
-    client.execute(&statement, &[&id, &nonce, &uuid(pid), &tenant, &item]).await?;
+    client.execute(&statement, &[&id, &uuid(pid), &tenant, &item]).await?;
     Ok(())
 }
 

@@ -14,7 +14,6 @@ use tokio_postgres::types::ToSql;
 
 use super::append::Prepared;
 use super::fault::Fault;
-use super::lease::fresh;
 use super::options::PostgresOptions;
 use super::process::{self, Place};
 use super::reader::first;
@@ -314,8 +313,7 @@ impl Target for Intake {
         let id = self.line.tenant(tenant)?.id;
         self.line.ask(async |client| {
             for (pid, InboxId(number), item) in &items {
-                let nonce = fresh()?;
-                inbox::put(client, id, *pid, item, (*number, nonce)).await?;
+                inbox::put(client, id, *pid, item, *number).await?;
             }
             Ok(())
         })

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use aosk_abi::{Code, Epoch, Tenant};
+use aosk_abi::{Code, Epoch, Priority, Tenant};
 use aosk_conformance::Scribe;
-use aosk_ports::{Journal, JournalWriter, Leases, ProcessFilter, Standing};
-use aosk_store::{PostgresOptions, PostgresStore};
+use aosk_ports::{Inbox, InboxItem, Journal, JournalWriter, Leases, ProcessFilter, Standing};
+use aosk_store::{PostgresOptions, PostgresReader, PostgresStore};
 
 use super::server::{Server, is_here, open, options, psql};
 use crate::child::pid;
@@ -241,4 +241,46 @@ fn one_damaged_process_does_not_strand_its_batch() {
     assert_eq!(taken, expected.into_iter().map(pid).collect::<Vec<_>>());
     let error = refused(block_on(node.process(&local, pid(3))), Code::StoreCorrupt);
     assert!(error.message.contains(&pid(3).to_string()), "{error}");
+}
+
+/// The connection dies when a post is committed and before its poster hears of it, and what was
+/// posted is taken before the poster tries again: it must not be there a second time.
+#[test]
+fn a_post_whose_answer_was_lost_is_there_once_though_it_was_taken_meanwhile() {
+    const POSTS: u16 = 20;
+    if !is_here() {
+        return;
+    }
+    let server = Server::start();
+    let options = server.options();
+    let owner = open(&options);
+    begin(&owner);
+    let cutter = Cutter::before(&server);
+    let url = options.url.replace(&server.port().to_string(), &cutter.port.to_string());
+    let poster = PostgresReader::open(&PostgresOptions { url, ..options.clone() }).expect("opens");
+    let taken = block_on(async {
+        let client = psql(&options).await;
+        let take = async {
+            let mut taken = 0;
+            loop {
+                taken += client.execute("DELETE FROM inbox", &[]).await.expect("taken");
+                if taken >= POSTS.into() {
+                    // What is there twice comes soon after.
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    break taken + client.execute("DELETE FROM inbox", &[]).await.expect("taken");
+                }
+            }
+        };
+        let post = async {
+            for number in 0..POSTS {
+                cutter.cuts.store(1, Ordering::SeqCst);
+                let item = InboxItem::Priority { priority: Priority::DEFAULT };
+                let item = poster.post(&Tenant::local(), pid(number.into()), item);
+                item.await.expect("posted in the end");
+                assert_eq!(cutter.cuts.load(Ordering::SeqCst), 0, "the cut was made");
+            }
+        };
+        futures::join!(take, post).0
+    });
+    assert_eq!(taken, u64::from(POSTS));
 }
