@@ -215,7 +215,7 @@ Examples:
   aosk logs 0199f3a2
   aosk logs -f 0199f3a2                   go on until it ends
   aosk logs --contents 0199f3a2           with prompts, replies and results
-  aosk logs --since 15m 0199f3a2          what happened in the last quarter of an hour
+  aosk logs --since 15m 0199f3a2          the last quarter of an hour
   aosk logs --since 2026-11-23T09:00 --until 2026-11-23T09:30 0199f3a2
   aosk logs --json 0199f3a2 | jq 'select(.kind == \"exited\").body'")]
     Logs(Logs),

@@ -111,6 +111,7 @@ fn what_on_server(name: &str) -> &'static str {
         "journal" => "events, and the small contents beside them",
         "embeddings" => "vectors of contents",
         "nodes" => "who works on the store",
+        "posts" => "which signals and messages were posted in the last day",
         "fragments" | "kinds" => "what the views need to read events",
         "schema_migrations" => "which schema it is",
         other => what(other),
