@@ -4,6 +4,7 @@
 //! folded. A check costs time in proportion to the prompt, never to the history: what left the
 //! prompt cannot break an invariant again, because numbers of pages and of units only grow.
 
+use std::cell::LazyCell;
 use std::collections::BTreeSet;
 
 use aosk_abi::{Admission, PageId, Ppm, Seq, Tokens};
@@ -117,9 +118,13 @@ impl Change<'_> {
     }
 
     fn check_admitted(&self, table: &PageTable) -> Result<(), Violation> {
-        // Sorted, and not a tree: units come nearly in order, and there may be ten thousand.
-        let mut resident_units: Vec<Seq> = table.resident().map(|page| page.unit).collect();
-        resident_units.sort_unstable();
+        // Sorted, and not a tree: units come nearly in order, and there may be ten thousand. Few
+        // plans need them: most pages begin a unit or join one of the same plan.
+        let resident_units = LazyCell::new(|| {
+            let mut units: Vec<Seq> = table.resident().map(|page| page.unit).collect();
+            units.sort_unstable();
+            units
+        });
         let mut log_begun = table.pages().last().is_some_and(|page| !page.in_head());
         for (admission, expected) in self.admitted.iter().zip(table.pages().len()..) {
             let page = admission.page;
@@ -160,6 +165,9 @@ impl Change<'_> {
                 return Err(Violation::UnansweredLeaves(id));
             }
             leaving.insert(page.unit);
+        }
+        if leaving.is_empty() {
+            return Ok(());
         }
         let stays = table
             .resident()

@@ -63,9 +63,9 @@ impl Contents {
         self.known.get(hash)
     }
 
-    /// Whether the bytes are known and UTF-8.
-    pub(crate) fn is_text(&self, hash: &Hash) -> bool {
-        self.bytes(hash).is_some_and(|bytes| std::str::from_utf8(bytes).is_ok())
+    /// The bytes as text; `None` also where they are not UTF-8.
+    pub(crate) fn exact_text(&self, hash: &Hash) -> Option<Arc<str>> {
+        std::str::from_utf8(self.bytes(hash)?).ok().map(Into::into)
     }
 
     /// The bytes as text. What is not UTF-8 (only a tool of the operator's could make it) is shown

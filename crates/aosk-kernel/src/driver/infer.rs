@@ -116,6 +116,7 @@ impl Driver {
             }
         };
         let answer = self.interruptible(answer, Wait::Flight).await?;
+        self.cache.give_back(call.request.messages);
         let took = clock.monotonic().saturating_sub(started);
         match answer {
             Ok(Ok(reply)) => {

@@ -10,6 +10,7 @@
 
 mod failure;
 mod infer;
+mod messages;
 mod prompt;
 mod tools;
 
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aosk_abi::{
-    BlockedOn, Code, Epoch, Exit, Manifest, Pid, ProcessState, Timestamp, Told, ToolSpec, What,
+    BlockedOn, Code, Epoch, Exit, Manifest, Pid, Ppm, ProcessState, Timestamp, Told, ToolSpec, What,
 };
 use aosk_context::Policy;
 use aosk_ports::{InboxId, InboxItem, Sandbox};
@@ -30,7 +31,7 @@ use crate::process::{Process, Rest, Sent};
 use crate::shared::Shared;
 
 pub(crate) use infer::demand_of;
-use prompt::MessageCache;
+use messages::MessageCache;
 
 /// Why a kernel let go of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +93,11 @@ pub(crate) struct Means {
 pub(crate) struct Driver {
     process: Process,
     means: Means,
-    messages: MessageCache,
+    cache: MessageCache,
+    /// Whether the texts of all resident pages are in memory.
+    loaded: bool,
+    /// What the last refusal taught about the counts of this process's pages.
+    correction: Option<Ppm>,
     inbox: InboxReceiver,
     /// The moment that the process has waited for already.
     waited: Option<Timestamp>,
@@ -135,7 +140,16 @@ impl Driver {
         inbox: InboxReceiver,
         waited: Option<Timestamp>,
     ) -> Self {
-        Self { process, means, messages: MessageCache::default(), inbox, waited, steps: 0 }
+        Self {
+            process,
+            means,
+            cache: MessageCache::default(),
+            loaded: false,
+            correction: None,
+            inbox,
+            waited,
+            steps: 0,
+        }
     }
 
     pub(crate) fn pid(&self) -> Pid {

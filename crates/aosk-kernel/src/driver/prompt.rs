@@ -1,13 +1,8 @@
-//! From pages to a request: planning the context and building its messages.
+//! From arrivals to a request: planning the context.
 
-use std::sync::Arc;
-
-use aosk_abi::{
-    Changes, Conditions, FailureKind, Hash, Op, PageKind, Planned, Ppm, Role, Seq, Source, Tokens,
-    ToolResult, What,
-};
-use aosk_context::{Demand, Page};
-use aosk_ports::{CallError, Message, Part, Request};
+use aosk_abi::{Changes, Conditions, FailureKind, Hash, Op, PageKind, Planned, Ppm, Tokens, What};
+use aosk_context::{Arrival, Demand};
+use aosk_ports::{CallError, Message, Request};
 
 use super::Driver;
 use super::infer::Call;
@@ -18,20 +13,6 @@ use crate::options::Model;
 /// How much larger a prompt is assumed to be when the endpoint refused it as too long without
 /// saying how long it was.
 const BLIND_RECALIBRATION: Ppm = Ppm(250_000);
-
-/// The messages of the last plan. Within a generation the prompt only grows, so a step builds only
-/// what it added.
-#[derive(Default)]
-pub(super) struct MessageCache {
-    generation: u64,
-    /// How many resident pages the messages stand for.
-    pages: usize,
-    messages: Vec<Message>,
-    /// Whether the texts of all resident pages are in memory.
-    loaded: bool,
-    /// What the last refusal taught about the counts of this process's pages.
-    correction: Option<Ppm>,
-}
 
 impl Driver {
     /// The call that the outstanding plan describes; a new plan where there is none or where its
@@ -45,38 +26,34 @@ impl Driver {
             && planned.op == op
         {
             let tail = planned.tail.then(|| self.tail(at, &planned));
-            let resident: Vec<Page> = self.process.image.pages.resident().copied().collect();
-            let max_output = self.process.image.conditions.as_ref().map(|under| under.max_output);
-            let max_output = max_output.unwrap_or_else(|| self.max_output());
-            let window = self.process.image.conditions.as_ref().map(|under| under.window);
-            let request = self.request(&resident, &planned, max_output, tail);
+            let under = self.process.image.conditions.as_ref();
+            let max_output = under.map_or_else(|| self.max_output(), |under| under.max_output);
+            let window = under.map(|under| under.window);
+            let messages = self.messages();
+            let request = self.request(messages, &planned, max_output, tail);
             let rendered = self.means.model.device.render(&request)?;
             if rendered.prompt == planned.prompt && window == Some(self.demand().window) {
                 return Ok(Ok(Call { planned, request, rendered }));
             }
+            self.cache.give_back(request.messages);
             tracing::info!(pid = %self.process.pid(), %op, "renders otherwise than planned; planning anew");
         }
-        self.prepare_counts().await;
-        self.plan(op)
+        let arrivals = self.sized_arrivals().await;
+        self.plan(op, &arrivals)
     }
 
-    /// Lets the tokenizer learn the sizes of what arrived, which it may have to ask for.
-    async fn prepare_counts(&self) {
-        let arrivals = self.process.image.arrivals.iter();
-        let texts: Vec<Arc<str>> =
-            arrivals.flat_map(|arrival| self.counted_texts(arrival.source)).collect();
-        self.means.model.tokenizer.prepare(&texts).await;
-    }
-
-    fn plan(&mut self, op: Op) -> Result<Result<Call, aosk_context::Error>, Error> {
-        let arrivals = self.count_arrivals();
+    fn plan(
+        &mut self,
+        op: Op,
+        arrivals: &[Arrival],
+    ) -> Result<Result<Call, aosk_context::Error>, Error> {
         let demand = self.demand();
         let policy = self.means.policy;
-        let plan = match self.process.image.pages.plan(&arrivals, &demand, policy) {
+        let plan = match self.process.image.pages.plan(arrivals, &demand, policy) {
             Ok(plan) => plan,
             Err(impossible) => return Ok(Err(impossible)),
         };
-        let resident: Vec<Page> = self.process.image.pages.preview(&plan).collect();
+        let messages = self.messages_after(&plan);
         let tools =
             matches!(self.process.image.pending.get(&op), Some(Pending::Infer { tools: true, .. }));
         // A call that is planned a second time is still the same step.
@@ -100,7 +77,7 @@ impl Driver {
         };
         let at = self.process.shared.parts.clock.now();
         let tail = planned.tail.then(|| self.tail(at, &planned));
-        let request = self.request(&resident, &planned, demand.max_output, tail);
+        let request = self.request(messages, &planned, demand.max_output, tail);
         let rendered = self.means.model.device.render(&request)?;
         let under = Conditions {
             max_output: demand.max_output,
@@ -138,7 +115,7 @@ impl Driver {
     pub(super) fn ask(&mut self, name: String, model: Model) {
         self.means.asked = name;
         self.means.model = model;
-        self.messages.correction = None;
+        self.correction = None;
     }
 
     /// Learns from a prompt that was too long.
@@ -153,7 +130,7 @@ impl Driver {
             }
             _ => BLIND_RECALIBRATION,
         };
-        self.messages.correction = Some(correction);
+        self.correction = Some(correction);
     }
 
     pub(super) fn max_output(&self) -> Tokens {
@@ -174,7 +151,7 @@ impl Driver {
         let overflowed =
             |pending: &Pending| matches!(pending, Pending::Infer { overflows: 1.., .. });
         // What the refusal taught ends with the process's stay in memory; that it came does not.
-        let learnt = self.messages.correction.or_else(|| {
+        let learnt = self.correction.or_else(|| {
             self.process.image.pending.values().any(overflowed).then_some(BLIND_RECALIBRATION)
         });
         let known = self.means.model.tokenizer.error();
@@ -200,56 +177,50 @@ impl Driver {
         }
     }
 
-    /// The arrivals with their sizes. Messages that came while the model or its tools were at
-    /// work stand behind the results: a call must be followed by its results.
-    fn count_arrivals(&self) -> Vec<aosk_context::Arrival> {
+    /// The arrivals with their sizes, which the tokenizer may have to ask for. Messages that came
+    /// while the model or its tools were at work stand behind the results: a call must be followed
+    /// by its results.
+    async fn sized_arrivals(&mut self) -> Vec<Arrival> {
         let mut arrivals = self.process.image.arrivals.clone();
         arrivals.sort_by_key(|arrival| arrival.kind == PageKind::Message);
-        for arrival in &mut arrivals {
-            arrival.tokens = self.size(arrival.source);
+        let mut arrived = Vec::with_capacity(arrivals.len());
+        let mut texts = Vec::with_capacity(arrivals.len());
+        // Where the texts of each end, and what it holds besides texts.
+        let mut ends = Vec::with_capacity(arrivals.len());
+        for arrival in &arrivals {
+            let mut opaque = Tokens::ZERO;
+            if let Some(shape) = self.process.image.transcript.get(arrival.source) {
+                let text = self.text(shape);
+                // What is not text travels as base64, of which a token holds about a byte and a
+                // half.
+                if matches!(shape, Shape::Opaque { .. }) && text.is_empty() {
+                    opaque = Tokens(shape.content().len);
+                }
+                if let Shape::ToolResult { id, name, .. } | Shape::ToolCall { id, name, .. } = shape
+                {
+                    texts.extend([id.as_str().into(), name.as_str().into()]);
+                }
+                arrived.push((arrival.source, text.clone()));
+                texts.push(text);
+            }
+            ends.push((texts.len(), opaque));
+        }
+        self.cache.expect(arrived);
+        let tokenizer = &self.means.model.tokenizer;
+        tokenizer.prepare(&texts).await;
+        let mut sizes = texts.iter().map(|text| tokenizer.count(text));
+        let mut begin = 0;
+        for (arrival, (end, opaque)) in arrivals.iter_mut().zip(ends) {
+            let counted = sizes.by_ref().take(end - begin);
+            arrival.tokens = counted.fold(opaque + tokenizer.per_message(), |sum, size| sum + size);
+            begin = end;
         }
         arrivals
     }
 
-    fn size(&self, source: Source) -> Tokens {
-        let tokenizer = &self.means.model.tokenizer;
-        let sizes = self.counted_texts(source).into_iter().map(|text| tokenizer.count(&text));
-        let counted = sizes.fold(Tokens::ZERO, |sum, size| sum + size);
-        match self.process.image.transcript.get(source) {
-            None => Tokens::ZERO,
-            // What is not text travels as base64, of which a token holds about a byte and a half.
-            Some(Shape::Opaque { content, .. })
-                if !self.process.contents.is_text(&content.hash) =>
-            {
-                Tokens(content.len) + tokenizer.per_message()
-            }
-            Some(_) => counted + tokenizer.per_message(),
-        }
-    }
-
-    /// The texts that a page's size is the sum of.
-    fn counted_texts(&self, source: Source) -> Vec<Arc<str>> {
-        let text = |hash: &Hash| self.process.contents.text(hash).unwrap_or_default();
-        match self.process.image.transcript.get(source) {
-            None => Vec::new(),
-            Some(Shape::Opaque { content, .. })
-                if !self.process.contents.is_text(&content.hash) =>
-            {
-                Vec::new()
-            }
-            Some(Shape::ToolResult { id, name, content, .. }) => {
-                vec![self.result_text(content.hash), id.as_str().into(), name.as_str().into()]
-            }
-            Some(Shape::ToolCall { id, name, arguments }) => {
-                vec![text(&arguments.hash), id.as_str().into(), name.as_str().into()]
-            }
-            Some(other) => vec![text(&other.content().hash)],
-        }
-    }
-
     /// Reads the conversation back, once: what is made later is known from its making.
     async fn load_contents(&mut self) -> Result<(), Error> {
-        if self.messages.loaded {
+        if self.loaded {
             return Ok(());
         }
         let new = self.process.image.arrivals.iter().map(|arrival| arrival.source);
@@ -268,19 +239,19 @@ impl Driver {
         let (tenant, pid) = (self.process.image.tenant.clone(), self.process.image.pid);
         let store = self.process.shared.parts.store.clone();
         self.process.contents.load(store.as_ref(), &tenant, pid, wanted.into_iter()).await?;
-        self.messages.loaded = true;
+        self.loaded = true;
         Ok(())
     }
 
     fn request(
-        &mut self,
-        pages: &[Page],
+        &self,
+        messages: Vec<Message>,
         planned: &Planned,
         max_output: Tokens,
         tail: Option<String>,
     ) -> Request {
         Request {
-            messages: self.messages_of(pages, planned.generation),
+            messages,
             tail,
             tools: self.means.specs.clone(),
             may_call: planned.tools,
@@ -288,73 +259,6 @@ impl Driver {
             max_output,
             sampling: self.means.manifest.sampling.clone(),
             cache_key: self.process.pid().to_string(),
-        }
-    }
-
-    fn messages_of(&mut self, pages: &[Page], generation: u64) -> Vec<Message> {
-        let cache = &self.messages;
-        let known = if cache.generation == generation { cache.pages.min(pages.len()) } else { 0 };
-        let same_message =
-            |a: &Page, b: &Page| a.source.seq == b.source.seq && a.source.seq != Seq(0);
-        let new: Vec<Message> =
-            pages[known..].chunk_by(same_message).filter_map(|group| self.message(group)).collect();
-        let cache = &mut self.messages;
-        if known == 0 {
-            cache.messages.clear();
-        }
-        cache.messages.extend(new);
-        (cache.generation, cache.pages) = (generation, pages.len());
-        cache.messages.clone()
-    }
-
-    fn message(&self, group: &[Page]) -> Option<Message> {
-        let mut role = Role::User;
-        let mut parts = Vec::with_capacity(group.len());
-        for page in group {
-            let shape = self.process.image.transcript.get(page.source)?;
-            let text = |hash: &Hash| self.process.contents.text(hash).unwrap_or_default();
-            let (speaker, part) = match shape {
-                Shape::Tools(_) => continue,
-                Shape::System(content) => (Role::System, Part::Text(text(&content.hash))),
-                Shape::User(content) => (Role::User, Part::Text(text(&content.hash))),
-                Shape::Reply(content) => (Role::Assistant, Part::Text(text(&content.hash))),
-                Shape::Opaque { format, content } => {
-                    let bytes = self.process.contents.bytes(&content.hash)?.clone();
-                    (Role::Assistant, Part::Opaque { format: format.as_str().into(), bytes })
-                }
-                Shape::ToolCall { id, name, arguments } => (
-                    Role::Assistant,
-                    Part::ToolCall {
-                        id: id.as_str().into(),
-                        name: name.as_str().into(),
-                        arguments: text(&arguments.hash),
-                    },
-                ),
-                Shape::ToolResult { id, name, content, failed } => (
-                    Role::Tool,
-                    Part::ToolResult {
-                        call: id.as_str().into(),
-                        name: name.as_str().into(),
-                        text: self.result_text(content.hash),
-                        failed: *failed,
-                    },
-                ),
-            };
-            role = speaker;
-            parts.push(part);
-        }
-        (!parts.is_empty()).then(|| Message { role, parts: parts.into() })
-    }
-
-    /// A tool's result as the model reads it.
-    fn result_text(&self, hash: Hash) -> Arc<str> {
-        let Some(bytes) = self.process.contents.bytes(&hash) else {
-            return Arc::default();
-        };
-        match serde_json::from_slice::<ToolResult>(bytes) {
-            Ok(result) => result.to_text(self.process.shared.options.result_budget).into(),
-            // Redaction may have damaged the JSON; the model still sees what is there.
-            Err(_) => String::from_utf8_lossy(bytes).into(),
         }
     }
 

@@ -199,10 +199,10 @@ impl Image {
                 self.go_to(ProcessState::Blocked { on, since: event.at });
             }
             What::Told(told) => {
-                if !matches!(self.pending.remove(&told.op), Some(Pending::Tell { .. })) {
+                let Some(Pending::Tell { unit, .. }) = self.pending.remove(&told.op) else {
                     return Err(about(told.op));
-                }
-                self.arrive(Source { seq, part: 0 }, seq, Shape::User(told.content));
+                };
+                self.arrive(Source { seq, part: 0 }, unit, Shape::User(told.content));
             }
             What::Planned(planned) => self.planned(event, planned, seq)?,
             What::LlmRequested(requested) => {
@@ -437,6 +437,10 @@ impl Image {
             Shape::System(_) => (PageKind::System, true, Ppm::ONE),
             Shape::Tools(_) => (PageKind::Tools, true, Ppm::ONE),
             Shape::User(_) if source.seq == Seq(0) => (PageKind::Task, true, Ppm(900_000)),
+            // What the program says about a turn has no meaning without it.
+            Shape::User(_) if source.seq != unit => {
+                (PageKind::Message, false, Admission::DEFAULT_IMPORTANCE)
+            }
             // What somebody said outweighs what the agent did: it cannot be found out again.
             Shape::User(_) => (PageKind::Message, false, Ppm(700_000)),
             Shape::Reply(_) | Shape::Opaque { .. } => {

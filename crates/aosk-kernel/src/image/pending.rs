@@ -35,6 +35,8 @@ pub enum Pending {
     Tell {
         /// What it says.
         text: String,
+        /// The event that made the program say it, with which it stays and leaves.
+        unit: Seq,
     },
     /// The end.
     Exit {
@@ -50,7 +52,7 @@ impl Pending {
                 Self::Infer { tools, attempts: 0, elsewhere: 0, overflows: 0 }
             }
             Syscall::CallTool(call) => Self::Tool { call, unit, attempts: 0, effect: None },
-            Syscall::Tell { text } => Self::Tell { text },
+            Syscall::Tell { text } => Self::Tell { text, unit },
             Syscall::Exit(exit) => Self::Exit { exit },
         }
     }
@@ -79,7 +81,7 @@ impl Image {
             return Action::Stuck;
         };
         match first {
-            Pending::Tell { text } => Action::Tell(op, text.clone()),
+            Pending::Tell { text, .. } => Action::Tell(op, text.clone()),
             Pending::Exit { exit } => Action::Exit(op, exit.clone()),
             Pending::Infer { .. } => Action::Infer(op),
             Pending::Tool { .. } => Action::Tools(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use aosk_abi::{Code, Exit, FailureKind, StopReason, What};
+use aosk_abi::{Code, Exit, FailureKind, Role, StopReason, What};
 use aosk_kernel::{Outcome, REDACTED, Stop};
 use aosk_ports::{Part, Reply};
 
@@ -46,6 +46,24 @@ async fn a_reply_cut_at_the_output_limit_is_continued() {
     assert!(matches!(outcome, Outcome::Exited(Exit::Completed { .. })));
     assert!(kit.names(pid).await.contains(&"told"));
     assert_eq!(kit.image(pid).await.step.0, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_reply_leaves_the_window_with_the_word_to_go_on() {
+    const VERSE: &str =
+        "a reply of some length, cut off in the middle of what it was about to say ";
+    let script = std::iter::repeat_with(|| Say::Cut(VERSE)).take(30).collect();
+    let kit = Kit::with(Puppet::new(script).windowed(800).replying(300));
+    let (pid, _) = kit.run().await;
+    assert!(kit.image(pid).await.pages.generation() > 0, "nothing left the window");
+    for request in kit.puppet.asked.lock().unwrap().iter() {
+        let said = |role| request.messages.iter().filter(|message| message.role == role).count();
+        assert_eq!(
+            said(Role::User),
+            said(Role::Assistant) + 1,
+            "the task, and a word to each reply"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]
