@@ -78,6 +78,7 @@ fn demand(window: u64) -> Demand {
         window: Tokens(window),
         max_output: Tokens::ZERO,
         overhead: Tokens::ZERO,
+        reserve: Tokens::ZERO,
         margin: Ppm(0),
     }
 }
@@ -125,6 +126,7 @@ fn table(pages: u32) -> Result<PageTable, Failure> {
             tail: false,
             admitted: plan.admitted,
             evicted: plan.evicted,
+            stubs: Vec::new(),
         };
         let under = Conditions {
             max_output: Tokens::ZERO,

@@ -199,6 +199,7 @@ impl Replay<'_> {
             window: Tokens(window),
             max_output: Tokens::ZERO,
             overhead: Tokens::ZERO,
+            reserve: Tokens::ZERO,
             margin: Ppm(0),
         };
         let plan = self.table.plan_under(&arrivals, &demand, self.policy, &terms)?;
@@ -231,6 +232,7 @@ impl Replay<'_> {
             tail: false,
             admitted: plan.admitted,
             evicted: plan.evicted,
+            stubs: Vec::new(),
         };
         self.table.apply(&planned, &under)?;
         Ok(size)

@@ -20,7 +20,7 @@ use crate::condition::Changes;
 use crate::content::{ContentRef, Hash};
 use crate::id::{Epoch, Op, PageId, Pid, Step};
 use crate::inference::{FailureKind, ReplyPart, StopReason, Usage};
-use crate::page::Admission;
+use crate::page::{Admission, Stub};
 use crate::priority::Priority;
 use crate::process::{BlockedOn, Exit};
 use crate::signal::Signal;
@@ -172,6 +172,8 @@ kinds! {
     18 v 1 LlmReturned "llm_returned";
     /// A model call failed.
     19 v 1 LlmFailed "llm_failed";
+    /// Pages that had left were asked for and come back.
+    20 v 1 Recalled "recalled";
     /// A tool is about to run.
     32 v 1 ToolRequested "tool_requested";
     /// A tool returned.
@@ -349,6 +351,10 @@ pub struct Planned {
     pub prompt_tokens: Tokens,
     /// The step.
     pub step: Step,
+    /// What the prompt says from now on of all pages that have left, in their order; named where
+    /// pages leave and the agent can ask for them back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stubs: Vec<Stub>,
     /// Whether a tail (time, steps left) stands behind the log; rendered from this event alone.
     pub tail: bool,
     /// Whether the model may call tools in this turn.
@@ -356,6 +362,17 @@ pub struct Planned {
     /// The conditions that differ from those of the plan before.
     #[serde(default, skip_serializing_if = "Changes::is_none")]
     pub under: Changes,
+}
+
+/// Pages that had left are needed again: a page fault. They stand in the next plan under new
+/// numbers, behind the result of the call that asked for them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recalled {
+    /// The tool call that asked.
+    pub op: Op,
+    /// The numbers under which they are known so far; none of them stands in the prompt.
+    pub pages: Vec<PageId>,
 }
 
 /// A model call is about to be made; durable before its first byte leaves.

@@ -51,15 +51,15 @@ pub use condition::{Changes, Conditions};
 pub use content::{Content, ContentKey, ContentRef, Hash, HashParseError};
 pub use event::{
     Blocked, Cancelled, Crashed, Event, Exited, Interrupted, Kind, LlmFailed, LlmRequested,
-    LlmReturned, MessageReceived, Planned, PriorityChanged, Recovered, Restarted, SignalReceived,
-    Spawned, SpendRaised, Told, ToolRequested, ToolReturned, Unblocked, What,
+    LlmReturned, MessageReceived, Planned, PriorityChanged, Recalled, Recovered, Restarted,
+    SignalReceived, Spawned, SpendRaised, Told, ToolRequested, ToolReturned, Unblocked, What,
 };
 pub use id::{Epoch, IdError, Op, PageId, Pid, Seq, Step, Tenant};
 pub use inference::{FailureKind, ReplyPart, Role, StopReason, Usage};
 pub use manifest::{
     ContextSpec, Manifest, ManifestError, QuotaSpec, ReactSpec, Sampling, ToolCalls,
 };
-pub use page::{Admission, PageKind, Source};
+pub use page::{Admission, PageKind, Source, Stub};
 pub use priority::{Priority, PriorityError};
 pub use process::{BlockedOn, Exit, ProcessState};
 pub use record::{DecodeError, EncodeError, Record, VerifyError};

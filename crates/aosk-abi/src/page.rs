@@ -66,6 +66,20 @@ impl Admission {
     pub const DEFAULT_IMPORTANCE: Ppm = Ppm(500_000);
 }
 
+/// A range of pages of which some have left the prompt, as the prompt tells of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stub {
+    /// The first page that has left.
+    pub first: PageId,
+    /// The last one; resident pages may stand between the two.
+    pub last: PageId,
+    /// How many have left.
+    pub pages: u32,
+    /// Their size together.
+    pub tokens: Tokens,
+}
+
 const fn half() -> Ppm {
     Admission::DEFAULT_IMPORTANCE
 }

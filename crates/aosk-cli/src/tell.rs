@@ -54,6 +54,10 @@ impl Teller {
             }
             What::Told(told) => (None, format!("{} bytes to the model", told.content.len)),
             What::Planned(planned) => (None, planned_line(planned)),
+            What::Recalled(recalled) => {
+                let pages: Vec<String> = recalled.pages.iter().map(ToString::to_string).collect();
+                (None, format!("pages {} come back", pages.join(", ")))
+            }
             What::LlmRequested(requested) => {
                 let mut line = format!("asks {}", one_line(&requested.device));
                 if requested.attempt > 1 {

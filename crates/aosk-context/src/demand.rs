@@ -13,6 +13,8 @@ pub struct Demand {
     pub max_output: Tokens,
     /// What the prompt holds besides pages: the tail and the dialect's framing.
     pub overhead: Tokens,
+    /// What is kept free for the stubs of pages that have left.
+    pub reserve: Tokens,
     /// By how much the tokens of a prompt may exceed their count; 0 for an exact tokenizer.
     pub margin: Ppm,
 }
@@ -21,7 +23,8 @@ impl Demand {
     /// The most tokens, as counted, that pages and overhead may have.
     pub(crate) fn capacity(&self) -> Tokens {
         let room = self.window.saturating_sub(self.max_output);
-        share(room, Ppm::ONE.0.into(), u128::from(Ppm::ONE.0) + u128::from(self.margin.0))
+        let whole = u128::from(Ppm::ONE.0);
+        share(room, whole, whole + u128::from(self.margin.0)).saturating_sub(self.reserve)
     }
 
     /// Whether a prompt of that many tokens fits beside the reply.
@@ -33,6 +36,7 @@ impl Demand {
         Overflow {
             window: self.window,
             max_output: self.max_output,
+            reserve: self.reserve,
             margin: self.margin,
             capacity: self.capacity(),
             overhead: self.overhead,
@@ -57,6 +61,7 @@ mod tests {
             window: Tokens(window),
             max_output: Tokens(max_output),
             overhead: Tokens::ZERO,
+            reserve: Tokens::ZERO,
             margin: Ppm(margin),
         };
         demand.capacity().0

@@ -50,6 +50,8 @@ pub struct Overflow {
     pub window: Tokens,
     /// What is kept free for the reply.
     pub max_output: Tokens,
+    /// What is kept free for the stubs of pages that have left.
+    pub reserve: Tokens,
     /// The error of counting that is provided for.
     pub margin: Ppm,
     /// What is left for the prompt.
@@ -65,12 +67,16 @@ pub struct Overflow {
 
 impl fmt::Display for Overflow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { window, max_output, margin, capacity, overhead, pinned, unanswered } = self;
+        let Self { window, max_output, reserve, margin, capacity, overhead, pinned, unanswered } =
+            self;
         write!(
             f,
             "the context does not fit: the window of {window} tokens less {max_output} for the \
              reply"
         )?;
+        if reserve.0 > 0 {
+            write!(f, ", {reserve} for the numbers of pages that left")?;
+        }
         if margin.0 > 0 {
             write!(f, " and a counting error of {}.{}%", margin.0 / 10_000, margin.0 / 1_000 % 10)?;
         }
@@ -102,6 +108,7 @@ mod tests {
         let overflow = Overflow {
             window: Tokens(4_096),
             max_output: Tokens(1_024),
+            reserve: Tokens(61),
             margin: Ppm(25_000),
             capacity: Tokens(2_997),
             overhead: Tokens(90),
@@ -109,7 +116,9 @@ mod tests {
             unanswered: Tokens(2_208),
         };
         let text = Error::Overflow(overflow).to_string();
-        for part in ["4096", "1024", "2.5%", "2997", "700", "2208", "90", "tools return less"] {
+        for part in
+            ["4096", "1024", "61 for", "2.5%", "2997", "700", "2208", "90", "tools return less"]
+        {
             assert!(text.contains(part), "{part} is missing: {text}");
         }
         let pinned = Overflow { pinned: Tokens(2_908), ..overflow }.to_string();

@@ -33,6 +33,7 @@
 //!     window: Tokens(8_192),
 //!     max_output: Tokens(1_024),
 //!     overhead: Tokens(60),
+//!     reserve: Tokens(0),
 //!     margin: Ppm(50_000),
 //! };
 //! let table = PageTable::default();
@@ -70,6 +71,6 @@ pub use policy::{
     POLICIES, Policy, S3Fifo, TruncateOldest, Unit, View, policy_by_name,
 };
 pub use residency::{Damage, Entry, Residency};
-pub use stub::{STUB, Stub};
+pub use stub::{STUB, stub_room};
 pub use table::PageTable;
 pub use terms::Terms;

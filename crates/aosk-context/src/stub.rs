@@ -6,46 +6,47 @@
 
 use std::collections::BTreeSet;
 
-use aosk_abi::{PageId, Ppm, Tokens};
+use aosk_abi::{Ppm, Stub, Tokens};
 
+use crate::page::Page;
+use crate::plan::Plan;
 use crate::policy::part;
 use crate::table::PageTable;
 
-/// What a stub takes in a prompt: "[pages 1200-1299 left; recall by number]".
-pub const STUB: Tokens = Tokens(20);
+/// What the text of a stub takes at most: "[pages 1200-1299 are swapped out; recall reads them]" with
+/// a token for each digit.
+pub const STUB: Tokens = Tokens(24);
 
 /// The share of the room that stubs may take.
 const SHARE: Ppm = Ppm(20_000);
 
-/// A range of pages of which some have left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stub {
-    /// The first page that has left.
-    pub first: PageId,
-    /// The last one; resident pages may stand between the two.
-    pub last: PageId,
-    /// How many have left.
-    pub pages: u32,
-    /// Their size together.
-    pub tokens: Tokens,
+/// The most that stubs may take of that room.
+#[must_use]
+pub fn stub_room(room: Tokens) -> Tokens {
+    part(room, SHARE)
 }
 
 impl PageTable {
-    /// What to say of the pages that have left, in their order, within 2 % of `room`: a stub for
-    /// each run of adjacent ones, the nearest runs joined where that is too many. A page whose
-    /// content has come again under another number is not told of.
+    /// What to say of the pages that have left once `plan` is applied, in their order: a stub for
+    /// each run of adjacent ones, the nearest runs joined where there are more than `most`. A page
+    /// whose content has come again under another number is not told of.
     ///
     /// Takes O(n log n) time in all pages: it is for the moment in which pages leave.
     #[must_use]
-    pub fn stubs(&self, room: Tokens) -> Vec<Stub> {
-        let most = usize::try_from(part(room, SHARE).0 / STUB.0).unwrap_or(usize::MAX);
-        let here: BTreeSet<_> = self.resident().map(|page| (page.source, page.range)).collect();
+    pub fn stubs(&self, plan: &Plan, most: usize) -> Vec<Stub> {
+        let stays = |page: &Page| page.resident && plan.evicted.binary_search(&page.id).is_err();
+        let here: BTreeSet<_> = self
+            .resident()
+            .filter(|page| stays(page))
+            .map(|page| (page.source, page.range))
+            .chain(plan.admitted.iter().map(|page| (page.source, page.range)))
+            .collect();
         let mut told = BTreeSet::new();
         let mut stubs: Vec<Stub> = Vec::new();
         // The newest number of a content that came and left several times.
         for page in self.pages().iter().rev() {
             let content = (page.source, page.range);
-            if page.resident || here.contains(&content) || !told.insert(content) {
+            if stays(page) || here.contains(&content) || !told.insert(content) {
                 continue;
             }
             match stubs.last_mut() {
@@ -96,6 +97,8 @@ fn join(stubs: Vec<Stub>, most: usize) -> Vec<Stub> {
 
 #[cfg(test)]
 mod tests {
+    use aosk_abi::PageId;
+
     use super::*;
 
     fn stub(first: u32, last: u32) -> Stub {

@@ -1,7 +1,7 @@
 //! What comes again, when a policy is heard, and what it cannot do.
 
 use aosk_abi::{PageId, Tokens};
-use aosk_context::{CostAware, Error, Policy, Terms, TruncateOldest, View};
+use aosk_context::{CostAware, Error, Policy, Terms, TruncateOldest, View, stub_room};
 
 use crate::process::{Process, room};
 
@@ -123,16 +123,19 @@ fn stubs_name_what_has_left_and_take_a_fiftieth_of_the_room() {
     process.step(&room(3_000), &TruncateOldest).expect("messages may leave");
     let left: Vec<PageId> =
         process.table.pages().iter().filter(|page| !page.resident).map(|page| page.id).collect();
-    let stubs = process.table.stubs(Tokens(1_000_000));
-    let named = |stubs: &[aosk_context::Stub]| stubs.iter().map(|stub| stub.pages).sum::<u32>();
+    let calm = process.plan(&room(3_000), &TruncateOldest).expect("nothing is new");
+    let stubs = process.table.stubs(&calm, usize::MAX);
+    let named = |stubs: &[aosk_abi::Stub]| stubs.iter().map(|stub| stub.pages).sum::<u32>();
     assert_eq!((stubs[0].first, named(&stubs) as usize), (left[0], left.len()));
-    // A fiftieth of 1,000 is one stub, of 999 none.
-    assert_eq!(named(&process.table.stubs(Tokens(1_000))) as usize, left.len());
-    assert_eq!(process.table.stubs(Tokens(1_000)).len(), 1);
-    assert_eq!(process.table.stubs(Tokens(999)), []);
+    assert_eq!(process.table.stubs(&calm, 0), []);
+    assert_eq!(stub_room(Tokens(1_000)), Tokens(20));
     // What comes again is named no more.
     let back = *process.table.page(left[0]).expect("known");
     process.need(&back);
-    process.step(&room(1_000_000), &TruncateOldest).expect("fits");
-    assert_eq!(named(&process.table.stubs(Tokens(1_000_000))) as usize, left.len() - 1);
+    let plan = process.plan(&room(1_000_000), &TruncateOldest).expect("fits");
+    assert_eq!(named(&process.table.stubs(&plan, usize::MAX)) as usize, left.len() - 1);
+    // And what leaves by the plan is named with the rest.
+    let plan = process.plan(&room(1_000), &TruncateOldest).expect("more may leave");
+    let named = named(&process.table.stubs(&plan, usize::MAX)) as usize;
+    assert_eq!(named, left.len() - 1 + plan.evicted.len());
 }

@@ -85,6 +85,7 @@ fn what_must_stay_may_fill_the_window_and_not_exceed_it() {
             margin: Ppm(0),
             capacity: Tokens(499),
             overhead: Tokens(0),
+            reserve: Tokens(0),
             pinned: Tokens(100),
             unanswered: Tokens(400),
         })

@@ -20,6 +20,7 @@ pub fn demand(window: u64, max_output: u64, overhead: u64, margin: u32) -> Deman
         window: Tokens(window),
         max_output: Tokens(max_output),
         overhead: Tokens(overhead),
+        reserve: Tokens::ZERO,
         margin: Ppm(margin),
     }
 }
@@ -136,6 +137,7 @@ pub fn planned(plan: &Plan) -> Planned {
         tail: false,
         admitted: plan.admitted.clone(),
         evicted: plan.evicted.clone(),
+        stubs: Vec::new(),
     }
 }
 

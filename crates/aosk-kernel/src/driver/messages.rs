@@ -6,11 +6,12 @@
 
 use std::sync::Arc;
 
-use aosk_abi::{Hash, PageId, Role, Seq, Source, ToolResult};
-use aosk_context::{PageTable, Plan};
+use aosk_abi::{Hash, PageId, Role, Seq, Source, Stub, ToolResult};
+use aosk_context::{Page, PageTable, Plan};
 use aosk_ports::{Message, Part};
 
 use super::Driver;
+use super::recall::{heading, is_recalled, stub_text};
 use crate::image::Shape;
 
 /// The messages of the last plan.
@@ -26,7 +27,34 @@ pub(super) struct MessageCache {
     arrived: Vec<(Source, Arc<str>)>,
 }
 
-/// Pages whose numbers follow each other.
+/// A page to be shown.
+#[derive(Debug, Clone, Copy)]
+struct Shown {
+    page: PageId,
+    source: Source,
+    unit: Seq,
+}
+
+impl Shown {
+    fn of(page: &Page) -> Self {
+        Self { page: page.id, source: page.source, unit: page.unit }
+    }
+
+    fn is_recalled(self) -> bool {
+        is_recalled(self.source, self.unit)
+    }
+
+    /// Whether `next` is another part of the same message.
+    fn goes_on_in(&self, next: &Self) -> bool {
+        self.source.seq == next.source.seq
+            && self.source.seq != Seq(0)
+            && self.page.0 + 1 == next.page.0
+            && !self.is_recalled()
+            && !next.is_recalled()
+    }
+}
+
+/// Pages whose numbers follow each other; none for a stub, which stands where its first page would.
 #[derive(Debug, Clone, Copy)]
 struct Span {
     first: PageId,
@@ -57,6 +85,30 @@ impl MessageCache {
             && self.messages.len() == self.spans.len()
     }
 
+    /// Says in place of what it said before what has left.
+    fn tell(&mut self, stubs: &[Stub]) {
+        let spans = std::mem::take(&mut self.spans);
+        let messages = std::mem::take(&mut self.messages);
+        let mut stubs = stubs.iter().peekable();
+        for (span, message) in spans.into_iter().zip(messages) {
+            if span.len == 0 {
+                continue;
+            }
+            while let Some(stub) = stubs.next_if(|stub| stub.first < span.first) {
+                self.push_stub(stub);
+            }
+            self.spans.push(span);
+            self.messages.push(message);
+        }
+        stubs.for_each(|stub| self.push_stub(stub));
+    }
+
+    fn push_stub(&mut self, stub: &Stub) {
+        let text = Part::Text(stub_text(stub).into());
+        self.spans.push(Span { first: stub.first, len: 0 });
+        self.messages.push(Message { role: Role::User, parts: [text].into() });
+    }
+
     fn remove(&mut self, evicted: &[PageId]) {
         if evicted.is_empty() {
             return;
@@ -68,16 +120,28 @@ impl MessageCache {
 }
 
 impl Driver {
-    /// The messages of the prompt that `plan` leads to, lent.
-    pub(super) fn messages_after(&mut self, plan: &Plan) -> Vec<Message> {
+    /// The messages of the prompt that `plan` leads to, lent; `stubs` are told of where pages leave.
+    pub(super) fn messages_after(&mut self, plan: &Plan, stubs: &[Stub]) -> Vec<Message> {
         let mut cache = self.messages_now();
         let pages = &self.process.image.pages;
-        cache.remove(&plan.evicted);
-        let admitted = plan.admitted.iter().map(|admission| (admission.page, admission.source));
+        let leave = !plan.evicted.is_empty();
+        if leave {
+            cache.remove(&plan.evicted);
+            cache.tell(stubs);
+        }
+        let admitted = plan.admitted.iter().map(|admission| Shown {
+            page: admission.page,
+            source: admission.source,
+            unit: admission.unit,
+        });
         self.make(&mut cache, admitted);
         debug_assert_eq!(
             cache.messages,
-            self.made_anew(pages.preview(plan).map(|page| (page.id, page.source))).messages,
+            self.made_anew(
+                pages.preview(plan).map(|page| Shown::of(&page)),
+                if leave { stubs } else { &self.process.image.stubs },
+            )
+            .messages,
         );
         cache.table = (plan.generation, pages.pages().len() + plan.admitted.len());
         cache.arrived.clear();
@@ -102,42 +166,37 @@ impl Driver {
         let pages = &self.process.image.pages;
         if !cache.stand_for(pages) {
             let arrived = std::mem::take(&mut cache.arrived);
-            cache = self.made_anew(pages.resident().map(|page| (page.id, page.source)));
+            cache = self.made_anew(pages.resident().map(Shown::of), &self.process.image.stubs);
             cache.arrived = arrived;
             cache.table = (pages.generation(), pages.pages().len());
         }
         cache
     }
 
-    fn made_anew(&self, pages: impl Iterator<Item = (PageId, Source)>) -> MessageCache {
+    fn made_anew(&self, pages: impl Iterator<Item = Shown>, stubs: &[Stub]) -> MessageCache {
         let mut cache = MessageCache::default();
         self.make(&mut cache, pages);
+        cache.tell(stubs);
         cache
     }
 
     /// Appends the messages that those pages are.
-    fn make(&self, cache: &mut MessageCache, pages: impl Iterator<Item = (PageId, Source)>) {
-        let pages: Vec<(PageId, Source)> = pages.collect();
-        let same_message = |a: &(PageId, Source), b: &(PageId, Source)| {
-            a.1.seq == b.1.seq && a.1.seq != Seq(0) && a.0.0 + 1 == b.0.0
-        };
-        for group in pages.chunk_by(same_message) {
+    fn make(&self, cache: &mut MessageCache, pages: impl Iterator<Item = Shown>) {
+        let pages: Vec<Shown> = pages.collect();
+        for group in pages.chunk_by(Shown::goes_on_in) {
             let Some(message) = self.message(group, &cache.arrived) else {
                 continue;
             };
             cache.messages.push(message);
-            cache.spans.push(Span { first: group[0].0, len: group.len() });
+            cache.spans.push(Span { first: group[0].page, len: group.len() });
         }
     }
 
-    fn message(
-        &self,
-        group: &[(PageId, Source)],
-        arrived: &[(Source, Arc<str>)],
-    ) -> Option<Message> {
+    fn message(&self, group: &[Shown], arrived: &[(Source, Arc<str>)]) -> Option<Message> {
         let mut role = Role::User;
         let mut parts = Vec::with_capacity(group.len());
-        for &(_, source) in group {
+        for shown in group {
+            let source = shown.source;
             let shape = self.process.image.transcript.get(source)?;
             if matches!(shape, Shape::Tools(_)) {
                 continue;
@@ -145,8 +204,12 @@ impl Driver {
             let known = arrived.iter().find(|(place, _)| *place == source);
             let text = match known {
                 Some((_, text)) => text.clone(),
-                None => self.text(shape),
+                None => self.text(shape, shown.is_recalled()),
             };
+            if shown.is_recalled() {
+                parts.push(Part::Text(text));
+                continue;
+            }
             let (speaker, part) = match shape {
                 Shape::System(_) | Shape::Tools(_) => (Role::System, Part::Text(text)),
                 Shape::User(_) => (Role::User, Part::Text(text)),
@@ -179,15 +242,17 @@ impl Driver {
         (!parts.is_empty()).then(|| Message { role, parts: parts.into() })
     }
 
-    /// What stands there as the model reads it; empty where that is no text.
-    pub(super) fn text(&self, shape: &Shape) -> Arc<str> {
-        match shape {
+    /// What stands there as the model reads it; empty where that is no text. What is recalled has a
+    /// line above it that says what it is.
+    pub(super) fn text(&self, shape: &Shape, recalled: bool) -> Arc<str> {
+        let text = match shape {
             Shape::ToolResult { content, .. } => self.result_text(content.hash),
             Shape::Opaque { content, .. } => {
                 self.process.contents.exact_text(&content.hash).unwrap_or_default()
             }
             other => self.process.contents.text(&other.content().hash).unwrap_or_default(),
-        }
+        };
+        if recalled { (heading(shape) + &text).into() } else { text }
     }
 
     /// A tool's result as the model reads it.

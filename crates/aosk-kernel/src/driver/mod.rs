@@ -12,6 +12,7 @@ mod failure;
 mod infer;
 mod messages;
 mod prompt;
+mod recall;
 mod tools;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use crate::shared::Shared;
 
 pub(crate) use infer::demand_of;
 use messages::MessageCache;
+pub(crate) use recall::{RECALL, recall_spec};
 
 /// Why a kernel let go of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]

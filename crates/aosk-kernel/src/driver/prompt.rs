@@ -1,11 +1,14 @@
 //! From arrivals to a request: planning the context.
 
-use aosk_abi::{Changes, Conditions, FailureKind, Hash, Op, PageKind, Planned, Ppm, Tokens, What};
-use aosk_context::{Arrival, Demand};
+use aosk_abi::{
+    Changes, Conditions, FailureKind, Hash, Op, PageKind, Planned, Ppm, Stub, Tokens, What,
+};
+use aosk_context::{Arrival, Demand, Plan, STUB, stub_room};
 use aosk_ports::{CallError, Message, Request};
 
 use super::Driver;
 use super::infer::Call;
+use super::recall::is_recalled;
 use crate::error::Error;
 use crate::image::{Pending, Shape};
 use crate::options::Model;
@@ -53,7 +56,10 @@ impl Driver {
             Ok(plan) => plan,
             Err(impossible) => return Ok(Err(impossible)),
         };
-        let messages = self.messages_after(&plan);
+        let stubs = self.stubs_after(&plan);
+        let standing = if plan.evicted.is_empty() { &self.process.image.stubs } else { &stubs };
+        let stub_tokens = self.stub_tokens(standing.len());
+        let messages = self.messages_after(&plan, &stubs);
         let tools =
             matches!(self.process.image.pending.get(&op), Some(Pending::Infer { tools: true, .. }));
         // A call that is planned a second time is still the same step.
@@ -68,12 +74,13 @@ impl Driver {
             generation: plan.generation,
             tools,
             under: Changes::default(),
-            prompt_tokens: plan.prompt_tokens,
+            prompt_tokens: plan.prompt_tokens + stub_tokens,
             prompt: Hash::ZERO,
             prompt_len: 0,
             tail: self.means.manifest.context.tail,
             admitted: plan.admitted,
             evicted: plan.evicted,
+            stubs,
         };
         let at = self.process.shared.parts.clock.now();
         let tail = planned.tail.then(|| self.tail(at, &planned));
@@ -158,19 +165,55 @@ impl Driver {
         learnt.map_or(known, |learnt| learnt.max(known))
     }
 
-    fn demand(&self) -> Demand {
+    /// The model's window, or less where the agent has less.
+    fn window(&self) -> Tokens {
         // Not above the model's own: that was refused when the process was spawned. A model whose
         // window shrank since is planned for as it is now.
         let own = self.means.manifest.context.window.unwrap_or(Tokens(u64::MAX));
-        let window = own.min(self.means.model.device.info().window);
+        own.min(self.means.model.device.info().window)
+    }
+
+    /// What the window has besides the reply.
+    pub(super) fn room(&self) -> Tokens {
+        self.window().saturating_sub(self.max_output())
+    }
+
+    /// What that many stubs take.
+    fn stub_tokens(&self, stubs: usize) -> Tokens {
+        let each = STUB + self.means.model.tokenizer.per_message();
+        Tokens(each.0.saturating_mul(stubs as u64))
+    }
+
+    /// What stubs may take. One there must be, or a small window could not name what left it.
+    fn stub_reserve(&self) -> Tokens {
+        stub_room(self.room()).max(self.stub_tokens(1))
+    }
+
+    /// What the prompt says of the pages that have left, once pages leave by `plan`.
+    fn stubs_after(&self, plan: &Plan) -> Vec<Stub> {
+        if plan.evicted.is_empty() || !self.recalls() {
+            return Vec::new();
+        }
+        let most = self.stub_reserve().0 / self.stub_tokens(1).0;
+        self.process.image.pages.stubs(plan, usize::try_from(most).unwrap_or(usize::MAX))
+    }
+
+    fn demand(&self) -> Demand {
         let tokenizer = &self.means.model.tokenizer;
         let tail = if self.means.manifest.context.tail {
             tokenizer.per_message() + Tokens(TAIL_TOKENS)
         } else {
             Tokens::ZERO
         };
+        let reserve = if self.recalls() {
+            // Those that stand there were made for another window, perhaps.
+            self.stub_reserve().max(self.stub_tokens(self.process.image.stubs.len()))
+        } else {
+            Tokens::ZERO
+        };
         Demand {
-            window,
+            window: self.window(),
+            reserve,
             max_output: self.max_output(),
             overhead: tail + tokenizer.per_message(),
             margin: self.margin(),
@@ -182,7 +225,9 @@ impl Driver {
     /// by its results.
     async fn sized_arrivals(&mut self) -> Vec<Arrival> {
         let mut arrivals = self.process.image.arrivals.clone();
-        arrivals.sort_by_key(|arrival| arrival.kind == PageKind::Message);
+        arrivals.sort_by_key(|arrival| {
+            arrival.kind == PageKind::Message || is_recalled(arrival.source, arrival.unit)
+        });
         let mut arrived = Vec::with_capacity(arrivals.len());
         let mut texts = Vec::with_capacity(arrivals.len());
         // Where the texts of each end, and what it holds besides texts.
@@ -190,13 +235,15 @@ impl Driver {
         for arrival in &arrivals {
             let mut opaque = Tokens::ZERO;
             if let Some(shape) = self.process.image.transcript.get(arrival.source) {
-                let text = self.text(shape);
+                let recalled = is_recalled(arrival.source, arrival.unit);
+                let text = self.text(shape, recalled);
                 // What is not text travels as base64, of which a token holds about a byte and a
                 // half.
                 if matches!(shape, Shape::Opaque { .. }) && text.is_empty() {
                     opaque = Tokens(shape.content().len);
                 }
                 if let Shape::ToolResult { id, name, .. } | Shape::ToolCall { id, name, .. } = shape
+                    && !recalled
                 {
                     texts.extend([id.as_str().into(), name.as_str().into()]);
                 }

@@ -18,7 +18,7 @@ use crate::image::Pending;
 const SANDBOXED: &str = "workspace";
 
 /// A tool's arguments, read.
-type Arguments = serde_json::Map<String, serde_json::Value>;
+pub(super) type Arguments = serde_json::Map<String, serde_json::Value>;
 
 /// A call that is about to run.
 struct Ready {
@@ -36,6 +36,10 @@ impl Driver {
         self.load_arguments(&calls).await?;
         let mut ready = Vec::new();
         for (op, call, attempts, effect) in calls {
+            if self.is_recall(&call) {
+                self.recall(op, &call).await?;
+                continue;
+            }
             match (attempts, effect) {
                 (1.., Some(Effect::Unsafe)) => self.process.interrupt(op, &call)?,
                 _ => match self.check(&call) {
@@ -103,18 +107,23 @@ impl Driver {
                     },
                 )
             })?;
+        Ok((tool.clone(), self.arguments(call)?))
+    }
+
+    /// The call's arguments, or what the model has to mend.
+    pub(super) fn arguments(&self, call: &ToolCall) -> Result<Arguments, Box<ToolResult>> {
+        let name = &call.name;
         let text = self.process.contents.text(&call.arguments.hash).unwrap_or_default();
         // Endpoints send an empty string for a call without arguments.
         let text = if text.trim().is_empty() { "{}" } else { &*text };
-        let arguments = serde_json::from_str(text).map_err(|error| {
+        serde_json::from_str(text).map_err(|error| {
             Box::new(ToolResult::failed(
                 "invalid_arguments",
                 format!("the arguments of {name} are not a JSON object: {error}"),
                 "call it again with one complete JSON object that matches its schema; if the \
                  arguments were cut off, make them shorter",
             ))
-        })?;
-        Ok((tool.clone(), arguments))
+        })
     }
 
     fn intend(
@@ -137,7 +146,12 @@ impl Driver {
         }))
     }
 
-    fn returned(&mut self, op: Op, result: &ToolResult, took: Duration) -> Result<(), Error> {
+    pub(super) fn returned(
+        &mut self,
+        op: Op,
+        result: &ToolResult,
+        took: Duration,
+    ) -> Result<(), Error> {
         let bytes = result.encode();
         let bytes = self.process.shared.parts.secrets.bytes(&bytes).into_owned();
         let content = self.process.contents.seal(bytes);

@@ -2,9 +2,9 @@
 
 use aosk_abi::{
     Admission, BlockedOn, Code, DecodeError, Event, FailureKind, Hash, Input, Kind, LlmFailed,
-    LlmRequested, LlmReturned, Op, PageKind, Pid, Planned, Ppm, ProcessState, Record, ReplyPart,
-    ReplySummary, Seq, Signal, Source, Spawned, Step, Tenant, Tokens, ToolCall, ToolRequested,
-    What,
+    LlmRequested, LlmReturned, Op, PageKind, Pid, Planned, Ppm, ProcessState, Recalled, Record,
+    ReplyPart, ReplySummary, Seq, Signal, Source, Spawned, Step, Tenant, Tokens, ToolCall,
+    ToolRequested, What,
 };
 use aosk_context::{Arrival, PageTable};
 
@@ -46,6 +46,14 @@ pub enum FoldError {
     /// A plan contradicts the page table.
     #[error("event {seq} (planned) contradicts the page table: {source}")]
     Plan {
+        /// Where it stands.
+        seq: Seq,
+        /// What the page table says.
+        source: aosk_context::Error,
+    },
+    /// A page is recalled that there is not.
+    #[error("event {seq} (recalled) contradicts the page table: {source}")]
+    Recall {
         /// Where it stands.
         seq: Seq,
         /// What the page table says.
@@ -108,6 +116,7 @@ impl Image {
             account: Account { limit: spawned.spend_limit, ..Account::default() },
             pages: PageTable::default(),
             transcript: Transcript::default(),
+            stubs: Vec::new(),
             arrivals: Vec::new(),
             conditions: None,
             plan: None,
@@ -214,6 +223,7 @@ impl Image {
             What::LlmFailed(failed) => {
                 self.failed(failed, event, seq).ok_or_else(|| about(failed.op))?;
             }
+            What::Recalled(recalled) => self.recalled(recalled, seq)?,
             What::ToolRequested(requested) => {
                 self.tool_requested(requested, event).ok_or_else(|| about(requested.op))?;
             }
@@ -301,6 +311,9 @@ impl Image {
         let under = under.ok_or(FoldError::Conditions { seq })?;
         self.pages.apply(planned, &under).map_err(|source| FoldError::Plan { seq, source })?;
         self.conditions = Some(under);
+        if !planned.evicted.is_empty() {
+            self.stubs.clone_from(&planned.stubs);
+        }
         let admitted = |arrival: &Arrival| {
             planned.admitted.iter().any(|admission| admission.source == arrival.source)
         };
@@ -391,6 +404,27 @@ impl Image {
         };
         self.go_to(state);
         Some(())
+    }
+
+    /// The pages come with the next plan, behind the result of the call that asked for them.
+    fn recalled(&mut self, recalled: &Recalled, seq: Seq) -> Result<(), FoldError> {
+        let Some(&Pending::Tool { unit, .. }) = self.pending.get(&recalled.op) else {
+            return Err(FoldError::Operation { seq, kind: Kind::Recalled, op: recalled.op });
+        };
+        for &id in &recalled.pages {
+            self.pages.access(id).map_err(|source| FoldError::Recall { seq, source })?;
+            let Some(page) = self.pages.page(id) else { continue };
+            self.arrivals.push(Arrival {
+                kind: page.kind,
+                source: page.source,
+                range: page.range,
+                unit,
+                tokens: page.tokens,
+                pinned: false,
+                importance: page.importance,
+            });
+        }
+        Ok(())
     }
 
     fn tool_requested(&mut self, requested: &ToolRequested, event: &Event) -> Option<()> {

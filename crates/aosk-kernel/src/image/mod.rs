@@ -15,8 +15,8 @@ mod wire;
 use std::collections::BTreeMap;
 
 use aosk_abi::{
-    Conditions, Epoch, Hash, Op, Pid, Planned, Priority, ProcessState, Seq, Spawned, Step, Tenant,
-    Timestamp,
+    Conditions, Epoch, Hash, Op, Pid, Planned, Priority, ProcessState, Seq, Spawned, Step, Stub,
+    Tenant, Timestamp,
 };
 use aosk_context::{Arrival, PageTable};
 use aosk_ports::ProcessRow;
@@ -71,6 +71,9 @@ pub struct Image {
     /// What its messages are made of; a checkpoint keeps it apart.
     #[serde(skip)]
     pub transcript: Transcript,
+    /// What the prompt says of the pages that have left.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stubs: Vec<Stub>,
     /// Contents that no plan has admitted yet, in journal order.
     pub arrivals: Vec<Arrival>,
     /// What the newest plan was made under.

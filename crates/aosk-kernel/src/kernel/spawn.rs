@@ -7,7 +7,7 @@ use aosk_context::{POLICIES, policy_by_name};
 
 use super::Kernel;
 use crate::contents::Contents;
-use crate::driver::{Means, demand_of};
+use crate::driver::{Means, RECALL, demand_of, recall_spec};
 use crate::error::Error;
 use crate::image::Image;
 use crate::process::Process;
@@ -81,8 +81,14 @@ impl Kernel {
             ));
         }
         let own = manifest.tools.iter().map(|name| {
-            parts.tools.get(name).map(|tool| tool.spec().clone()).ok_or_else(|| {
-                let names: Vec<_> = parts.tools.keys().map(String::as_str).collect();
+            let spec = if name == RECALL {
+                Some(recall_spec())
+            } else {
+                parts.tools.get(name).map(|tool| tool.spec().clone())
+            };
+            spec.ok_or_else(|| {
+                let own = parts.tools.keys().map(String::as_str);
+                let names: Vec<_> = own.chain([RECALL]).collect();
                 Error::refused(
                     Code::KernelUnknownTool,
                     format!("there is no tool {name:?}; `tools` can name: {}", names.join(", ")),

@@ -3,9 +3,9 @@
 use aosk_abi::{
     Blocked, BlockedOn, Cancelled, Changes, Code, Conditions, ContentKey, ContentRef, Effect,
     Epoch, Event, Exit, Exited, FailureKind, Hash, Interrupted, LlmFailed, LlmRequested,
-    LlmReturned, MessageReceived, MicroDollars, Op, Pid, Planned, Priority, Record, Recovered,
-    ReplyPart, Seq, Signal, SignalReceived, Spawned, SpendRaised, StopReason, Tenant, Timestamp,
-    Tokens, Told, ToolRequested, ToolReturned, Unblocked, Usage, What,
+    LlmReturned, MessageReceived, MicroDollars, Op, Pid, Planned, Priority, Recalled, Record,
+    Recovered, ReplyPart, Seq, Signal, SignalReceived, Spawned, SpendRaised, StopReason, Tenant,
+    Timestamp, Tokens, Told, ToolRequested, ToolReturned, Unblocked, Usage, What,
 };
 use aosk_context::{Arrival, Demand, TruncateOldest};
 use aosk_kernel::{Action, FoldError, Image, Saved};
@@ -131,6 +131,14 @@ impl Author {
                 isolation: "none".into(),
             }));
         }
+        let left = |page: &&aosk_context::Page| !page.resident;
+        if choice & 8 != 0
+            && let Some(page) =
+                self.image.pages.pages().iter().filter(left).nth((choice / 16).into())
+        {
+            let pages = vec![page.id];
+            self.write(What::Recalled(Recalled { op, pages }));
+        }
         if choice & 128 == 0 {
             let done = ToolReturned { op, success: true, result, took_ms: 1 };
             self.write(What::ToolReturned(done));
@@ -197,6 +205,7 @@ impl Author {
             window: Tokens(330),
             max_output: Tokens(10),
             overhead: Tokens(0),
+            reserve: Tokens(0),
             margin: aosk_abi::Ppm(0),
         };
         let plan = match self.image.pages.plan(&arrivals, &demand, &TruncateOldest) {
@@ -206,6 +215,10 @@ impl Author {
                     Exit::Failed { code: full.code().as_str().into(), message: text("full") };
                 return self.write(What::Exited(Exited { op: None, exit }));
             }
+        };
+        let stubs = match plan.evicted.is_empty() {
+            true => Vec::new(),
+            false => self.image.pages.stubs(&plan, 3),
         };
         // Now and then the tokenizer is another one, so that changes are folded too.
         let under = Conditions {
@@ -228,6 +241,7 @@ impl Author {
             tail: false,
             admitted: plan.admitted,
             evicted: plan.evicted,
+            stubs,
         }));
     }
 }

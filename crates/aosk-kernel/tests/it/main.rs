@@ -19,6 +19,7 @@ mod kill;
 mod many;
 mod nodes;
 mod reading;
+mod recall;
 mod recovery;
 mod rest;
 mod restart;

@@ -35,6 +35,7 @@ pub(super) fn contents(what: &What) -> Vec<ContentRef> {
         | What::SignalReceived(_)
         | What::PriorityChanged(_)
         | What::Planned(_)
+        | What::Recalled(_)
         | What::LlmRequested(_)
         | What::ToolRequested(_)
         | What::Cancelled(_) => {}

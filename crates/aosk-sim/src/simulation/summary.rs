@@ -32,6 +32,7 @@ pub(super) fn summary(event: &Event) -> String {
         What::ToolReturned(result) => format!("{} success {}", result.op, result.success),
         What::Interrupted(call) => call.op.to_string(),
         What::Cancelled(call) => call.op.to_string(),
+        What::Recalled(back) => format!("{} pages {:?}", back.op, back.pages),
         What::Told(told) => told.op.to_string(),
         What::Exited(exited) => exited.exit.name().to_owned(),
         What::Blocked(blocked) => format!("{:?}", blocked.on),
