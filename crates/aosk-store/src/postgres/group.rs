@@ -281,10 +281,17 @@ impl<'a> Judged<'a> {
         }
         let params: Vec<Vec<&(dyn ToSql + Sync)>> =
             writes.iter().map(|it| it.params.iter().map(|it| &**it as _).collect()).collect();
-        let executed = statements
-            .iter()
-            .zip(&params)
-            .map(|(statement, params)| client.execute(statement, params));
+        let executed = statements.iter().zip(&params).zip(&writes).map(
+            async |((statement, params), write)| {
+                let rows = client.execute(statement, params).await?;
+                match write.rows {
+                    Some(wanted) if rows != wanted => Err(Fault::Clash(
+                        "the process does not stand where its node left it".to_owned(),
+                    )),
+                    _ => Ok(()),
+                }
+            },
+        );
         // A single statement is a transaction by itself.
         let alone = begun == Begun::No && writes.len() == 1;
         let say = |is_needed: bool, word: &'static str| {
@@ -293,7 +300,7 @@ impl<'a> Judged<'a> {
         let begin = say(begun == Begun::No && !alone, "BEGIN");
         let commit = say(!alone, "COMMIT");
         // Where one fails, the server turns the commit into a rollback.
-        let heard = |said: Option<Result<(), _>>| said.transpose();
+        let heard = |said: Option<Result<(), _>>| said.transpose().map_err(Fault::from);
         try_join3(async { heard(begin.await) }, try_join_all(executed), async {
             heard(commit.await)
         })

@@ -30,13 +30,21 @@ struct State<T> {
     bytes: usize,
     pushed: u64,
     closed: bool,
+    /// How many callers wait for room. To wake nobody is a call of the system all the same.
+    waiting: usize,
 }
 
 impl<T> Queue<T> {
     /// An empty queue that holds up to `most`, or one item that is larger.
     pub(super) fn new(most: Depth) -> Self {
         Self {
-            state: Mutex::new(State { items: VecDeque::new(), bytes: 0, pushed: 0, closed: false }),
+            state: Mutex::new(State {
+                items: VecDeque::new(),
+                bytes: 0,
+                pushed: 0,
+                closed: false,
+                waiting: 0,
+            }),
             filled: Notify::new(),
             drained: Condvar::new(),
             most,
@@ -52,7 +60,9 @@ impl<T> Queue<T> {
                 && (state.bytes + bytes > self.most.bytes || state.items.len() >= self.most.appends)
         };
         while !state.closed && is_full(&state) {
+            state.waiting += 1;
             state = self.drained.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
         }
         if state.closed {
             return Err(item);
@@ -92,8 +102,11 @@ impl<T> Queue<T> {
             taken.push(item);
         }
         state.bytes -= sum;
+        let is_awaited = state.waiting > 0;
         drop(state);
-        self.drained.notify_all();
+        if is_awaited {
+            self.drained.notify_all();
+        }
         Some((first, taken))
     }
 

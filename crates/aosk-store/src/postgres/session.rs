@@ -81,17 +81,17 @@ impl Sessions {
     /// The connections to a store, none made yet.
     pub(super) fn new(address: Address, patience: Patience) -> Result<Arc<Self>, StoreError> {
         let dial = Dial::new(address.trust.connector()?, &address.schema, address.lease);
-        let pool = |size| {
+        let pool = |dial: Dial, size| {
             let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-            let manager = Manager::from_connect(address.config.clone(), dial.clone(), config);
+            let manager = Manager::from_connect(address.config.clone(), dial, config);
             Pool::builder(manager).max_size(size).build().map_err(|error| {
                 StoreError::new(Code::StoreIo, format!("no connections can be kept: {error}"))
             })
         };
         Ok(Arc::new(Self {
-            steps: pool(1)?,
-            upkeep: pool(1)?,
-            reads: pool(READS)?,
+            steps: pool(dial.by_key(), 1)?,
+            upkeep: pool(dial.clone(), 1)?,
+            reads: pool(dial.clone(), READS)?,
             address,
             dial,
             line: Line::new(),

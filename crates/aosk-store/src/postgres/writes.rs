@@ -1,7 +1,4 @@
-//! What a group writes: for each table one statement with an array for each column.
-//!
-//! The server pays for each statement and the wire for each message, so 64 appends are given to it
-//! as columns of 64 values and not as 64 times as many statements.
+//! What a group writes: for each table one statement.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,12 +10,10 @@ use uuid::Uuid;
 
 use super::append::Prepared;
 use super::checkpoint::Frame;
+use super::columns::{self, Param, Shape};
 use super::process::{Place, uuid};
 use super::{content, text};
 use crate::check::Reached;
-
-/// A column of values, or a value.
-type Param<'a> = Box<dyn ToSql + Sync + Send + 'a>;
 
 /// The statements that write appends, each with its tenant. `places` says where their processes
 /// stand afterwards, `before` where they must stand now; those that are not there are new and
@@ -40,21 +35,27 @@ pub(super) fn of<'a>(
             Some(before) => moved.push(before, place, append),
         }
     }
-    let mut statements = Vec::new();
+    let mut beside = Vec::new();
+    if let Some(blobs) = blobs(writes) {
+        beside.push(Write::new(content::SHARE, Vec::new()));
+        beside.push(blobs);
+    }
+    beside.extend(checkpoints(writes, places));
+    beside.extend(stretches(writes));
+    beside.extend(consumed(writes));
+
+    let mut statements = Vec::with_capacity(2 + beside.len());
     if !made.pid.is_empty() {
         statements.push(made.insert(Some(node)));
     }
+    // What the statement for one does not find it does not write, and nothing may stand beside that.
+    let is_lone = writes.len() == 1 && beside.is_empty();
     statements.push(match moved.is_empty() {
         true => batches(writes),
+        false if is_lone => moved.and_batch(writes),
         false => moved.and_batches(writes),
     });
-    if let Some(blobs) = blobs(writes) {
-        statements.push(Write { sql: content::SHARE, params: Vec::new() });
-        statements.push(blobs);
-    }
-    statements.extend(checkpoints(writes, places));
-    statements.extend(stretches(writes));
-    statements.extend(consumed(writes));
+    statements.extend(beside);
     statements
 }
 
@@ -75,20 +76,29 @@ pub(super) fn process<'a>(place: &'a Place, row: &'a ProcessRow, detail: &'a str
 
 /// The statement that stores a large content.
 pub(super) fn blob(tenant: i32, blob: &Content) -> Write<'_> {
-    Write {
-        sql: "INSERT INTO blobs (tenant, hash, bytes) VALUES ($1::int, $2::bytea, $3::bytea)",
-        params: vec![
+    Write::new(
+        "INSERT INTO blobs (tenant, hash, bytes) VALUES ($1::int, $2::bytea, $3::bytea)",
+        vec![
             Box::new(tenant),
             Box::new(blob.hash().as_bytes().to_vec()),
             Box::new(&blob.bytes()[..]),
         ],
-    }
+    )
 }
 
 /// A statement with its columns.
 pub(super) struct Write<'a> {
     pub(super) sql: &'static str,
     pub(super) params: Vec<Param<'a>>,
+    /// How many rows it writes unless another writer was in the way; `None` where it fails by
+    /// itself.
+    pub(super) rows: Option<u64>,
+}
+
+impl<'a> Write<'a> {
+    const fn new(sql: &'static str, params: Vec<Param<'a>>) -> Self {
+        Self { sql, params, rows: None }
+    }
 }
 
 /// The columns of the table of processes.
@@ -96,6 +106,7 @@ pub(super) struct Write<'a> {
 struct Rows<'a> {
     tenant: Vec<i32>,
     pid: Vec<Uuid>,
+    epoch: Vec<i64>,
     head: Vec<&'a [u8]>,
     origin: Vec<&'a [u8]>,
     finished: Vec<bool>,
@@ -105,15 +116,15 @@ struct Rows<'a> {
     model: Vec<Cow<'a, str>>,
     state: Vec<&'static str>,
     detail: Vec<&'a str>,
-    /// epoch, next_seq, steps, input, cached, cache_write, output, reasoning, spent, created,
-    /// updated.
-    numbers: [Vec<i64>; 11],
+    /// next_seq, steps, input, cached, cache_write, output, reasoning, spent, created, updated.
+    numbers: [Vec<i64>; 10],
 }
 
 impl<'a> Rows<'a> {
     fn push(&mut self, place: &'a Place, row: &'a ProcessRow, detail: &'a str) {
         self.tenant.push(place.tenant);
         self.pid.push(uuid(place.pid));
+        self.epoch.push(place.epoch.0.cast_signed());
         self.head.push(place.head.as_bytes());
         self.origin.push(place.origin.as_bytes());
         self.finished.push(row.state.is_final());
@@ -125,7 +136,6 @@ impl<'a> Rows<'a> {
         self.state.push(row.state.name());
         self.detail.push(detail);
         let numbers = [
-            place.epoch.0,
             place.next.0,
             row.steps,
             row.usage.input.0,
@@ -142,38 +152,30 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn params(self) -> Vec<Param<'a>> {
+    /// In the order of the statements.
+    fn params(self, shape: Shape) -> Vec<Param<'a>> {
         let mut params: Vec<Param<'a>> = vec![
-            Box::new(self.tenant),
-            Box::new(self.pid),
-            Box::new(self.head),
-            Box::new(self.origin),
-            Box::new(self.finished),
-            Box::new(self.checkpoint),
-            Box::new(self.checkpoint_before),
-            Box::new(self.name),
-            Box::new(self.model),
-            Box::new(self.state),
-            Box::new(self.detail),
+            shape.param(self.tenant),
+            shape.param(self.pid),
+            shape.param(self.epoch),
+            shape.param(self.head),
+            shape.param(self.origin),
+            shape.param(self.finished),
+            shape.param(self.checkpoint),
+            shape.param(self.checkpoint_before),
+            shape.param(self.name),
+            shape.param(self.model),
+            shape.param(self.state),
+            shape.param(self.detail),
         ];
-        params.extend(self.numbers.map(|column| Box::new(column) as _));
+        params.extend(self.numbers.map(|column| shape.param(column)));
         params
     }
 
     fn insert(self, node: Option<Uuid>) -> Write<'a> {
-        let mut params = self.params();
+        let mut params = self.params(Shape::Many);
         params.push(Box::new(node));
-        Write {
-            sql: "INSERT INTO processes (tenant, pid, head, origin, finished, checkpoint, \
-                  checkpoint_before, name, model, state, detail, epoch, next_seq, steps, input, \
-                  cached, cache_write, output, reasoning, spent, created, updated, owner_node) \
-                  SELECT w.*, $23::uuid FROM UNNEST($1::int[], $2::uuid[], $3::bytea[], \
-                  $4::bytea[], $5::bool[], $6::bigint[], $7::bigint[], $8::text[], $9::text[], \
-                  $10::text[], $11::text[], $12::bigint[], $13::bigint[], $14::bigint[], \
-                  $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[], \
-                  $20::bigint[], $21::bigint[], $22::bigint[]) AS w",
-            params,
-        }
+        Write::new(&columns::MAKE, params)
     }
 }
 
@@ -200,74 +202,53 @@ impl<'a> Moved<'a> {
     /// writer.
     fn and_batches(self, writes: &[(&'a Prepared, i32)]) -> Write<'a> {
         let wanted = self.next.len() as i64;
-        let mut params = columns(writes);
-        params.extend(self.rows.params());
-        params.push(Box::new(self.next));
-        params.push(Box::new(self.head));
+        let mut params = self.params(writes, Shape::Many);
         params.push(Box::new(wanted));
-        Write {
-            sql: "WITH moved AS (UPDATE processes AS p SET head = w.head, origin = w.origin, \
-                  finished = w.finished, checkpoint = w.checkpoint, \
-                  checkpoint_before = w.checkpoint_before, name = w.name, model = w.model, \
-                  state = w.state, detail = w.detail, next_seq = w.next_seq, \
-                  steps = w.steps, input = w.input, cached = w.cached, \
-                  cache_write = w.cache_write, output = w.output, reasoning = w.reasoning, \
-                  spent = w.spent, created = w.created, updated = w.updated \
-                  FROM UNNEST($13::int[], $14::uuid[], $15::bytea[], $16::bytea[], $17::bool[], \
-                  $18::bigint[], $19::bigint[], $20::text[], $21::text[], $22::text[], \
-                  $23::text[], $24::bigint[], $25::bigint[], $26::bigint[], $27::bigint[], \
-                  $28::bigint[], $29::bigint[], $30::bigint[], $31::bigint[], $32::bigint[], \
-                  $33::bigint[], $34::bigint[], $35::bigint[], $36::bytea[]) \
-                  AS w (tenant, pid, head, origin, finished, checkpoint, checkpoint_before, name, \
-                  model, state, detail, epoch, next_seq, steps, input, cached, cache_write, output, \
-                  reasoning, spent, created, updated, was_next, was_head) \
-                  WHERE p.tenant = w.tenant AND p.pid = w.pid AND p.epoch = w.epoch \
-                  AND p.next_seq = w.was_next AND p.head = w.was_head RETURNING 1) \
-                  INSERT INTO journal (tenant, pid, first_seq, epoch, layout, hash, events, \
-                  hashes, bodies, beside, contents, at) SELECT * FROM UNNEST($1::int[], $2::uuid[], \
-                  $3::bigint[], $4::bigint[], $5::smallint[], $6::bytea[], $7::bytea[], \
-                  $8::bytea[], $9::bytea[], $10::bytea[], $11::bytea[], $12::timestamptz[]) \
-                  WHERE (SELECT expect(count(*), $37::bigint) FROM moved)",
-            params,
-        }
+        Write::new(&columns::MOVE, params)
+    }
+
+    /// The same for one append; it writes nothing where another writer was in the way.
+    fn and_batch(self, writes: &[(&'a Prepared, i32)]) -> Write<'a> {
+        let params = self.params(writes, Shape::One);
+        Write { sql: &columns::MOVE_ONE, params, rows: Some(1) }
+    }
+
+    fn params(self, writes: &[(&'a Prepared, i32)], shape: Shape) -> Vec<Param<'a>> {
+        let mut params = batch_params(writes, shape);
+        params.extend(self.rows.params(shape));
+        params.push(shape.param(self.next));
+        params.push(shape.param(self.head));
+        params
     }
 }
 
 /// The statement that stores the rows of appends.
 fn batches<'a>(writes: &[(&'a Prepared, i32)]) -> Write<'a> {
-    Write {
-        sql: "INSERT INTO journal (tenant, pid, first_seq, epoch, layout, hash, events, hashes, \
-              bodies, beside, contents, at) SELECT * FROM UNNEST($1::int[], $2::uuid[], \
-              $3::bigint[], $4::bigint[], $5::smallint[], $6::bytea[], $7::bytea[], $8::bytea[], \
-              $9::bytea[], $10::bytea[], $11::bytea[], $12::timestamptz[])",
-        params: columns(writes),
-    }
+    Write::new(&columns::STORE, batch_params(writes, Shape::Many))
 }
 
 /// The columns of the journal.
-fn columns<'a>(writes: &[(&'a Prepared, i32)]) -> Vec<Param<'a>> {
+fn batch_params<'a>(writes: &[(&'a Prepared, i32)], shape: Shape) -> Vec<Param<'a>> {
     fn column<'a, T: ToSql + Sync + Send + 'a>(
         writes: &[(&'a Prepared, i32)],
+        shape: Shape,
         of: impl Fn(&'a Prepared) -> T,
     ) -> Param<'a> {
-        Box::new(writes.iter().map(|(append, _)| of(append)).collect::<Vec<T>>())
+        shape.param(writes.iter().map(|(append, _)| of(append)).collect())
     }
-    let tenants: Vec<i32> = writes.iter().map(|(_, tenant)| *tenant).collect();
-    let heads: Vec<Vec<u8>> =
-        writes.iter().map(|(append, _)| append.head().as_bytes().to_vec()).collect();
     vec![
-        Box::new(tenants),
-        column(writes, |it| uuid(it.pid)),
-        column(writes, |it| it.first.0.cast_signed()),
-        column(writes, |it| it.epoch.0.cast_signed()),
-        column(writes, |it| it.batch.layout),
-        Box::new(heads),
-        column(writes, |it| &it.batch.events[..]),
-        column(writes, |it| &it.batch.hashes[..]),
-        column(writes, |it| &it.batch.bodies[..]),
-        column(writes, |it| &it.batch.beside[..]),
-        column(writes, |it| &it.batch.contents[..]),
-        column(writes, |it| it.batch.at),
+        shape.param(writes.iter().map(|(_, tenant)| *tenant).collect()),
+        column(writes, shape, |it| uuid(it.pid)),
+        column(writes, shape, |it| it.first.0.cast_signed()),
+        column(writes, shape, |it| it.epoch.0.cast_signed()),
+        column(writes, shape, |it| it.batch.layout),
+        column(writes, shape, |it| it.head().as_bytes().to_vec()),
+        column(writes, shape, |it| &it.batch.events[..]),
+        column(writes, shape, |it| &it.batch.hashes[..]),
+        column(writes, shape, |it| &it.batch.bodies[..]),
+        column(writes, shape, |it| &it.batch.beside[..]),
+        column(writes, shape, |it| &it.batch.contents[..]),
+        column(writes, shape, |it| it.batch.at),
     ]
 }
 
@@ -284,11 +265,13 @@ fn blobs<'a>(writes: &[(&'a Prepared, i32)]) -> Option<Write<'a>> {
         hashes.push(hash.as_bytes().to_vec());
         bytes.push(blob);
     }
-    (!tenants.is_empty()).then(|| Write {
-        sql: "INSERT INTO blobs (tenant, hash, bytes) \
+    (!tenants.is_empty()).then(|| {
+        Write::new(
+            "INSERT INTO blobs (tenant, hash, bytes) \
               SELECT * FROM UNNEST($1::int[], $2::bytea[], $3::bytea[]) \
               ON CONFLICT (tenant, hash) DO NOTHING",
-        params: vec![Box::new(tenants), Box::new(hashes), Box::new(bytes)],
+            vec![Box::new(tenants), Box::new(hashes), Box::new(bytes)],
+        )
     })
 }
 
@@ -317,11 +300,11 @@ fn checkpoints<'a>(
     }
     let mut statements = Vec::new();
     if !tenants.is_empty() {
-        statements.push(Write {
-            sql: "INSERT INTO checkpoints (tenant, pid, seq, version, len, bytes) \
+        statements.push(Write::new(
+            "INSERT INTO checkpoints (tenant, pid, seq, version, len, bytes) \
                   SELECT * FROM UNNEST($1::int[], $2::uuid[], $3::bigint[], $4::int[], \
                   $5::int[], $6::bytea[])",
-            params: vec![
+            vec![
                 Box::new(tenants),
                 Box::new(pids),
                 Box::new(seqs),
@@ -329,18 +312,18 @@ fn checkpoints<'a>(
                 Box::new(lens),
                 Box::new(bytes),
             ],
-        });
+        ));
     }
     if !oldest.is_empty() {
         let (keys, seqs): (Vec<(i32, Pid)>, Vec<i64>) = oldest.into_iter().unzip();
         let (tenants, pids): (Vec<i32>, Vec<Uuid>) =
             keys.into_iter().map(|(tenant, pid)| (tenant, uuid(pid))).unzip();
-        statements.push(Write {
-            sql: "DELETE FROM checkpoints AS c \
+        statements.push(Write::new(
+            "DELETE FROM checkpoints AS c \
                   USING UNNEST($1::int[], $2::uuid[], $3::bigint[]) AS w (tenant, pid, seq) \
                   WHERE c.tenant = w.tenant AND c.pid = w.pid AND c.seq < w.seq",
-            params: vec![Box::new(tenants), Box::new(pids), Box::new(seqs)],
-        });
+            vec![Box::new(tenants), Box::new(pids), Box::new(seqs)],
+        ));
     }
     statements
 }
@@ -370,32 +353,30 @@ fn stretches<'a>(writes: &[(&'a Prepared, i32)]) -> Vec<Write<'a>> {
         return Vec::new();
     }
     vec![
-        Write {
-            sql: "DELETE FROM stretches AS s \
+        Write::new(
+            "DELETE FROM stretches AS s \
                   USING UNNEST($1::int[], $2::uuid[], $3::bigint[]) AS w (tenant, pid, first_seq) \
                   WHERE s.tenant = w.tenant AND s.pid = w.pid AND s.first_seq >= w.first_seq",
-            params: vec![Box::new(tenants.clone()), Box::new(pids.clone()), Box::new(seqs.clone())],
-        },
-        Write {
-            sql: "INSERT INTO stretches (tenant, pid, first_seq, len, bytes) \
+            vec![Box::new(tenants.clone()), Box::new(pids.clone()), Box::new(seqs.clone())],
+        ),
+        Write::new(
+            "INSERT INTO stretches (tenant, pid, first_seq, len, bytes) \
                   SELECT * FROM UNNEST($1::int[], $2::uuid[], $3::bigint[], $4::int[], \
                   $5::bytea[])",
-            params: vec![
+            vec![
                 Box::new(tenants),
                 Box::new(pids),
                 Box::new(seqs),
                 Box::new(lens),
                 Box::new(bytes),
             ],
-        },
+        ),
     ]
 }
 
 fn consumed<'a>(writes: &[(&'a Prepared, i32)]) -> Option<Write<'a>> {
     let ids: Vec<i64> =
         writes.iter().flat_map(|(append, _)| &append.consumed).map(|item| item.0).collect();
-    (!ids.is_empty()).then(|| Write {
-        sql: "DELETE FROM inbox WHERE id = ANY ($1::bigint[])",
-        params: vec![Box::new(ids)],
-    })
+    (!ids.is_empty())
+        .then(|| Write::new("DELETE FROM inbox WHERE id = ANY ($1::bigint[])", vec![Box::new(ids)]))
 }

@@ -1,5 +1,7 @@
 //! The writer: two of them, and what a group shares.
 
+use std::time::{Duration, Instant};
+
 use aosk_abi::{Code, Content, Epoch, Seq, Tenant};
 use aosk_conformance::Scribe;
 use aosk_ports::{Journal, JournalWriter};
@@ -116,6 +118,9 @@ fn a_node_that_was_not_told_of_a_take_over_is_refused_and_its_other_processes_go
         let mut back = Scribe::new(&mine, &local, pid(1)).await;
         back.epoch = mine.claim(&local, pid(1), taken.epoch).await.expect("the next epoch");
         back.write(&mine, &[b"again the first's"]).await.expect("its own");
+        others.claim(&local, pid(1), back.epoch).await.expect("the next epoch");
+        let alone = mine.append(back.append(&[b"in a statement of its own"]));
+        refused(alone.await, Code::StoreStaleEpoch);
         let epochs: Vec<Epoch> = mine
             .read(&local, pid(1), Seq(0), usize::MAX)
             .await
@@ -212,4 +217,50 @@ fn empty_and_the_largest_contents_come_back_and_larger_ones_are_refused() {
         let over = scribe.append(&[&vec![b'x'; LARGEST + 1]]);
         refused(store.append(over).await, Code::EventEncode);
     });
+}
+
+/// Nobody has analysed the tables of a new store, and it is then that very many processes may begin.
+/// Appends come alone, in groups, and with what must be asked for first.
+#[test]
+fn no_append_reads_the_whole_table_of_processes_however_new_the_store_is() {
+    if !is_here() {
+        return;
+    }
+    const ROUNDS: i64 = 100;
+    let options = options();
+    let store = open(&options);
+    let local = Tenant::local();
+    block_on(async {
+        let (mut one, mut two) =
+            (Scribe::new(&store, &local, pid(1)).await, Scribe::new(&store, &local, pid(2)).await);
+        for _ in 0..ROUNDS {
+            one.write(&store, &[b"alone"]).await.expect("its own");
+            let pair = (one.append(&[b"one of"]), two.append(&[b"two"]));
+            for (scribe, append) in [(&mut one, &pair.0), (&mut two, &pair.1)] {
+                scribe.follow(append);
+            }
+            let tickets = (store.append(pair.0), store.append(pair.1.clone()));
+            tickets.0.await.expect("its own");
+            tickets.1.await.expect("its own");
+            store.append(pair.1).await.expect("it is there");
+        }
+    });
+    // What a connection counted is told when it ends.
+    drop(store);
+    let (scans, writes) = block_on(async {
+        let client = psql(&options).await;
+        let sql = "SELECT seq_scan, n_tup_ins + n_tup_upd FROM pg_stat_user_tables \
+                   WHERE schemaname = $1::text AND relname = 'processes'";
+        let begun = Instant::now();
+        loop {
+            let row = client.query_one(sql, &[&options.schema]).await.expect("counted");
+            let (scans, writes): (i64, i64) = (row.get(0), row.get(1));
+            if writes >= 3 * ROUNDS || begun.elapsed() > Duration::from_secs(20) {
+                break (scans, writes);
+            }
+        }
+    });
+    assert!(writes >= 3 * ROUNDS, "{writes} rows of processes were written");
+    // Whoever looks after leases may read it, a few times a second.
+    assert!(scans < ROUNDS / 2, "{scans} scans in {ROUNDS} rounds of three");
 }
