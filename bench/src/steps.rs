@@ -1,4 +1,7 @@
 //! `steps`: durable steps per second through the kernel with a no-op model, beside the floor.
+//!
+//! What a floor is says [`floor`] for a file and [`floor_postgres`] for a server. A server has two;
+//! the kernel is compared with both, and the stricter one is not the one that peers are measured by.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -16,7 +19,7 @@ use futures::future::try_join_all;
 use serde::Serialize;
 
 use crate::floor;
-use crate::floor_postgres;
+use crate::floor_postgres::{self, Commits};
 use crate::noop::{Noop, Quarters};
 use crate::place::{Choice, Place};
 use crate::report::{Failure, cpu_seconds, median, quantile_ms, result, say};
@@ -35,7 +38,7 @@ pub struct Args {
     /// How many bytes each step adds.
     #[arg(long, default_value_t = 2048)]
     bytes: usize,
-    /// How many pairs of kernel and floor are run, in turn.
+    /// How many pairs of kernel and floors are run, in turn.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pairs: u32,
     /// The seed of the payloads.
@@ -69,21 +72,25 @@ struct Row {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let place = Place::of(&args.place)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let mut ratios = Vec::new();
+    let mut ratios: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     let mut overheads = Vec::new();
     for pair in 1..=args.pairs {
         let kernel = runtime.block_on(kernel(args, &place, pair))?;
-        let floor = runtime.block_on(bare(args, &place, pair))?;
         result(&kernel, args.json)?;
-        result(&floor, args.json)?;
-        ratios.push(kernel.steps_per_s / floor.steps_per_s);
+        for floor in runtime.block_on(floors(args, &place, pair))? {
+            result(&floor, args.json)?;
+            ratios.entry(floor.name).or_default().push(kernel.steps_per_s / floor.steps_per_s);
+        }
         overheads.push(kernel.bytes_per_step.saturating_sub(args.bytes as u64) as f64);
     }
+    let of_floors: Vec<String> = ratios
+        .iter_mut()
+        .map(|(name, ratios)| format!("{:.2} of {name}'s steps per second", median(ratios)))
+        .collect();
     say(&format!(
-        "median of {} pairs: {:.2} of the floor's steps per second; {} bytes a step beyond the \
-         payload",
+        "median of {} pairs: {}; {} bytes a step beyond the payload",
         args.pairs,
-        median(&mut ratios),
+        of_floors.join(", "),
         median(&mut overheads)
     ));
     Ok(())
@@ -136,18 +143,39 @@ async fn size(dir: &Path, reader: Option<&PostgresReader>) -> Result<u64, Failur
     }
 }
 
-async fn bare(args: &Args, place: &Place, pair: u32) -> Result<Row, Failure> {
-    let dir = tempfile::tempdir()?;
-    let cpu = cpu_seconds();
+/// The floors of the place, one after the other.
+async fn floors(args: &Args, place: &Place, pair: u32) -> Result<Vec<Row>, Failure> {
     let Args { seed, agents, steps, bytes, .. } = *args;
-    let floor = match place {
-        Place::Folder => floor::run(dir.path(), seed, agents, steps, bytes).await?,
-        Place::Server { url, .. } => {
-            floor_postgres::run(url, &schema("floor", pair), (seed, agents, steps, bytes)).await?
+    let load = (seed, agents, steps, bytes);
+    let mut rows = Vec::new();
+    match place {
+        Place::Folder => {
+            let (dir, cpu) = (tempfile::tempdir()?, cpu_seconds());
+            let floor = floor::run(dir.path(), seed, agents, steps, bytes).await?;
+            rows.push(of_floor("floor", args, (place, pair), cpu, &floor));
         }
-    };
+        Place::Server { url, .. } => {
+            for commits in [Commits::Single, Commits::Grouped] {
+                let cpu = cpu_seconds();
+                let schema = schema(commits.name(), pair);
+                let floor = floor_postgres::run(url, &schema, commits, load).await?;
+                rows.push(of_floor(commits.name(), args, (place, pair), cpu, &floor));
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// The row of a floor that began when this much of the processor's time was used.
+fn of_floor(
+    name: &'static str,
+    args: &Args,
+    of: (&Place, u32),
+    cpu: f64,
+    floor: &floor::Floor,
+) -> Row {
     let spent = (floor.wall, cpu_seconds() - cpu);
-    Ok(row("floor", args, (place, pair), spent, &floor.latencies, floor.bytes))
+    row(name, args, of, spent, &floor.latencies, floor.bytes)
 }
 
 fn row(
