@@ -75,6 +75,8 @@ codes! {
     StoreLease = "AOSK-S017",
     /// The database has no vectors.
     StoreNoVectors = "AOSK-S018",
+    /// A content is too long for one buffer.
+    StoreContentLong = "AOSK-S020",
 
     /// The model endpoint cannot be reached.
     LlmUnreachable = "AOSK-L001",

@@ -28,6 +28,7 @@
 
 mod amount;
 mod canonical;
+mod chunk;
 mod code;
 mod condition;
 mod content;
@@ -46,6 +47,7 @@ mod tool;
 
 pub use amount::{MicroDollars, Ppm, Timestamp, Tokens};
 pub use canonical::{CanonicalError, to_canonical_json};
+pub use chunk::{Chunk, ChunkList, Chunker, Cut, TooLong};
 pub use code::Code;
 pub use condition::{Changes, Conditions};
 pub use content::{Content, ContentKey, ContentRef, Hash, HashParseError};

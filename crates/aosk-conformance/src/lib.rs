@@ -49,7 +49,34 @@ pub use scribe::Scribe;
 pub use server::Server;
 pub use skip::skip;
 pub use volume::Volume;
-pub use world::{Site, World, run};
+pub use world::{ContentSite, Site, WholeStore, World, run, run_contents};
+
+/// Makes a test of every check of a store that takes contents by themselves, as
+/// [`conformance_tests`] does of all others. The expression makes a [`ContentSite`].
+#[macro_export]
+macro_rules! content_store_tests {
+    (when $ready:expr => $site:expr) => {
+        $crate::content_store_tests! { @each $ready, $site;
+            contents_of_any_length_come_in_and_go_out_by_themselves,
+            what_is_longer_than_a_buffer_is_read_in_chunks_alone,
+            a_list_without_its_chunks_and_a_foreign_chunk_are_refused,
+        }
+    };
+    ($site:expr) => {
+        $crate::content_store_tests!(when true => $site);
+    };
+    (@each $ready:expr, $site:expr; $($check:ident,)*) => {
+        $(
+            #[test]
+            fn $check() {
+                if !$ready {
+                    return;
+                }
+                $crate::run_contents($crate::checks::$check, ::std::boxed::Box::new($site));
+            }
+        )*
+    };
+}
 
 /// Makes a test of every check. The expression makes the [`Site`] of one, and is evaluated anew
 /// for each. Where a backend may be missing, `when READY => SITE` runs only where it is there.

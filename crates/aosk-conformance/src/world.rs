@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aosk_abi::{Pid, Tenant};
-use aosk_ports::Store;
+use aosk_ports::{ContentStore, Store};
 
 use crate::scribe::Scribe;
 
@@ -12,6 +12,17 @@ pub trait Site: Send {
     /// Opens the store that lives here, empty at the first time. Called again only after every
     /// handle of the time before was dropped; what was acknowledged then is there now.
     fn open(&mut self) -> Arc<dyn Store>;
+}
+
+/// A store that takes contents by themselves, too.
+pub trait WholeStore: Store + ContentStore {}
+
+impl<T: Store + ContentStore> WholeStore for T {}
+
+/// A place where one such store lives.
+pub trait ContentSite: Send {
+    /// Opens the store that lives here, as [`Site::open`] does.
+    fn open(&mut self) -> Arc<dyn WholeStore>;
 }
 
 /// A site with its store open.
@@ -68,6 +79,14 @@ pub(crate) fn pid(n: u64) -> Pid {
 /// If the check fails.
 pub fn run<C: AsyncFnOnce(World)>(check: C, site: impl Fn() -> Box<dyn Site>) {
     runtime().block_on(check(World::new(site())));
+}
+
+/// Runs a check of contents on a fresh site, on two threads.
+///
+/// # Panics
+/// If the check fails.
+pub fn run_contents<C: AsyncFnOnce(Box<dyn ContentSite>)>(check: C, site: Box<dyn ContentSite>) {
+    runtime().block_on(check(site));
 }
 
 pub(crate) fn runtime() -> tokio::runtime::Runtime {

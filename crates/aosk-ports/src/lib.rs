@@ -10,6 +10,7 @@
 //! 4. **Time and randomness are inputs.** Nothing reads a clock but through [`Clock`].
 
 mod clock;
+mod content;
 mod device;
 mod embedder;
 mod flight;
@@ -20,6 +21,7 @@ mod tool;
 mod window;
 
 pub use clock::{Clock, Random};
+pub use content::{ContentReader, ContentStore, ContentWriter, HOLD};
 pub use device::{
     CallError, Delta, Demand, Device, DeviceInfo, Message, Part, Prices, Progress, RenderError,
     Rendered, Reply, Request,

@@ -4,7 +4,7 @@
 //! Two backends that refuse the same append with other codes, or at other bounds, would be two
 //! stores. So the bounds, the order of the questions and the words stand here once.
 
-use aosk_abi::{Code, Content, Epoch, Hash, Pid, Record, Seq, Tenant};
+use aosk_abi::{Code, Content, ContentKey, Epoch, Hash, Pid, Record, Seq, Tenant};
 use aosk_ports::{Append, Checkpoint, StoreError};
 
 /// The most bytes that the bodies of one append, or the contents beside them, may have; so a
@@ -95,7 +95,13 @@ fn sizes(
     }
     let largest = contents.iter().map(|content| content.bytes().len()).max().unwrap_or(0);
     if largest > MAX_CONTENT {
-        return too_large("a content", largest, MAX_CONTENT);
+        return Err(StoreError::new(
+            Code::EventEncode,
+            format!(
+                "process {pid}: a content has {largest} bytes; an append takes up to {MAX_CONTENT} each: \
+                 store a longer one by itself, in chunks, before the event that names it"
+            ),
+        ));
     }
     let Some(saved) = checkpoint else { return Ok(()) };
     if saved.bytes.len() > MAX_CONTENT {
@@ -201,6 +207,67 @@ pub(crate) fn taken(pid: Pid, first: Seq, last: Seq, next: Seq) -> StoreError {
 /// The refusal of an append with a content that is not its tenant's.
 pub(crate) fn foreign_content(pid: Pid, hash: Hash) -> StoreError {
     conflict(pid, format_args!("the content {hash} was sealed with a key that is not the tenant's"))
+}
+
+/// Checks a content that comes in by itself.
+///
+/// # Errors
+/// The refusal of one that is not the tenant's, or too large for a buffer.
+pub(crate) fn by_itself(content: &Content, key: &ContentKey) -> Result<(), StoreError> {
+    let (hash, len) = (content.hash(), content.bytes().len());
+    if !content.is_sealed_with(key) {
+        let what = "was sealed with a key that is not the tenant's; it was not stored";
+        return Err(StoreError::new(Code::StoreConflict, format!("the content {hash} {what}")));
+    }
+    if len > MAX_CONTENT {
+        return Err(StoreError::new(
+            Code::EventEncode,
+            format!(
+                "the content {hash} has {len} bytes; one buffer takes up to {MAX_CONTENT}: write it \
+                 in chunks"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// The refusal of a list with a chunk that is not there.
+pub(crate) fn no_chunk(chunk: Hash) -> StoreError {
+    StoreError::new(
+        Code::StoreContentMissing,
+        format!("the chunk {chunk} is not there: store every chunk before the list of them"),
+    )
+}
+
+/// Checks that a content in chunks may be read in one buffer, and answers its length.
+///
+/// # Errors
+/// The refusal of a longer one.
+pub(crate) fn one_buffer(hash: Hash, len: u64) -> Result<usize, StoreError> {
+    usize::try_from(len).ok().filter(|len| *len <= MAX_CONTENT).ok_or_else(|| {
+        StoreError::new(
+            Code::StoreContentLong,
+            format!(
+                "the content {hash} has {len} bytes, one buffer holds up to {MAX_CONTENT}: read it in \
+                 chunks, as `aosk store get {hash}` does"
+            ),
+        )
+    })
+}
+
+/// What is wrong with a list that is not of its address.
+pub(crate) fn wrong_list(hash: Hash) -> String {
+    format!("the list of chunks of the content {hash} is not of that content")
+}
+
+/// What is wrong with a chunk that is not of its content, or not there.
+pub(crate) fn wrong_chunk(hash: Hash, place: usize) -> String {
+    format!("chunk {place} of the content {hash} is not there or has other bytes than it must")
+}
+
+/// What is wrong with a content that is not of its address.
+pub(crate) fn wrong_content(hash: Hash) -> String {
+    format!("the content {hash} has other bytes than its hash says")
 }
 
 /// The epoch after `expected`, which is the process's own.

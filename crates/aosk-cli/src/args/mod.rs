@@ -20,7 +20,8 @@ pub(crate) use daemon::{Daemon, DaemonCommand, DaemonRun, DaemonStart, DaemonSta
 pub(crate) use inbox::{Cont, Kill, Renice, Send, Stop};
 pub(crate) use run::{Run, Spawn};
 pub(crate) use store::{
-    Store, StoreBackup, StoreCheck, StoreCommand, StoreCopy, StoreFormat, StoreGc, StoreRestore,
+    Store, StoreBackup, StoreCheck, StoreCommand, StoreCopy, StoreFormat, StoreGc, StoreGet,
+    StorePut, StoreRestore,
 };
 
 /// Run AI agents on one journal: nothing they did is lost, and everything can be looked up.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use aosk_abi::Hash;
 use aosk_store::StorePlace;
 use clap::{Args, Subcommand};
 
@@ -41,6 +42,12 @@ pub(crate) enum StoreCommand {
 
     /// Delete large contents that nothing has named in two generations
     Gc(StoreGc),
+
+    /// Keep a file, however long, as a content, and print its address
+    Put(StorePut),
+
+    /// Write a large content out, however long
+    Get(StoreGet),
 }
 
 /// How a command of the store prints.
@@ -82,6 +89,29 @@ pub(crate) struct StoreGc {
 
     #[command(flatten)]
     pub(crate) format: StoreFormat,
+}
+
+/// `aosk store put`. What nothing names is kept for a day.
+#[derive(Debug, Args)]
+pub(crate) struct StorePut {
+    /// The file; `-` is standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) format: StoreFormat,
+}
+
+/// `aosk store get`.
+#[derive(Debug, Args)]
+pub(crate) struct StoreGet {
+    /// Its address, as `aosk store put` and `aosk logs --json` print it
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) address: Hash,
+
+    /// Where to, in place of standard output; a file that is not there yet
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 /// `aosk store copy`.

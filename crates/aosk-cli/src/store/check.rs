@@ -8,12 +8,13 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use aosk_abi::{Code, Hash, Pid, Seq, Tenant};
+use aosk_abi::{ChunkList, Code, ContentKey, Hash, Pid, Seq, Tenant};
 use aosk_kernel::{Image, load};
-use aosk_ports::Journal;
+use aosk_ports::ContentReader;
 use aosk_store::{PostgresReader, SqliteReader, integrity};
 use serde::Serialize;
 
+use super::content::Contents;
 use super::open;
 use crate::args::StoreCheck;
 use crate::config::{Settings, StoreAt};
@@ -102,7 +103,7 @@ pub(super) fn said(report: &Report) -> String {
 }
 
 /// Looks at all of the store behind the reader, whose file is `database`.
-pub(super) async fn look(reader: &dyn Journal, database: &Path) -> Report {
+pub(super) async fn look(reader: &dyn Contents, database: &Path) -> Report {
     let mut report = Report::default();
     match integrity(database) {
         Ok(lines) => {
@@ -117,7 +118,7 @@ pub(super) async fn look(reader: &dyn Journal, database: &Path) -> Report {
 }
 
 /// Looks at every process.
-async fn look_through(reader: &dyn Journal, report: &mut Report) {
+async fn look_through(reader: &dyn Contents, report: &mut Report) {
     let processes = match Processes::read(reader).await {
         Ok(processes) => processes,
         Err(error) => return report.found(None, &error),
@@ -131,12 +132,13 @@ async fn look_through(reader: &dyn Journal, report: &mut Report) {
 }
 
 async fn look_at(
-    reader: &dyn Journal,
+    reader: &dyn Contents,
     pid: Pid,
     head: Hash,
     report: &mut Report,
 ) -> Result<(), Error> {
     let tenant = Tenant::local();
+    let key = reader.content_key(&tenant).await?;
     let mut image: Option<Image> = None;
     let mut first: HashMap<Hash, Seq> = HashMap::new();
     let mut next = Seq(0);
@@ -147,7 +149,7 @@ async fn look_at(
         };
         next = last.record.seq.next();
         report.events += entries.len() as u64;
-        let mut wanted = Vec::new();
+        let (mut wanted, mut long) = (Vec::new(), Vec::new());
         for Entry { record, event } in &entries {
             match &mut image {
                 Some(image) => image.apply(record),
@@ -158,7 +160,11 @@ async fn look_at(
                 if let std::collections::hash_map::Entry::Vacant(entry) = first.entry(content.hash)
                 {
                     entry.insert(record.seq);
-                    wanted.push((record.seq, content.hash));
+                    if content.len > ChunkList::CHUNK as u64 {
+                        long.push(content.hash);
+                    } else {
+                        wanted.push((record.seq, content.hash));
+                    }
                 }
             }
         }
@@ -167,6 +173,10 @@ async fn look_at(
                 report.contents += 1;
                 report.content_bytes += bytes.len() as u64;
             }
+        }
+        for address in long {
+            report.contents += 1;
+            report.content_bytes += read_through(reader, &tenant, key, address).await?;
         }
     }
     let folded = image.ok_or_else(|| {
@@ -187,4 +197,19 @@ async fn look_at(
         return Err(Error::new(Code::StoreCorrupt, message));
     }
     Ok(())
+}
+
+/// Reads a long content, and answers how many bytes it has.
+async fn read_through(
+    reader: &dyn Contents,
+    tenant: &Tenant,
+    key: ContentKey,
+    address: Hash,
+) -> Result<u64, Error> {
+    let mut content = ContentReader::open(reader, tenant, key, address).await?;
+    let mut bytes = 0;
+    while let Some(chunk) = content.next().await? {
+        bytes += chunk.len() as u64;
+    }
+    Ok(bytes)
 }

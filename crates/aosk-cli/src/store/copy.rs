@@ -24,6 +24,7 @@ struct Report {
     events: u64,
     blobs: u64,
     blob_bytes: u64,
+    chunked: u64,
     checkpoints: u64,
     inbox_items: u64,
     /// The link after the last event of each process, by `TENANT/PID`, the same on both sides.
@@ -69,7 +70,7 @@ pub(super) async fn copy(args: &StoreCopy, screen: &Screen) -> Result<Exit, Erro
     }
     let (from, to) = (args.from.clone(), args.to.clone());
     let copied = aside(move || copy_store(&from, &to)).await?;
-    let Copied { tenants, events, blobs, blob_bytes, checkpoints, items, heads } = copied;
+    let Copied { tenants, events, blobs, blob_bytes, chunked, checkpoints, items, heads } = copied;
     if args.format.json {
         let shown = heads
             .iter()
@@ -80,6 +81,7 @@ pub(super) async fn copy(args: &StoreCopy, screen: &Screen) -> Result<Exit, Erro
             events,
             blobs,
             blob_bytes,
+            chunked,
             checkpoints,
             inbox_items: items,
             heads: shown.collect(),

@@ -2,6 +2,7 @@
 
 mod backup;
 mod check;
+mod content;
 mod copy;
 mod gc;
 mod server;
@@ -38,6 +39,8 @@ pub(crate) async fn store(
         StoreCommand::Restore(args) => backup::restore(args, settings, screen).await,
         StoreCommand::Copy(args) => copy::copy(args, screen).await,
         StoreCommand::Gc(args) => gc::gc(args, settings, screen).await,
+        StoreCommand::Put(args) => content::put(args, settings, screen).await,
+        StoreCommand::Get(args) => content::get(args, settings).await,
     }
 }
 

@@ -138,3 +138,40 @@ fn what_is_damaged_is_found_named_and_never_backed_up() {
     assert!(!world.path("elsewhere/aosk.db").exists());
     assert!(world.show(&pid)["chain_verified"] == true);
 }
+
+#[test]
+fn a_file_of_any_length_is_kept_and_comes_back_as_it_was() {
+    let world = with_one_agent();
+    let long: Vec<u8> = (0..3_000_000_u32).flat_map(|n| n.to_le_bytes()).take(3_000_001).collect();
+    for (name, bytes) in [("none", &[][..]), ("small", b"a\0b\x1b[2J"), ("long", &long)] {
+        std::fs::write(world.path(name), bytes).expect("written");
+        let put = object(&world.run(&["store", "put", name, "--json"]));
+        assert_eq!(put["bytes"], bytes.len());
+        let address = put["address"].as_str().expect("an address");
+        assert_eq!(world.run(&["store", "put", name]).out.trim(), address);
+        let out = format!("{name}.out");
+        let got = world.run(&["store", "get", address, "--output", &out]);
+        assert_eq!(got.code, Some(0), "{got:?}");
+        assert!(std::fs::read(world.path(&out)).expect("there") == bytes, "{name}");
+        world.run(&["store", "get", address, "-o", &out]).failed(2, "AOSK-C003");
+    }
+    let none = "0".repeat(64);
+    world.run(&["store", "get", &none, "-o", "x"]).failed(4, "AOSK-S009");
+    world.run(&["store", "get", "x", "-o", "x"]).failed(2, "AOSK-C001").says("hash");
+    world.run(&["store", "put", "x"]).failed(2, "AOSK-C003");
+    assert!(!world.path("x").exists());
+}
+
+#[test]
+fn a_file_that_holds_a_secret_is_not_kept_wherever_it_stands() {
+    const KEY: &str = "sk-canary-4f9d1c7be02a";
+    let mut world = with_one_agent();
+    world.set("OPENAI_API_KEY", KEY);
+    for before in [0, (256 << 10) - 5, 700_000] {
+        world.write("x", [vec![b'.'; before], KEY.into(), vec![b'.'; 9]].concat());
+        let ran = world.run(&["store", "put", "x"]);
+        ran.failed(2, "AOSK-C003").says("secret");
+        world.write("x", [vec![b'.'; before], KEY[1..].into(), vec![b'.'; 9]].concat());
+        assert_eq!(world.run(&["store", "put", "x"]).code, Some(0));
+    }
+}

@@ -1,6 +1,7 @@
 //! The checks. Each takes a fresh world and panics if the store breaks the promise of its name.
 
 mod checkpoint;
+mod chunked;
 mod content;
 mod fencing;
 mod inbox;
@@ -17,6 +18,11 @@ use aosk_abi::Code;
 use aosk_ports::StoreError;
 
 pub use checkpoint::{a_checkpoint_of_another_event_is_refused, the_newest_checkpoint_is_found};
+pub use chunked::{
+    a_list_without_its_chunks_and_a_foreign_chunk_are_refused,
+    contents_of_any_length_come_in_and_go_out_by_themselves,
+    what_is_longer_than_a_buffer_is_read_in_chunks_alone,
+};
 pub use content::{
     a_content_of_another_tenants_key_is_refused, a_content_that_nobody_stored_is_missing,
     contents_at_the_inline_bound_come_back, one_content_serves_many_processes,

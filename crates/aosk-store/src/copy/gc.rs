@@ -1,7 +1,8 @@
 //! Removal of contents that nothing names.
 //!
 //! What is stored once for a tenant stays for as long as an event of any of its journals, or an item of
-//! its inbox, names it; saved folds name nothing else than the events that they are made of. A run
+//! its inbox, names it, or the list of a content in chunks that is itself to stay; and for a while, what
+//! came in by itself to be named later. Saved folds name nothing else than the events that they are made of. A run
 //! reads every journal, verified, and looks in each body for every string that could be a content's
 //! address, whatever the event is: it rather keeps too much than misunderstands what a newer version
 //! wrote.
@@ -25,7 +26,7 @@ const CHUNK: usize = 256;
 /// What a run found and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Collected {
-    /// Contents that something names.
+    /// Contents that something names, each chunk being one and the list of them another.
     pub named: u64,
     /// Contents that nothing names and the run before found so, too: deleted, unless it was a dry run.
     pub deleted: u64,
@@ -50,12 +51,15 @@ pub(crate) trait Sweep {
     /// Puts these in the place of all suspects of the tenant.
     fn suspect(&mut self, tenant: &Tenant, hashes: &[Hash]) -> Result<(), StoreError>;
 
+    /// Forgets what was kept though nothing named it, and is kept no longer.
+    fn let_go(&mut self, tenant: &Tenant) -> Result<(), StoreError>;
+
     fn commit(&mut self) -> Result<(), StoreError>;
 }
 
 /// Deletes the contents of a store that nothing named in two generations, beside whoever works on it;
 /// a `dry` run only says what it would delete. Blocks for as long as it takes to read all journals, with
-/// 32 bytes of memory for each large content; it must not be called on a thread that drives futures.
+/// 32 bytes of memory for each large content and each chunk of one; it must not be called on a thread that drives futures.
 ///
 /// # Errors
 /// [`Code::StoreOpen`] where there is no store; damage of a journal, since nobody knows what it named;
@@ -104,6 +108,7 @@ pub fn collect(place: &StorePlace, dry: bool) -> Result<Collected, StoreError> {
         sight.look(sweep.source(), &tenant)?;
         let left: Vec<Hash> = sight.unnamed.iter().copied().collect();
         sweep.suspect(&tenant, &left)?;
+        sweep.let_go(&tenant)?;
         sweep.commit()?;
     }
     Ok(collected)
@@ -112,6 +117,8 @@ pub fn collect(place: &StorePlace, dry: bool) -> Result<Collected, StoreError> {
 /// How much of a tenant's journals was looked at, and what nothing in that names.
 struct Sight {
     unnamed: HashSet<Hash>,
+    /// The chunks of contents that stand in some.
+    lists: HashMap<Hash, Vec<Hash>>,
     ends: HashMap<Pid, (Seq, Hash)>,
 }
 
@@ -125,7 +132,26 @@ impl Sight {
             after = Some(*last);
             unnamed.extend(hashes);
         }
-        Ok(Self { unnamed, ends: HashMap::new() })
+        let mut sight = Self { unnamed, lists: HashMap::new(), ends: HashMap::new() };
+        for hash in source.lists(tenant)? {
+            sight.learn(source, tenant, hash)?;
+            sight.unnamed.insert(hash);
+        }
+        Ok(sight)
+    }
+
+    /// Takes note of the chunks of a content, if it stands in some.
+    fn learn(
+        &mut self,
+        source: &mut dyn Source,
+        tenant: &Tenant,
+        hash: Hash,
+    ) -> Result<(), StoreError> {
+        if let Some(list) = source.list(tenant, hash)? {
+            let chunks = list.chunks().iter().map(|chunk| chunk.address).collect();
+            self.lists.insert(hash, chunks);
+        }
+        Ok(())
     }
 
     /// Looks at everything that was not looked at yet.
@@ -150,6 +176,13 @@ impl Sight {
                 read => read?,
             }
             self.ends.insert(pid, now);
+        }
+        for hash in source.held(tenant)? {
+            // It may have come in since the lists were read, made of chunks that were there.
+            if !self.lists.contains_key(&hash) {
+                self.learn(source, tenant, hash)?;
+            }
+            self.keep(hash);
         }
         for (_, _, item) in source.inbox(tenant)? {
             if let Ok(item) = serde_json::to_vec(&item) {
@@ -194,7 +227,15 @@ impl Sight {
     /// Takes note of every address in a body.
     fn hear(&mut self, body: &[u8]) {
         for hash in addresses(body) {
-            self.unnamed.remove(&hash);
+            self.keep(hash);
+        }
+    }
+
+    /// Takes a content out of those that nothing names, with its chunks.
+    fn keep(&mut self, hash: Hash) {
+        self.unnamed.remove(&hash);
+        for chunk in self.lists.get(&hash).into_iter().flatten() {
+            self.unnamed.remove(chunk);
         }
     }
 }

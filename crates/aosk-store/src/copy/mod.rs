@@ -15,7 +15,7 @@ mod place;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use aosk_abi::{Code, Content, ContentKey, Hash, Pid, Seq, Tenant};
+use aosk_abi::{ChunkList, Code, Content, ContentKey, Hash, Pid, Seq, Tenant};
 use aosk_ports::{Append, Checkpoint, InboxId, Posted, Receipt, StoreError};
 
 pub(crate) use gc::Sweep;
@@ -32,10 +32,12 @@ pub struct Copied {
     pub tenants: u64,
     /// Events of all processes.
     pub events: u64,
-    /// Contents that are stored once for their tenant, and their bytes.
+    /// Contents that are stored once for their tenant, each chunk being one.
     pub blobs: u64,
     /// The bytes of these.
     pub blob_bytes: u64,
+    /// Contents that stand in chunks.
+    pub chunked: u64,
     /// Saved folds.
     pub checkpoints: u64,
     /// Items that wait in the inbox.
@@ -74,12 +76,21 @@ pub(crate) trait Source {
     /// A blob.
     fn blob(&mut self, tenant: &Tenant, hash: Hash) -> Result<Content, StoreError>;
 
+    /// The addresses of the tenant's contents in chunks, ascending.
+    fn lists(&mut self, tenant: &Tenant) -> Result<Vec<Hash>, StoreError>;
+
+    /// The chunks of a content, checked against its address; `None` where it stands in none.
+    fn list(&mut self, tenant: &Tenant, hash: Hash) -> Result<Option<ChunkList>, StoreError>;
+
+    /// What is kept now though it may be named by nothing.
+    fn held(&mut self, tenant: &Tenant) -> Result<Vec<Hash>, StoreError>;
+
     fn inbox(&mut self, tenant: &Tenant) -> Result<Vec<Posted>, StoreError>;
 
-    /// The blobs that the last collection found to be named by nothing.
+    /// The blobs and lists that the last collection found to be named by nothing.
     fn suspects(&mut self, tenant: &Tenant) -> Result<Vec<Hash>, StoreError>;
 
-    /// How many bytes these blobs take.
+    /// How many bytes these blobs and lists take.
     fn stored_bytes(&mut self, tenant: &Tenant, hashes: &[Hash]) -> Result<u64, StoreError>;
 }
 
@@ -88,6 +99,9 @@ pub(crate) trait Target {
     fn tenant(&mut self, tenant: &Tenant, key: ContentKey) -> Result<(), StoreError>;
 
     fn blob(&mut self, tenant: &Tenant, blob: &Content) -> Result<(), StoreError>;
+
+    /// The list of a content, after its chunks.
+    fn list(&mut self, tenant: &Tenant, list: &ChunkList) -> Result<(), StoreError>;
 
     /// Begins a process.
     fn begin(&mut self, whole: &Whole) -> Result<(), StoreError>;
@@ -154,6 +168,21 @@ fn run(source: &mut dyn Source, target: &mut dyn Target) -> Result<Copied, Store
                 copied.blob_bytes += blob.bytes().len() as u64;
                 target.blob(&tenant, &blob)?;
             }
+        }
+        for hash in source.lists(&tenant)? {
+            let Some(list) = source.list(&tenant, hash)? else { continue };
+            for (chunk, place) in list.chunks().iter().zip(0..) {
+                let bytes = source.blob(&tenant, chunk.address)?;
+                if !list.holds(&key, place, bytes.bytes()) {
+                    let what = check::wrong_chunk(hash, place);
+                    return Err(StoreError::new(
+                        Code::StoreCorrupt,
+                        format!("{what}; the source is damaged and was not copied"),
+                    ));
+                }
+            }
+            copied.chunked += 1;
+            target.list(&tenant, &list)?;
         }
         let processes = source.processes(&tenant)?;
         for whole in &processes {

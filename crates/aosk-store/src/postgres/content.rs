@@ -8,6 +8,7 @@ use deadpool_postgres::Object;
 use tokio_postgres::Row;
 
 use super::batch;
+use super::chunked;
 use super::fault::Fault;
 use super::process::{Place, hash, uuid};
 use super::tenant::TenantRow;
@@ -46,8 +47,13 @@ pub(super) async fn read(
         }
         found.push(bytes);
     }
-    let blobs =
+    let mut blobs =
         if large.is_empty() { HashMap::new() } else { blobs(client, tenant, &large).await? };
+    for ((_, hash), bytes) in wanted.iter().zip(&found) {
+        if bytes.is_none() && !blobs.contains_key(hash) {
+            blobs.extend(chunked::joined(client, tenant, *hash).await?.map(|it| (*hash, it)));
+        }
+    }
     wanted
         .iter()
         .zip(found)
@@ -139,28 +145,32 @@ pub(super) async fn suspect(
     Ok(())
 }
 
-/// How many bytes large contents take.
+/// How many bytes large contents and lists of chunks take.
 pub(super) async fn stored_bytes(
     client: &Object,
     tenant: &TenantRow,
     hashes: &[Hash],
 ) -> Result<u64, Fault> {
     let hashes: Vec<&[u8]> = hashes.iter().map(|hash| &hash.as_bytes()[..]).collect();
-    let sql = "SELECT coalesce(sum(pg_column_size(bytes)), 0)::bigint FROM blobs \
-               WHERE tenant = $1 AND hash = ANY ($2)";
+    let sql = "SELECT ((SELECT coalesce(sum(pg_column_size(bytes)), 0) FROM blobs \
+               WHERE tenant = $1 AND hash = ANY ($2)) \
+               + (SELECT coalesce(sum(pg_column_size(chunks)), 0) FROM chunked \
+               WHERE tenant = $1 AND hash = ANY ($2)))::bigint";
     let row = client.query_one(sql, &[&tenant.id, &hashes]).await?;
     Ok(row.try_get::<_, i64>(0)?.cast_unsigned())
 }
 
-/// Deletes large contents, in a transaction that [keeps writers out](keep_writers_out).
+/// Deletes large contents and lists of chunks, in a transaction that [keeps writers out](keep_writers_out).
 pub(super) async fn delete(
     client: &Object,
     tenant: &TenantRow,
     hashes: &[Hash],
 ) -> Result<(), Fault> {
     let hashes: Vec<&[u8]> = hashes.iter().map(|hash| &hash.as_bytes()[..]).collect();
-    let sql = "DELETE FROM blobs WHERE tenant = $1 AND hash = ANY ($2)";
-    client.execute(sql, &[&tenant.id, &hashes]).await?;
+    for table in ["blobs", "chunked"] {
+        let sql = format!("DELETE FROM {table} WHERE tenant = $1 AND hash = ANY ($2)");
+        client.execute(&sql, &[&tenant.id, &hashes]).await?;
+    }
     Ok(())
 }
 

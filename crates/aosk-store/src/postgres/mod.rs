@@ -4,6 +4,7 @@ mod append;
 mod batch;
 mod census;
 mod checkpoint;
+mod chunked;
 mod columns;
 mod connect;
 mod content;

@@ -34,6 +34,17 @@ pub struct PostgresReader {
 }
 
 impl PostgresReader {
+    /// Asks something on the store's own thread.
+    pub(super) fn ask<T: Send + 'static, F>(
+        &self,
+        question: impl FnOnce(Questions) -> F,
+    ) -> BoxFuture<'static, Result<T, StoreError>>
+    where
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        self.ground.call(question(self.questions.clone()))
+    }
+
     /// Opens the store; blocks until the server has answered.
     ///
     /// # Errors
@@ -179,7 +190,12 @@ pub(super) async fn first(sessions: &Sessions) -> Result<Object, Fault> {
 pub(super) struct Questions(pub(super) Arc<Sessions>);
 
 impl Questions {
-    async fn tenant(&self, client: &Object, name: &Tenant) -> Result<Option<TenantRow>, Fault> {
+    /// The tenant, if it was ever used.
+    pub(super) async fn tenant(
+        &self,
+        client: &Object,
+        name: &Tenant,
+    ) -> Result<Option<TenantRow>, Fault> {
         if let Some(row) = self.0.known(name) {
             return Ok(Some(row));
         }

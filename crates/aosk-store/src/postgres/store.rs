@@ -140,6 +140,17 @@ impl PostgresStore {
         self.no_vectors.clone().map_or(Ok(()), Err)
     }
 
+    /// Asks something on the store's own thread.
+    pub(super) fn ask<T: Send + 'static, F>(
+        &self,
+        question: impl FnOnce(Questions) -> F,
+    ) -> BoxFuture<'static, Result<T, StoreError>>
+    where
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        self.ground.call(question(self.questions.clone()))
+    }
+
     fn sessions(&self) -> Arc<Sessions> {
         Arc::clone(&self.questions.0)
     }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use aosk_abi::{Code, Content, ContentKey, Hash, Seq, Tenant};
+use aosk_abi::{ChunkList, Code, Content, ContentKey, Hash, Seq, Tenant};
 use aosk_ports::{Append, Checkpoint, InboxId, Posted, ProcessFilter, Receipt, StoreError};
 use deadpool_postgres::Object;
 use tokio::runtime::{Builder, Runtime};
@@ -20,7 +20,7 @@ use super::reader::first;
 use super::session::{Patience, Sessions};
 use super::tenant::TenantRow;
 use super::writes::{self, Write};
-use super::{checkpoint, content, inbox, journal, schema, tenant};
+use super::{checkpoint, chunked, content, inbox, journal, schema, tenant};
 use crate::copy::{Source, Sweep, Target, Whole};
 
 /// How many appends are read at once: a step's has 1 KB, so some hundred KB.
@@ -162,6 +162,21 @@ impl Source for Snapshot {
         })
     }
 
+    fn lists(&mut self, tenant: &Tenant) -> Result<Vec<Hash>, StoreError> {
+        let row = self.0.tenant(tenant)?;
+        self.0.ask(async |client| chunked::addresses(client, &row).await)
+    }
+
+    fn list(&mut self, tenant: &Tenant, hash: Hash) -> Result<Option<ChunkList>, StoreError> {
+        let row = self.0.tenant(tenant)?;
+        self.0.ask(async |client| chunked::list(client, &row, hash).await)
+    }
+
+    fn held(&mut self, tenant: &Tenant) -> Result<Vec<Hash>, StoreError> {
+        let row = self.0.tenant(tenant)?;
+        self.0.ask(async |client| chunked::held(client, &row).await)
+    }
+
     fn inbox(&mut self, tenant: &Tenant) -> Result<Vec<Posted>, StoreError> {
         self.0.ask(async |client| inbox::pending(client, tenant).await)
     }
@@ -212,6 +227,11 @@ impl Sweep for Broom {
     fn suspect(&mut self, tenant: &Tenant, hashes: &[Hash]) -> Result<(), StoreError> {
         let row = self.0.0.tenant(tenant)?;
         self.0.0.ask(async |client| content::suspect(client, &row, hashes).await)
+    }
+
+    fn let_go(&mut self, tenant: &Tenant) -> Result<(), StoreError> {
+        let row = self.0.0.tenant(tenant)?;
+        self.0.0.ask(async |client| chunked::let_go(client, &row).await)
     }
 
     fn commit(&mut self) -> Result<(), StoreError> {
@@ -271,6 +291,11 @@ impl Target for Intake {
     fn blob(&mut self, tenant: &Tenant, blob: &Content) -> Result<(), StoreError> {
         let id = self.line.tenant(tenant)?.id;
         self.write(&[writes::blob(id, blob)])
+    }
+
+    fn list(&mut self, tenant: &Tenant, list: &ChunkList) -> Result<(), StoreError> {
+        let row = self.line.tenant(tenant)?;
+        self.line.ask(async |client| chunked::write(client, &row, list).await)
     }
 
     fn begin(&mut self, whole: &Whole) -> Result<(), StoreError> {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use aosk_abi::{Code, Content, Hash, Seq};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 
+use super::chunked;
 use super::compress::{self, Codec};
 use super::fault::Fault;
 use super::journal;
@@ -46,10 +47,11 @@ pub(super) fn read(
             let bytes = candidates.find(|bytes| tenant.key.hash(bytes) == hash);
             found.push(bytes.ok_or_else(damaged)?.into());
         } else {
-            let bytes = blob(connection, tenant.id, hash)?.ok_or_else(missing)?;
-            if tenant.key.hash(&bytes) != hash {
-                return Err(damaged());
-            }
+            let bytes = match blob(connection, tenant.id, hash)? {
+                Some(bytes) if tenant.key.hash(&bytes) != hash => return Err(damaged()),
+                Some(bytes) => bytes,
+                None => chunked::joined(connection, tenant, hash)?.ok_or_else(missing)?,
+            };
             found.push(bytes.into());
         }
     }
@@ -78,6 +80,14 @@ pub(super) fn blob(
     compress::restore(codec, row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?, len)
         .map(Some)
         .map_err(|error| damaged(&error))
+}
+
+/// Whether the tenant has a large content.
+pub(super) fn is_there(connection: &Connection, tenant: i64, hash: Hash) -> Result<bool, Fault> {
+    let there = connection
+        .prepare_cached("SELECT 1 FROM blobs WHERE tenant = ?1 AND hash = ?2")?
+        .exists((tenant, hash.as_bytes()))?;
+    Ok(there)
 }
 
 /// The addresses of up to `limit` large contents behind `after`, ascending.
@@ -114,7 +124,7 @@ pub(super) fn suspect(connection: &Connection, tenant: i64, hashes: &[Hash]) -> 
     Ok(())
 }
 
-/// How many bytes large contents take.
+/// How many bytes large contents and lists of chunks take.
 pub(super) fn stored_bytes(
     connection: &Connection,
     tenant: i64,
@@ -122,32 +132,33 @@ pub(super) fn stored_bytes(
 ) -> Result<u64, Fault> {
     let mut sum = 0;
     for hash in hashes {
-        let len = connection
-            .prepare_cached("SELECT length(bytes) FROM blobs WHERE tenant = ?1 AND hash = ?2")?
-            .query_row((tenant, hash.as_bytes()), |row| row.get::<_, i64>(0))
-            .optional()?;
-        sum += len.unwrap_or(0).cast_unsigned();
+        sum += connection
+            .prepare_cached(
+                "SELECT coalesce((SELECT length(bytes) FROM blobs WHERE tenant = ?1 AND hash = ?2), 0) \
+                 + coalesce((SELECT length(chunks) FROM chunked WHERE tenant = ?1 AND hash = ?2), 0)",
+            )?
+            .query_row((tenant, hash.as_bytes()), |row| row.get::<_, i64>(0))?
+            .cast_unsigned();
     }
     Ok(sum)
 }
 
-/// Deletes large contents.
+/// Deletes large contents and lists of chunks.
 pub(super) fn delete(connection: &Connection, tenant: i64, hashes: &[Hash]) -> Result<(), Fault> {
     for hash in hashes {
-        connection
-            .prepare_cached("DELETE FROM blobs WHERE tenant = ?1 AND hash = ?2")?
-            .execute((tenant, hash.as_bytes()))?;
+        for sql in [
+            "DELETE FROM blobs WHERE tenant = ?1 AND hash = ?2",
+            "DELETE FROM chunked WHERE tenant = ?1 AND hash = ?2",
+        ] {
+            connection.prepare_cached(sql)?.execute((tenant, hash.as_bytes()))?;
+        }
     }
     Ok(())
 }
 
 /// Stores a large content unless the tenant has it already.
 pub(super) fn write(connection: &Connection, tenant: i64, content: &Content) -> Result<(), Fault> {
-    let there = connection
-        .prepare_cached("SELECT 1 FROM blobs WHERE tenant = ?1 AND hash = ?2")?
-        .query_row((tenant, content.hash().as_bytes()), |_| Ok(()))
-        .optional()?;
-    if there.is_some() {
+    if is_there(connection, tenant, content.hash())? {
         return Ok(());
     }
     let packed = compress::blob(content.bytes()).map_err(|error| {

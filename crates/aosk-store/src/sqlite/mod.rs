@@ -5,6 +5,7 @@ mod backup;
 mod batch;
 mod bell;
 mod checkpoint;
+mod chunked;
 pub(crate) mod compress;
 mod content;
 mod fault;

@@ -17,6 +17,7 @@ use super::lock::owner_of;
 use super::log;
 use super::pool::Pool;
 use super::schema::{Access, open_shared};
+use super::tenant::TenantRow;
 use super::writer::Answer;
 use super::{checkpoint, content, inbox, journal, process, tenant};
 use crate::check::{self, closed};
@@ -152,26 +153,54 @@ impl SqliteReader {
         let (tenant, files) = (tenant.clone(), Arc::clone(self.pool.files()));
         heard(self.pool.run(move |_| {
             let _rope = Rope::take(&files)?;
-            let mut connection = open_shared(&files, Access::Post)?;
-            // Asked once the connection is there: an owner that dies from now on leaves it the index
-            // of the log, in which nothing stands that was not synced.
-            if owner_of(&files)?.is_none() {
-                log::make_certain(&mut connection, &files)?;
-            }
-            let posted = (|| {
-                let transaction =
-                    connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-                let ids: Result<_, Fault> = items
-                    .iter()
-                    .map(|(pid, item)| inbox::post(&transaction, &tenant, *pid, item))
-                    .collect();
-                let ids = ids?;
-                transaction.commit()?;
-                Ok(ids)
-            })();
-            posted.map_err(|fault: Fault| fault.at(files.database()))
+            beside(&files, |connection| {
+                let post = |(pid, item)| inbox::post(connection, &tenant, pid, item);
+                items.iter().map(|(pid, item)| post((*pid, item))).collect()
+            })
         }))
     }
+
+    /// Writes in a transaction beside the owner, if there is one: what is not fenced.
+    pub(super) fn beside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, StoreError>> {
+        let files = Arc::clone(self.pool.files());
+        heard(self.pool.run(move |_| beside(&files, work)))
+    }
+
+    /// Reads of a tenant that was used; `None` of any other.
+    pub(super) fn of_tenant<T: Send + 'static>(
+        &self,
+        tenant: &Tenant,
+        work: impl FnOnce(&Connection, &TenantRow) -> Result<Option<T>, Fault> + Send + 'static,
+    ) -> BoxFuture<'static, Result<Option<T>, StoreError>> {
+        let tenant = tenant.clone();
+        heard(self.pool.read(move |connection| match tenant::find(connection, &tenant)? {
+            Some(row) => work(connection, &row),
+            None => Ok(None),
+        }))
+    }
+}
+
+/// Writes in a transaction on a connection of its own.
+fn beside<T>(
+    files: &Files,
+    work: impl FnOnce(&Connection) -> Result<T, Fault>,
+) -> Result<T, StoreError> {
+    let mut connection = open_shared(files, Access::Post)?;
+    // Asked once the connection is there: an owner that dies from now on leaves it the index of the
+    // log, in which nothing stands that was not synced.
+    if owner_of(files)?.is_none() {
+        log::make_certain(&mut connection, files)?;
+    }
+    let written = (|| {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let answer = work(&transaction)?;
+        transaction.commit()?;
+        Ok(answer)
+    })();
+    written.map_err(|fault: Fault| fault.at(files.database()))
 }
 
 impl Inbox for SqliteReader {

@@ -64,7 +64,7 @@ impl SqliteStore {
         let path = files.database().to_owned();
         let reader = SqliteReader::on(open_shared(&files, Access::Read)?, files.clone())?;
         let writer =
-            Writer::start(connection, path.clone()).map_err(|error| file_error(&path, &error))?;
+            Writer::start(connection, files.clone()).map_err(|error| file_error(&path, &error))?;
         let bell = Bell::new(files.clone());
         Ok(Self {
             reader,
@@ -78,6 +78,10 @@ impl SqliteStore {
 
     pub(super) const fn writer(&self) -> &Writer {
         &self.writer
+    }
+
+    pub(super) const fn reader(&self) -> &SqliteReader {
+        &self.reader
     }
 
     pub(super) const fn holdings(&self) -> &Arc<Holdings> {

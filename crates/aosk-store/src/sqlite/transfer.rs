@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use aosk_abi::{Code, Content, ContentKey, Hash, Seq, Tenant};
+use aosk_abi::{ChunkList, Code, Content, ContentKey, Hash, Seq, Tenant};
 use aosk_ports::{Append, Checkpoint, InboxId, Posted, ProcessFilter, Receipt, StoreError};
 use rusqlite::Connection;
 
@@ -13,7 +13,7 @@ use super::lock::Lock;
 use super::process::{self, Place};
 use super::schema::{self, Access, open_shared};
 use super::tenant::TenantRow;
-use super::{backup, checkpoint, content, inbox, journal, log, tenant};
+use super::{backup, checkpoint, chunked, content, inbox, journal, log, tenant};
 use crate::copy::{Source, Sweep, Target, Whole};
 
 /// How many appends are read at once: a step's has 1 KB, so some hundred KB.
@@ -124,6 +124,18 @@ impl Source for Snapshot {
         })
     }
 
+    fn lists(&mut self, tenant: &Tenant) -> Result<Vec<Hash>, StoreError> {
+        self.ask(|connection| chunked::addresses(connection, expect_tenant(connection, tenant)?.id))
+    }
+
+    fn list(&mut self, tenant: &Tenant, hash: Hash) -> Result<Option<ChunkList>, StoreError> {
+        self.ask(|connection| chunked::list(connection, &expect_tenant(connection, tenant)?, hash))
+    }
+
+    fn held(&mut self, tenant: &Tenant) -> Result<Vec<Hash>, StoreError> {
+        self.ask(|connection| chunked::held(connection, expect_tenant(connection, tenant)?.id))
+    }
+
     fn inbox(&mut self, tenant: &Tenant) -> Result<Vec<Posted>, StoreError> {
         self.ask(|connection| inbox::pending(connection, tenant))
     }
@@ -171,6 +183,10 @@ impl Sweep for Broom {
         self.0.ask(|connection| {
             content::suspect(connection, expect_tenant(connection, tenant)?.id, hashes)
         })
+    }
+
+    fn let_go(&mut self, tenant: &Tenant) -> Result<(), StoreError> {
+        self.0.ask(|connection| chunked::let_go(connection, expect_tenant(connection, tenant)?.id))
     }
 
     fn commit(&mut self) -> Result<(), StoreError> {
@@ -233,6 +249,13 @@ impl Target for Intake {
     fn blob(&mut self, tenant: &Tenant, blob: &Content) -> Result<(), StoreError> {
         self.write(|connection, _| {
             content::write(connection, expect_tenant(connection, tenant)?.id, blob)
+        })
+    }
+
+    fn list(&mut self, tenant: &Tenant, list: &ChunkList) -> Result<(), StoreError> {
+        self.write(|connection, _| {
+            let TenantRow { id, key } = expect_tenant(connection, tenant)?;
+            chunked::write(connection, id, list.address(&key), list)
         })
     }
 

@@ -10,6 +10,10 @@
 //! **Acknowledged means synced.** Tickets resolve after `COMMIT` returned under
 //! `synchronous=FULL`, in the order of the calls.
 //!
+//! **Chunks of long contents go aside**: each in a transaction and on a connection of its own, between two
+//! groups. Through the writer's cache 100 MB of them would take its 32 MiB and every page that the next
+//! steps need.
+//!
 //! **A refusal is one process's.** Checks come before writes, so a refused append leaves nothing of
 //! itself in the transaction. Later appends of the same process that were enqueued before its
 //! refusal was heard are refused with it: they were made in the belief that it would hold.
@@ -25,8 +29,10 @@ use futures::channel::oneshot;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::fault::Fault;
+use super::files::Files;
 use super::log::Mover;
 use super::queue::Queue;
+use super::schema::{Access, open_shared};
 use crate::check::{closed, follows};
 
 /// What may wait for the writer. Past it, callers wait too, with their thread: the writer needs
@@ -56,13 +62,15 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the thread on the owner's connection to the database in `path`.
-    pub(super) fn start(connection: Connection, path: PathBuf) -> std::io::Result<Self> {
+    pub(super) fn start(connection: Connection, files: Files) -> std::io::Result<Self> {
+        let path = files.database().to_owned();
         let queue = Arc::new(Queue::new(QUEUE_BYTES));
         let thread = std::thread::Builder::new().name("aosk-store-writer".to_owned()).spawn({
             let queue = Abandon(Arc::clone(&queue));
             move || {
                 let mover = Mover::new(path.clone());
-                Thread { connection, path, refused: HashMap::new(), mover }.run(&queue.0);
+                let refused = HashMap::new();
+                Thread { connection, aside: None, files, path, refused, mover }.run(&queue.0);
             }
         })?;
         Ok(Self { queue, thread: Some(thread) })
@@ -76,8 +84,26 @@ impl Writer {
         bytes: usize,
         work: impl FnMut(&Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Answer<T> {
+        self.push(bytes, append_of.map_or(Turn::Group, Turn::Append), work)
+    }
+
+    /// Enqueues work of `bytes` that is no part of any group.
+    pub(super) fn enqueue_aside<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnMut(&Connection) -> Result<T, Fault> + Send + 'static,
+    ) -> Answer<T> {
+        self.push(bytes, Turn::Aside, work)
+    }
+
+    fn push<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        turn: Turn,
+        work: impl FnMut(&Connection) -> Result<T, Fault> + Send + 'static,
+    ) -> Answer<T> {
         let (sender, answer) = oneshot::channel();
-        let item = Item { append_of, work: Box::new(Task { work, result: None, sender }) };
+        let item = Item { turn, work: Box::new(Task { work, result: None, sender }) };
         if let Err(refused) = self.queue.push(bytes, item) {
             refused.work.finish(Some(closed()));
         }
@@ -105,13 +131,33 @@ impl Drop for Abandon {
 }
 
 struct Item {
-    append_of: Option<Key>,
+    turn: Turn,
     work: Box<dyn Work>,
+}
+
+/// Where a piece of work is done.
+#[derive(Debug)]
+enum Turn {
+    /// In the transaction of its group.
+    Group,
+    /// There too; it is an append of that process.
+    Append(Key),
+    /// In a transaction of its own, behind the group.
+    Aside,
+}
+
+impl Item {
+    const fn append_of(&self) -> Option<&Key> {
+        match &self.turn {
+            Turn::Append(key) => Some(key),
+            Turn::Group | Turn::Aside => None,
+        }
+    }
 }
 
 impl std::fmt::Debug for Item {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Item").field("append_of", &self.append_of).finish_non_exhaustive()
+        f.debug_struct("Item").field("turn", &self.turn).finish_non_exhaustive()
     }
 }
 
@@ -144,7 +190,11 @@ impl<T: Send, F: FnMut(&Connection) -> Result<T, Fault> + Send> Work for Task<T,
 }
 
 struct Thread {
+    /// For what goes aside; opened when the first comes. It closes before the other one, which knows
+    /// whether the log may be moved then.
+    aside: Option<Connection>,
     connection: Connection,
+    files: Files,
     path: PathBuf,
     /// Processes with a refused append, and the number of the last item that is refused with it.
     refused: HashMap<Key, (u64, StoreError)>,
@@ -160,10 +210,15 @@ impl Thread {
                 return;
             }
             let first = last + 1 - group.len() as u64;
-            let outcomes = match self.commit(&mut group, first) {
+            let mut outcomes = match self.commit(&mut group, first) {
                 Ok(outcomes) => outcomes,
                 Err(fault) => vec![Some(fault.at(&self.path)); group.len()],
             };
+            for (item, outcome) in group.iter_mut().zip(&mut outcomes) {
+                if matches!(item.turn, Turn::Aside) {
+                    *outcome = self.beside(&mut *item.work).err();
+                }
+            }
             self.refused.retain(|_, (until, _)| *until > last);
             if outcomes.iter().all(Option::is_none) {
                 group.into_iter().for_each(|item| item.work.finish(None));
@@ -179,10 +234,26 @@ impl Thread {
         }
     }
 
+    /// Runs work in a transaction of its own.
+    fn beside(&mut self, work: &mut dyn Work) -> Result<(), StoreError> {
+        let mut connection = match self.aside.take() {
+            Some(connection) => connection,
+            None => open_shared(&self.files, Access::Post)?,
+        };
+        let done = (|| {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            work.run(&transaction)?;
+            transaction.commit().map_err(Fault::from)
+        })();
+        self.aside = Some(connection);
+        done.map_err(|fault| fault.at(&self.path))
+    }
+
     /// Answers a group with refusals; `until` is the last item that is refused with them.
     fn answer(&mut self, group: Vec<Item>, outcomes: Vec<Option<StoreError>>, until: u64) {
         for (item, outcome) in group.into_iter().zip(outcomes) {
-            if let (Some(key), Some(error)) = (&item.append_of, &outcome) {
+            if let (Some(key), Some(error)) = (item.append_of(), &outcome) {
                 self.refused.entry(key.clone()).or_insert_with(|| (until, error.clone())).0 = until;
             }
             item.work.finish(outcome);
@@ -197,7 +268,11 @@ impl Thread {
         let mut refused_here: HashMap<Key, StoreError> = HashMap::new();
         let mut outcomes = Vec::with_capacity(group.len());
         for (number, item) in (first..).zip(group) {
-            let barred = item.append_of.as_ref().and_then(|key| {
+            if matches!(item.turn, Turn::Aside) {
+                outcomes.push(None);
+                continue;
+            }
+            let barred = item.append_of().and_then(|key| {
                 let before =
                     self.refused.get(key).filter(|(until, _)| number <= *until).map(|(_, e)| e);
                 before.or_else(|| refused_here.get(key))
@@ -209,7 +284,7 @@ impl Thread {
             match item.work.run(&transaction) {
                 Ok(()) => outcomes.push(None),
                 Err(Fault::Refused(error)) => {
-                    if let Some(key) = &item.append_of {
+                    if let Some(key) = item.append_of() {
                         refused_here.insert(key.clone(), error.clone());
                     }
                     outcomes.push(Some(error));

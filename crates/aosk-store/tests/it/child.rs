@@ -12,6 +12,7 @@ use aosk_ports::{Journal, JournalWriter, Store, StoreError, Ticket};
 use aosk_store::SqliteStore;
 
 use crate::postgres::{fight, server};
+use crate::stream::stream;
 use crate::support::{block_on, noise, open, options};
 
 const ROLE: &str = "AOSK_STORE_TEST_ROLE";
@@ -153,6 +154,8 @@ fn in_a_role() {
         "write" => write(&open(dir)),
         "write to a server" => write(&server::in_place(dir)),
         "fight" => fight::fight(dir),
+        "stream" => stream(&open(dir)),
+        "stream to a server" => stream(&server::in_place(dir)),
         "write through trouble" => write_through_trouble(dir),
         "write one by one" => write_one_by_one(dir),
         role => panic!("no role is called {role:?}"),

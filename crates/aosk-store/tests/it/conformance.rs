@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aosk_conformance::Site;
+use aosk_conformance::{ContentSite, Site, WholeStore};
 use aosk_ports::Store;
 
 use crate::support::open;
@@ -21,4 +21,11 @@ impl Site for Folder {
     }
 }
 
+impl ContentSite for Folder {
+    fn open(&mut self) -> Arc<dyn WholeStore> {
+        Arc::new(open(self.0.path()))
+    }
+}
+
 aosk_conformance::conformance_tests!(Folder::new());
+aosk_conformance::content_store_tests!(Folder::new());

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use aosk_abi::{Code, Content, ContentKey, Epoch, Hash, Record, Seq, Signal, Tenant};
+use aosk_abi::{ChunkList, Code, Content, ContentKey, Epoch, Hash, Record, Seq, Signal, Tenant};
 use aosk_conformance::Scribe;
 use aosk_ports::{
-    Append, Checkpoint, Inbox, InboxItem, Journal, Posted, ProcessFilter, Receipt, Store,
+    Append, Checkpoint, ContentReader, ContentStore, ContentWriter, Inbox, InboxItem, Journal,
+    Posted, ProcessFilter, Receipt, Store,
 };
 use aosk_store::{
     Backup, PostgresReader, PostgresStore, SqliteReader, StorePlace, copy, integrity, restore,
@@ -19,6 +20,11 @@ fn tenants() -> [Tenant; 2] {
     ["local", "other"].map(|name| name.parse().expect("a name"))
 }
 
+/// What stands in chunks.
+fn long() -> Vec<u8> {
+    noise(77, 2 * ChunkList::CHUNK + 9)
+}
+
 fn texts(n: u64, round: u64) -> Vec<Vec<u8>> {
     vec![
         format!("said {n} {round}").into_bytes(),
@@ -30,8 +36,12 @@ fn texts(n: u64, round: u64) -> Vec<Vec<u8>> {
 
 /// Journals past a span, under more than one epoch, one that begins as the copy of another would;
 /// contents of every size, saved folds, a name with U+0000, an inbox with gaps.
-async fn write(store: &impl Store) {
+async fn write(store: &(impl Store + ContentStore)) {
     for tenant in tenants() {
+        let key = store.content_key(&tenant).await.expect("made");
+        let mut writer = ContentWriter::new(store, &tenant, key);
+        writer.write(&long()).await.expect("stored");
+        writer.finish().await.expect("stored");
         for n in 0..3 {
             let mut scribe = Scribe::new(store, &tenant, pid(n)).await;
             if n == 2 {
@@ -77,7 +87,7 @@ struct Everything {
     inbox: Vec<Posted>,
 }
 
-async fn everything(reader: &(impl Journal + Inbox)) -> Everything {
+async fn everything(reader: &(impl Journal + Inbox + ContentStore)) -> Everything {
     let mut all = Everything {
         keys: Vec::new(),
         receipts: Vec::new(),
@@ -89,6 +99,12 @@ async fn everything(reader: &(impl Journal + Inbox)) -> Everything {
     for tenant in tenants() {
         let key: ContentKey = reader.content_key(&tenant).await.expect("there");
         all.keys.push(*key.as_bytes());
+        let address = key.hash(&long());
+        let mut chunks =
+            ContentReader::open(reader, &tenant, key, address).await.expect("in chunks");
+        while let Some(chunk) = chunks.next().await.expect("whole") {
+            all.contents.push(chunk.to_vec());
+        }
         for receipt in reader.processes(&tenant, ProcessFilter::All).await.expect("listed") {
             let pid = receipt.pid;
             let records = reader.read(&tenant, pid, Seq(0), usize::MAX).await.expect("whole");
@@ -138,7 +154,7 @@ fn a_copy_to_a_server_and_back_is_the_same_in_every_event_hash_and_content() {
 
     // The owner goes on meanwhile; a copy is of one moment.
     let out = copy(&here, &on_server).expect("copied");
-    assert_eq!((out.tenants, out.items, out.checkpoints), (2, 6, 12));
+    assert_eq!((out.tenants, out.items, out.checkpoints, out.chunked), (2, 6, 12, 2));
     let events: usize = original.records.iter().map(Vec::len).sum();
     assert_eq!((out.events, out.heads.len()), (events as u64, 6));
     for receipt in &original.receipts {

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use aosk_abi::{Code, Content, ContentKey, Hash, Pid, Seq, Tenant};
+use aosk_abi::{ChunkList, Code, Content, ContentKey, Hash, Pid, Seq, Tenant};
 use aosk_conformance::Scribe;
-use aosk_ports::{Journal, JournalWriter, ProcessFilter, Store};
+use aosk_ports::{ContentStore, ContentWriter, Journal, JournalWriter, ProcessFilter, Store};
 use aosk_store::{Collected, PostgresOptions, StorePlace, collect};
 use proptest::prelude::*;
 use rusqlite::Connection;
@@ -20,9 +20,15 @@ fn text(n: u64) -> Vec<u8> {
     noise(n, Content::INLINE_MAX + 1 + n as usize)
 }
 
+const LISTS_AND_HOLDS: &str = "SELECT (SELECT count(*) FROM chunked), (SELECT count(*) FROM held)";
+
 /// Takes a process out of a store with all that is its own.
 trait Eraser {
     fn erase(&self, pid: Pid);
+    /// Ends the time for which contents are kept that nothing names.
+    fn end_holds(&self);
+    /// How many contents stand in chunks, and how many are kept for a time.
+    fn lists_and_holds(&self) -> (i64, i64);
     fn stored(&self) -> BTreeSet<Hash>;
 }
 
@@ -46,6 +52,15 @@ impl Eraser for File {
         self.0.execute_batch("COMMIT").expect("committed");
     }
 
+    fn end_holds(&self) {
+        self.0.execute_batch("UPDATE held SET until = unixepoch()").expect("altered");
+    }
+
+    fn lists_and_holds(&self) -> (i64, i64) {
+        let count = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        self.0.query_row(LISTS_AND_HOLDS, [], count).expect("counted")
+    }
+
     fn stored(&self) -> BTreeSet<Hash> {
         let mut statement = self.0.prepare("SELECT hash FROM blobs").expect("prepared");
         let rows = statement.query_map([], |row| row.get(0)).expect("asked");
@@ -63,6 +78,21 @@ impl Eraser for Server {
                 .map(|table| format!("DELETE FROM {table} WHERE pid = '{pid}';"));
             client.batch_execute(&format!("BEGIN; {} COMMIT", sql.concat())).await.expect("erased");
         });
+    }
+
+    fn end_holds(&self) {
+        block_on(async {
+            let client = server::psql(&self.0).await;
+            client.batch_execute("UPDATE held SET until = now()").await.expect("altered");
+        });
+    }
+
+    fn lists_and_holds(&self) -> (i64, i64) {
+        block_on(async {
+            let client = server::psql(&self.0).await;
+            let row = client.query_one(LISTS_AND_HOLDS, &[]).await.expect("counted");
+            (row.get(0), row.get(1))
+        })
     }
 
     fn stored(&self) -> BTreeSet<Hash> {
@@ -266,6 +296,74 @@ fn a_content_that_a_node_names_again_is_never_collected() {
     let options = server::options();
     let store = server::open(&options);
     race(&store, &StorePlace::Postgres(options.clone()), &Server(options), 30);
+}
+
+/// A content in chunks stays while it is held or named, and with it its chunks, one of which another
+/// content has too.
+fn chunks(store: &(impl Store + ContentStore), place: &StorePlace, eraser: &impl Eraser) {
+    let local = Tenant::local();
+    let chunk = ChunkList::CHUNK;
+    let first = noise(1, 2 * chunk + 1);
+    let second = [&first[..chunk], &noise(2, 5)].concat();
+    let key = block_on(store.content_key(&local)).expect("there");
+    let write = |text: &[u8]| {
+        block_on(async {
+            let mut writer = ContentWriter::new(store, &local, key);
+            writer.write(text).await.expect("stored");
+            writer.finish().await.expect("stored")
+        })
+    };
+    let twice = || {
+        let first = collect(place, false).expect("collected");
+        (first.suspected, collect(place, false).expect("collected").deleted)
+    };
+    for text in [&first, &second] {
+        assert_eq!(write(text).hash, key.hash(text));
+    }
+    // Four chunks, since one is of both; two lists.
+    assert_eq!((eraser.stored().len(), eraser.lists_and_holds()), (4, (2, 6)));
+    assert_eq!(twice(), (0, 0));
+
+    eraser.end_holds();
+    block_on(async {
+        let mut scribe = Scribe::new(store, &local, pid(0)).await;
+        let mut append = scribe.append(&[&first]);
+        append.contents.clear();
+        store.append(append.clone()).await.expect("begins");
+        scribe.follow(&append);
+    });
+    // Only the second goes: its list and its own chunk.
+    assert_eq!(twice(), (2, 2));
+    assert_eq!((eraser.stored().len(), eraser.lists_and_holds()), (3, (1, 0)));
+    let found = block_on(store.contents(&local, pid(0), &[(Seq(0), key.hash(&first))]));
+    assert!(found.expect("it is there")[0][..] == first[..]);
+
+    // Suspected, then held again: what came in anew is not deleted by the next run.
+    eraser.erase(pid(0));
+    assert_eq!(collect(place, false).expect("collected").suspected, 4);
+    write(&second);
+    assert_eq!(collect(place, false).expect("collected").deleted, 3);
+    assert_eq!((eraser.stored().len(), eraser.lists_and_holds().0), (2, 1));
+    eraser.end_holds();
+    assert_eq!(twice(), (3, 3));
+    assert_eq!((eraser.stored().len(), eraser.lists_and_holds()), (0, (0, 0)));
+}
+
+#[test]
+fn chunks_stay_while_their_content_is_named_or_held() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = open(dir.path());
+    chunks(&store, &StorePlace::Sqlite(dir.path().to_owned()), &File::of(dir.path()));
+}
+
+#[test]
+fn chunks_on_a_server_stay_while_their_content_is_named_or_held() {
+    if !server::is_here() {
+        return;
+    }
+    let options = server::options();
+    let store = server::open(&options);
+    chunks(&store, &StorePlace::Postgres(options.clone()), &Server(options));
 }
 
 /// The moment that a race rarely meets: a collection has looked at everything and deletes.

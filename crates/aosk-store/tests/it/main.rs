@@ -16,5 +16,6 @@ mod ledger;
 mod owner;
 mod postgres;
 mod reader;
+mod stream;
 mod support;
 mod trouble;

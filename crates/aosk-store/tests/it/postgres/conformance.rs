@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aosk_conformance::Site;
+use aosk_conformance::{ContentSite, Site, WholeStore};
 use aosk_ports::Store;
 use aosk_store::{PostgresOptions, PostgresStore};
 
@@ -16,4 +16,11 @@ impl Site for Schema {
     }
 }
 
+impl ContentSite for Schema {
+    fn open(&mut self) -> Arc<dyn WholeStore> {
+        Arc::new(PostgresStore::open(&self.0).expect("a store that opens"))
+    }
+}
+
 aosk_conformance::conformance_tests!(when is_here() => Schema(options()));
+aosk_conformance::content_store_tests!(when is_here() => Schema(options()));

@@ -1,11 +1,11 @@
 //! What a person with `psql` sees.
 
 use aosk_abi::{
-    Content, ContentRef, Event, LlmReturned, MicroDollars, Op, Record, ReplyPart, StopReason,
-    Tenant, Timestamp, Told, What,
+    ChunkList, Content, ContentRef, Event, LlmReturned, MicroDollars, Op, Record, ReplyPart,
+    StopReason, Tenant, Timestamp, Told, What,
 };
 use aosk_conformance::Scribe;
-use aosk_ports::{Append, Journal, JournalWriter};
+use aosk_ports::{Append, ContentWriter, Journal, JournalWriter};
 use aosk_store::{PostgresOptions, PostgresStore};
 use tokio_postgres::Client;
 
@@ -181,6 +181,9 @@ fn a_role_sees_its_tenant_alone_and_writes_nothing() {
                     vec![1; 9],
                 );
                 write(&store, &mut scribe, append).await;
+                let mut long = ContentWriter::new(&store, &tenant, scribe.key);
+                long.write(&noise(n, ChunkList::CHUNK + 1)).await.expect("stored");
+                long.finish().await.expect("stored");
                 let item = aosk_ports::InboxItem::Signal { signal: aosk_abi::Signal::Stop };
                 aosk_ports::Inbox::post(&store, &tenant, pid(n), item).await.expect("posted");
             }
@@ -200,7 +203,9 @@ fn a_role_sees_its_tenant_alone_and_writes_nothing() {
             ("tenants", 1),
             ("processes", 1),
             ("journal", 1),
-            ("blobs", 1),
+            ("blobs", 3),
+            ("chunked", 1),
+            ("held", 3),
             ("checkpoints", 1),
             ("inbox", 1),
         ];
