@@ -7,11 +7,13 @@ use std::sync::Arc;
 use aosk_abi::{
     Code, ContentRef, Event, Exit, Hash, Pid, Record, ReplyPart, Seq, Tenant, Timestamp, What,
 };
+use aosk_kernel::Image;
 use aosk_ports::Journal;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::error::Error;
+use crate::processes;
 
 /// How many events are read at once, about 300 KB.
 const CHUNK: usize = 1024;
@@ -68,6 +70,28 @@ fn decoded(pid: Pid, records: Vec<Record>) -> Result<Vec<Entry>, Error> {
         Ok(Entry { record, event })
     });
     decoded.collect()
+}
+
+/// Folds a journal, given from its first event, and checks every link of its chain on the way.
+///
+/// # Errors
+/// [`Error`] where the chain is broken or the journal does not fold.
+pub(crate) fn fold(pid: Pid, entries: &[Entry]) -> Result<Image, Error> {
+    let tenant = Tenant::local();
+    let broken = |code, message: String| Error::new(code, format!("process {pid}: {message}"));
+    let mut image: Option<Image> = None;
+    for Entry { record, .. } in entries {
+        let prev = image.as_ref().map_or(Hash::ZERO, |image| image.head);
+        record
+            .verify(&tenant, pid, prev)
+            .map_err(|error| broken(Code::ChainBroken, error.to_string()))?;
+        match &mut image {
+            Some(image) => image.apply(record),
+            None => Image::begin(&tenant, pid, record).map(|first| image = Some(first)),
+        }
+        .map_err(|error| broken(error.code(), error.to_string()))?;
+    }
+    image.ok_or_else(|| processes::unknown(&pid.to_string()))
 }
 
 /// The contents that an event names and people want to see, each with what it is.

@@ -3,7 +3,7 @@
 //! 1. **Wiring, not mechanism.** The binary connects store, models, tools and sandbox to a kernel
 //!    and shows what happens; it decides nothing that a process could depend on.
 //! 2. **Reading changes nothing.** `run`, `demo` and the daemon own a store, and a command that
-//!    carries out a signal or tends the store for a moment; `ps`, `logs`, `show` and `doctor` read
+//!    carries out a signal or tends the store for a moment; `ps`, `logs`, `show`, `mem` and `doctor` read
 //!    beside whoever does, recover nothing and write no log.
 //! 3. **Files of a project only ask.** Endpoints, keys, prices, data folders and higher spend
 //!    limits come from the user's own files, variables and flags.
@@ -26,6 +26,7 @@ mod init;
 mod journal;
 mod logs;
 mod manifest;
+mod mem;
 mod pages;
 mod print;
 mod processes;
@@ -117,6 +118,7 @@ fn command(cli: Cli, screen: &mut Screen) -> Result<Exit, Error> {
         Command::Store(args) => {
             wait(store::store(&args.command, &settings(&global, None, screen)?.0, screen))
         }
+        Command::Mem(args) => wait(mem::mem(args, &settings(&global, None, screen)?.0, screen)),
         Command::Show(args) => wait(show::show(args, &settings(&global, None, screen)?.0, screen)),
     }
 }

@@ -11,7 +11,7 @@ use crate::config::Settings;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::figures::{cached, duration, moment, tokens};
-use crate::journal::{self, Entry, Texts};
+use crate::journal::{self, Texts};
 use crate::print::{Ink, Screen};
 use crate::processes::{self, Works, state, state_name};
 use crate::text::{self, one_line, plain};
@@ -85,7 +85,7 @@ async fn read(reader: &dyn Journal, pid: Pid) -> Result<Shown, Error> {
     let entries = journal::read(reader, pid, Seq(0)).await?;
     let mut texts = Texts::default();
     texts.load(reader, pid, &entries).await?;
-    let image = fold(pid, &entries)?;
+    let image = journal::fold(pid, &entries)?;
     let text = |content| texts.get(content).map(|text| text.to_string());
     let (answer, error) = match &image.state {
         ProcessState::Exited { exit } => match exit {
@@ -105,25 +105,6 @@ async fn read(reader: &dyn Journal, pid: Pid) -> Result<Shown, Error> {
         _ => None,
     });
     Ok(Shown { receipt, image, events: entries.len() as u64, task, answer, error })
-}
-
-/// Folds the journal and checks every link of its chain on the way.
-fn fold(pid: Pid, entries: &[Entry]) -> Result<Image, Error> {
-    let tenant = Tenant::local();
-    let broken = |code, message: String| Error::new(code, format!("process {pid}: {message}"));
-    let mut image: Option<Image> = None;
-    for Entry { record, .. } in entries {
-        let prev = image.as_ref().map_or(Hash::ZERO, |image| image.head);
-        record
-            .verify(&tenant, pid, prev)
-            .map_err(|error| broken(aosk_abi::Code::ChainBroken, error.to_string()))?;
-        match &mut image {
-            Some(image) => image.apply(record),
-            None => Image::begin(&tenant, pid, record).map(|first| image = Some(first)),
-        }
-        .map_err(|error| broken(error.code(), error.to_string()))?;
-    }
-    image.ok_or_else(|| processes::unknown(&pid.to_string()))
 }
 
 fn context(image: &Image) -> Context {

@@ -2,6 +2,7 @@
 
 mod daemon;
 mod inbox;
+mod mem;
 mod moment;
 mod run;
 mod store;
@@ -18,6 +19,7 @@ use crate::version;
 
 pub(crate) use daemon::{Daemon, DaemonCommand, DaemonRun, DaemonStart, DaemonStatus, IDLE_STOP};
 pub(crate) use inbox::{Cont, Kill, Renice, Send, Stop};
+pub(crate) use mem::Mem;
 pub(crate) use run::{Run, Spawn};
 pub(crate) use store::{
     Store, StoreBackup, StoreCheck, StoreCommand, StoreCopy, StoreFormat, StoreGc, StoreGet,
@@ -227,6 +229,25 @@ Examples:
   aosk show 0199f3a2
   aosk show --json 0199f3a2 | jq -r .answer")]
     Show(Show),
+
+    /// Show the context window of an agent as a map, or who uses how much memory
+    #[command(
+        after_help = "\
+Examples:
+  aosk mem 0199f3a2
+  aosk mem 0199f3a2 --at 57             as it stood after event 57
+  aosk mem --top
+  aosk mem 0199f3a2 --json | jq '.pages[] | select(.place == \"swapped\")'
+
+Of an agent it shows the room that the window has, what takes it, and each page:
+its size, its age in turns of the model, how often it was needed since it came,
+how important it is, and the event that holds it. `+` came and `-` left with the
+newest plan. What left is swapped: it stands in the journal, whole.",
+        override_usage = "\
+aosk mem [OPTIONS] PID
+       aosk mem [OPTIONS] --top"
+    )]
+    Mem(Mem),
 
     /// Look after the store as a whole: check, back up, restore
     #[command(after_help = "\

@@ -22,6 +22,7 @@ const HELP: &[(&str, &str)] = &[
     ("ps", include_str!("help/ps.txt")),
     ("logs", include_str!("help/logs.txt")),
     ("show", include_str!("help/show.txt")),
+    ("mem", include_str!("help/mem.txt")),
     ("store", include_str!("help/store.txt")),
     ("version", include_str!("help/version.txt")),
     ("completions", include_str!("help/completions.txt")),

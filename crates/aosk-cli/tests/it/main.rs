@@ -15,6 +15,7 @@ mod flight;
 mod help;
 mod inbox;
 mod lifecycle;
+mod mem;
 mod output;
 mod pages;
 mod postgres;

@@ -199,6 +199,8 @@ fn a_reader_that_goes_away_ends_a_command_quietly() {
         &["logs", "-f", "--json", &pid],
         &["ps", "--all"],
         &["show", &pid],
+        &["mem", &pid],
+        &["mem", "--top", "--all"],
         &["--help"],
         &["init", "fresh.toml"],
         &["doctor", "--offline"],
