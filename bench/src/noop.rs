@@ -134,6 +134,7 @@ pub fn free(name: &str, window: u64, slots: usize) -> DeviceInfo {
         max_output: Tokens(1024),
         prices: Prices::default(),
         slots,
+        cache_ttl: None,
     }
 }
 

@@ -96,6 +96,7 @@ impl Header {
             max_output: self.max_output,
             prices: Prices { input, cached, cache_write, output },
             slots: self.slots,
+            cache_ttl: None,
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Providers copy each other's interface and then differ in a field. What differs is a value of the
 //! table of models, so that a user can say it of an endpoint that this program has never met.
 
+use std::time::Duration;
+
 use crate::table::{MaxOutputField, QuirksEntry};
 
 /// Where an endpoint leaves the common path of its dialect.
@@ -28,6 +30,9 @@ pub struct Quirks {
     /// Whether the endpoint takes back thinking without a signature, as servers of open models send
     /// it. A provider that signs its thinking refuses a request with such a block.
     pub unsigned_thinking: bool,
+    /// How long after its last use the endpoint keeps a prompt; `None`: not known, and taken as
+    /// kept. When it is gone, pages leave at no price but what is forgotten.
+    pub cache: Option<Duration>,
 }
 
 impl Default for Quirks {
@@ -41,6 +46,7 @@ impl Default for Quirks {
             echo: Vec::new(),
             bound_thinking: false,
             unsigned_thinking: false,
+            cache: None,
         }
     }
 }
@@ -58,6 +64,7 @@ impl From<QuirksEntry> for Quirks {
             echo: entry.echo.unwrap_or(usual.echo),
             bound_thinking: entry.bound_thinking.unwrap_or(usual.bound_thinking),
             unsigned_thinking: entry.unsigned_thinking.unwrap_or(usual.unsigned_thinking),
+            cache: entry.cache_s.map(|seconds| Duration::from_secs(seconds.get().into())),
         }
     }
 }

@@ -60,6 +60,7 @@ impl Remote {
                 max_output: spec.max_output,
                 prices: spec.prices,
                 slots: spec.slots,
+                cache_ttl: spec.quirks.cache,
             },
             speech: Speech {
                 dialect: spec.provider.dialect,

@@ -6,6 +6,7 @@
 //! a built-in entry; what is missing after merging is an error of the entry.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -115,6 +116,7 @@ pub(crate) struct QuirksEntry {
     pub echo: Option<Vec<String>>,
     pub bound_thinking: Option<bool>,
     pub unsigned_thinking: Option<bool>,
+    pub cache_s: Option<NonZeroU32>,
 }
 
 impl QuirksEntry {
@@ -129,6 +131,7 @@ impl QuirksEntry {
             echo: self.echo.clone().or_else(|| other.echo.clone()),
             bound_thinking: self.bound_thinking.or(other.bound_thinking),
             unsigned_thinking: self.unsigned_thinking.or(other.unsigned_thinking),
+            cache_s: self.cache_s.or(other.cache_s),
         }
     }
 

@@ -219,6 +219,9 @@ pub struct DeviceInfo {
     pub prices: Prices,
     /// How many calls may be in flight at once, at least 1.
     pub slots: usize,
+    /// How long after its last use a prompt stays in the endpoint's cache; `None`: not known, taken
+    /// as for ever.
+    pub cache_ttl: Option<Duration>,
 }
 
 /// A model endpoint. One call is one attempt.

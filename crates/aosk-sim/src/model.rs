@@ -109,6 +109,7 @@ impl SimModel {
                 output: MicroDollars(4_000_000),
             },
             slots,
+            cache_ttl: None,
         };
         Self { info, seed, faults, seen: Mutex::default() }
     }

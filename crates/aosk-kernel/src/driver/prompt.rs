@@ -1,10 +1,13 @@
 //! From arrivals to a request: planning the context.
 
+use std::time::Duration;
+
 use aosk_abi::{
-    Changes, Conditions, FailureKind, Hash, Op, PageKind, Planned, Ppm, Stub, Tokens, What,
+    Changes, Conditions, FailureKind, Hash, MicroDollars, Op, PageKind, Planned, Ppm, Stub, Tokens,
+    What,
 };
-use aosk_context::{Arrival, Demand, Plan, STUB, stub_room};
-use aosk_ports::{CallError, Message, Request};
+use aosk_context::{Arrival, Demand, Plan, STUB, Terms, stub_room};
+use aosk_ports::{CallError, Message, Prices, Request};
 
 use super::Driver;
 use super::infer::Call;
@@ -52,7 +55,8 @@ impl Driver {
     ) -> Result<Result<Call, aosk_context::Error>, Error> {
         let demand = self.demand();
         let policy = self.means.policy;
-        let plan = match self.process.image.pages.plan(arrivals, &demand, policy) {
+        let pages = &self.process.image.pages;
+        let plan = match pages.plan_under(arrivals, &demand, policy, &self.terms()) {
             Ok(plan) => plan,
             Err(impossible) => return Ok(Err(impossible)),
         };
@@ -163,6 +167,26 @@ impl Driver {
         });
         let known = self.means.model.tokenizer.error();
         learnt.map_or(known, |learnt| learnt.max(known))
+    }
+
+    /// What the endpoint charges, and whether it has forgotten the prompt before. Where calls are
+    /// free, the usual shares stand for the time that they take.
+    fn terms(&self) -> Terms {
+        let info = self.means.model.device.info();
+        let idle = self.process.image.answered.map(|answered| {
+            let now = self.process.shared.parts.clock.now();
+            Duration::from_millis(now.millis_since(answered))
+        });
+        let cold = idle.is_none_or(|idle| info.cache_ttl.is_some_and(|ttl| idle > ttl));
+        let Prices { input, cached, cache_write, output } = info.prices;
+        if input == MicroDollars::ZERO {
+            return Terms { cold, ..Terms::default() };
+        }
+        let share = |price: MicroDollars| {
+            let ppm = u128::from(price.0) * u128::from(Ppm::ONE.0) / u128::from(input.0);
+            Ppm(u32::try_from(ppm).unwrap_or(u32::MAX))
+        };
+        Terms { read: share(cached), write: share(cache_write), output: share(output), cold }
     }
 
     /// The model's window, or less where the agent has less.

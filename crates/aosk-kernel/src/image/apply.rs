@@ -116,6 +116,7 @@ impl Image {
             account: Account { limit: spawned.spend_limit, ..Account::default() },
             pages: PageTable::default(),
             transcript: Transcript::default(),
+            answered: None,
             stubs: Vec::new(),
             arrivals: Vec::new(),
             conditions: None,
@@ -219,6 +220,7 @@ impl Image {
             }
             What::LlmReturned(returned) => {
                 self.returned(returned, seq).ok_or_else(|| about(returned.op))?;
+                self.answered = Some(event.at);
             }
             What::LlmFailed(failed) => {
                 self.failed(failed, event, seq).ok_or_else(|| about(failed.op))?;
@@ -272,7 +274,10 @@ impl Image {
         self.pending.clear();
         self.plan = None;
         self.began_at = self.step;
-        self.model.clone_from(&self.spawned.model);
+        if self.model != self.spawned.model {
+            self.model.clone_from(&self.spawned.model);
+            self.answered = None;
+        }
         self.hear(input, seq);
     }
 
@@ -381,6 +386,7 @@ impl Image {
         if let Some(next) = &failed.next {
             *elsewhere = *attempts;
             self.model.clone_from(next);
+            self.answered = None;
             // It was made for another window and another room for the reply.
             self.plan = None;
         }

@@ -71,6 +71,9 @@ pub struct Image {
     /// What its messages are made of; a checkpoint keeps it apart.
     #[serde(skip)]
     pub transcript: Transcript,
+    /// When the model that it asks now last answered it.
+    #[serde(default)]
+    pub answered: Option<Timestamp>,
     /// What the prompt says of the pages that have left.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stubs: Vec<Stub>,

@@ -482,6 +482,7 @@ impl Clockwork {
             max_output: Tokens(64),
             prices: Prices::default(),
             slots: AGENTS,
+            cache_ttl: None,
         })
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aosk_abi::{
     BlockedOn, Code, Exit, FailureKind, MicroDollars, Pid, Priority, ProcessState, Signal, Tenant,
-    What,
+    Tokens, What,
 };
 use aosk_kernel::{Kernel, Outcome};
 use aosk_ports::{Inbox, InboxItem, Journal};
@@ -140,6 +140,37 @@ async fn a_message_continues_a_conversation_that_ended() {
     assert_eq!(asked.len(), 3);
     for pair in asked.windows(2) {
         assert!(pair[1].prompt_bytes.starts_with(&pair[0].prompt_bytes), "what was said stands");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_leave_before_they_must_when_the_endpoint_has_forgotten_the_prompt() {
+    const VERSE: &str = "some thirty tokens that stand in the window until there is a reason to let \
+                         them go, and no call of a tool among them";
+    for (idle, leaves) in [(290, false), (310, true)] {
+        let mut script: Vec<Say> = std::iter::repeat_with(|| Say::Cut(VERSE)).take(9).collect();
+        script.extend([Say::Text(VERSE), Say::Text("yes")]);
+        let puppet = Puppet::new(script).windowed(900).replying(250);
+        let mut kit = Kit::with(puppet.keeping(Duration::from_secs(300)));
+        kit.options.adopts = true;
+        let kernel = kit.kernel();
+        let mut request = spawn("say it");
+        request.manifest.tools.clear();
+        request.manifest.max_steps = 12;
+        let pid = kernel.spawn(request).await.unwrap();
+        kernel.wait(pid).await.unwrap();
+        let before = kit.image(pid).await.pages;
+        assert_eq!(before.generation(), 0);
+        // With the tail more than the 85 % of its room from which on it is worth it.
+        assert!(before.tokens() > Tokens(500), "{}", before.tokens());
+
+        tokio::time::sleep(Duration::from_secs(idle)).await;
+        post(&kit, pid, message("again?")).await;
+        kernel.nudge().unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        kernel.quiet().await;
+        let after = kit.image(pid).await.pages;
+        assert_eq!(after.generation() > 0, leaves, "after {idle} s: {}", after.tokens());
     }
 }
 

@@ -65,6 +65,7 @@ impl Puppet {
                 max_output: Tokens(256),
                 prices: Prices::default(),
                 slots: 4,
+                cache_ttl: None,
             },
             script: Mutex::new(script.into()),
             asked: Mutex::default(),
@@ -101,6 +102,11 @@ impl Puppet {
 
     pub fn windowed(mut self, window: u64) -> Self {
         self.info.window = Tokens(window);
+        self
+    }
+
+    pub fn keeping(mut self, cache: Duration) -> Self {
+        self.info.cache_ttl = Some(cache);
         self
     }
 

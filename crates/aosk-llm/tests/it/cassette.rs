@@ -152,6 +152,7 @@ async fn a_list_is_played_in_its_order() {
         max_output: Tokens(100),
         prices: Prices::default(),
         slots: 1,
+        cache_ttl: None,
     };
     let reply = Reply {
         parts: vec![Part::Text("né".into()), call("a", "f", "{}")],

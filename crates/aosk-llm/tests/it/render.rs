@@ -15,6 +15,7 @@ fn plain() -> Scripted {
         max_output: Tokens(100),
         prices: Prices::default(),
         slots: 1,
+        cache_ttl: None,
     };
     Scripted::in_order(info, [])
 }
