@@ -62,8 +62,8 @@ struct Row {
     p50_ms: f64,
     p99_ms: f64,
     cpu_us_per_step: f64,
-    /// What the steps added to the database, free space on its pages included; an empty store's
-    /// tables are left out.
+    /// What the steps added to the database, free space on its pages included; the tables of an empty
+    /// store with its tenant are left out.
     bytes_per_step: u64,
     fsync: bool,
 }
@@ -110,6 +110,7 @@ async fn kernel(args: &Args, place: &Place, pair: u32) -> Result<Row, Failure> {
             (store, Some(PostgresReader::open(&options)?))
         }
     };
+    store.content_key(&Tenant::local()).await?;
     let bench = kernel_on(store, device.clone(), Arc::new(()))?;
     let size = || size(dir.path(), reader.as_ref());
     let empty = size().await?;

@@ -68,7 +68,7 @@ pub(super) async fn read(
     let statement = client
         .prepare_cached(
             "SELECT seq, version, len, bytes FROM checkpoints \
-             WHERE tenant = $1 AND pid = $2 AND seq <= $3 ORDER BY seq DESC LIMIT 1",
+             WHERE tenant = $1 AND pid = $2 AND NOT settled AND seq <= $3 ORDER BY seq DESC LIMIT 1",
         )
         .await?;
     let at = at.map_or(i64::MAX, |at| i64::try_from(at.0).unwrap_or(i64::MAX));
@@ -103,8 +103,8 @@ async fn stretches(
 ) -> Result<Option<Vec<Stretch>>, Fault> {
     let statement = client
         .prepare_cached(
-            "SELECT first_seq, len, bytes FROM stretches \
-             WHERE tenant = $1 AND pid = $2 AND first_seq <= $3 ORDER BY first_seq",
+            "SELECT seq, len, bytes FROM checkpoints \
+             WHERE tenant = $1 AND pid = $2 AND settled AND seq <= $3 ORDER BY seq",
         )
         .await?;
     let (pid, seq) = (uuid(place.pid), seq.0.cast_signed());

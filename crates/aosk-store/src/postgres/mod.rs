@@ -9,6 +9,7 @@ mod columns;
 mod connect;
 mod content;
 mod fault;
+mod folds;
 mod fragments;
 mod group;
 mod guesses;

@@ -9,10 +9,9 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::append::Prepared;
-use super::checkpoint::Frame;
 use super::columns::{self, Param, Shape};
 use super::process::{Place, uuid};
-use super::{content, text};
+use super::{content, folds, text};
 use crate::check::Reached;
 
 /// The statements that write appends, each with its tenant. `places` says where their processes
@@ -40,8 +39,7 @@ pub(super) fn of<'a>(
         beside.push(Write::new(content::SHARE, Vec::new()));
         beside.push(blobs);
     }
-    beside.extend(checkpoints(writes, places));
-    beside.extend(stretches(writes));
+    beside.extend(folds::of(writes, places));
     beside.extend(consumed(writes));
 
     let mut statements = Vec::with_capacity(2 + beside.len());
@@ -62,8 +60,7 @@ pub(super) fn of<'a>(
 /// The statements that store the appends of a copy; that of their process is [`process`].
 pub(super) fn copied<'a>(writes: &[(&'a Prepared, i32)]) -> Vec<Write<'a>> {
     let mut statements = vec![batches(writes)];
-    statements.extend(checkpoints(writes, &BTreeMap::new()));
-    statements.extend(stretches(writes));
+    statements.extend(folds::of(writes, &BTreeMap::new()));
     statements
 }
 
@@ -96,7 +93,7 @@ pub(super) struct Write<'a> {
 }
 
 impl<'a> Write<'a> {
-    const fn new(sql: &'static str, params: Vec<Param<'a>>) -> Self {
+    pub(super) const fn new(sql: &'static str, params: Vec<Param<'a>>) -> Self {
         Self { sql, params, rows: None }
     }
 }
@@ -273,105 +270,6 @@ fn blobs<'a>(writes: &[(&'a Prepared, i32)]) -> Option<Write<'a>> {
             vec![Box::new(tenants), Box::new(hashes), Box::new(bytes)],
         )
     })
-}
-
-/// Checkpoints, then the removal of all but the newest two of each process that got one. One is
-/// used; the one before it spares the whole journal where the newest is damaged or of an encoding
-/// that an older program does not know.
-fn checkpoints<'a>(
-    writes: &[(&'a Prepared, i32)],
-    places: &BTreeMap<(i32, Pid), Place>,
-) -> Vec<Write<'a>> {
-    let (mut tenants, mut pids, mut seqs) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut versions, mut lens, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
-    let mut oldest: BTreeMap<(i32, Pid), i64> = BTreeMap::new();
-    for (append, tenant) in writes {
-        let Some(saved) = &append.checkpoint else { continue };
-        tenants.push(*tenant);
-        pids.push(uuid(append.pid));
-        seqs.push(saved.seq.0.cast_signed());
-        versions.push(i32::from(saved.version));
-        lens.push(saved.frame.len);
-        bytes.push(&saved.frame.bytes[..]);
-        let key = (*tenant, append.pid);
-        if let Some(before) = places.get(&key).and_then(|place| place.checkpoints[1]) {
-            oldest.insert(key, before.0.cast_signed());
-        }
-    }
-    let mut statements = Vec::new();
-    if !tenants.is_empty() {
-        statements.push(Write::new(
-            "INSERT INTO checkpoints (tenant, pid, seq, version, len, bytes) \
-                  SELECT * FROM UNNEST($1::int[], $2::uuid[], $3::bigint[], $4::int[], \
-                  $5::int[], $6::bytea[])",
-            vec![
-                Box::new(tenants),
-                Box::new(pids),
-                Box::new(seqs),
-                Box::new(versions),
-                Box::new(lens),
-                Box::new(bytes),
-            ],
-        ));
-    }
-    if !oldest.is_empty() {
-        let (keys, seqs): (Vec<(i32, Pid)>, Vec<i64>) = oldest.into_iter().unzip();
-        let (tenants, pids): (Vec<i32>, Vec<Uuid>) =
-            keys.into_iter().map(|(tenant, pid)| (tenant, uuid(pid))).unzip();
-        statements.push(Write::new(
-            "DELETE FROM checkpoints AS c \
-                  USING UNNEST($1::int[], $2::uuid[], $3::bigint[]) AS w (tenant, pid, seq) \
-                  WHERE c.tenant = w.tenant AND c.pid = w.pid AND c.seq < w.seq",
-            vec![Box::new(tenants), Box::new(pids), Box::new(seqs)],
-        ));
-    }
-    statements
-}
-
-/// Stretches of checkpoints, after the removal of those whose place they take.
-fn stretches<'a>(writes: &[(&'a Prepared, i32)]) -> Vec<Write<'a>> {
-    let mut settled: BTreeMap<(i32, Pid), BTreeMap<Seq, &'a Frame>> = BTreeMap::new();
-    for (append, tenant) in writes {
-        for (first, frame) in append.checkpoint.iter().flat_map(|saved| &saved.stretches) {
-            let there = settled.entry((*tenant, append.pid)).or_default();
-            there.retain(|behind, _| behind < first);
-            there.insert(*first, frame);
-        }
-    }
-    let (mut tenants, mut pids, mut seqs) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut lens, mut bytes) = (Vec::new(), Vec::new());
-    for ((tenant, pid), stretches) in settled {
-        for (first, frame) in stretches {
-            tenants.push(tenant);
-            pids.push(uuid(pid));
-            seqs.push(first.0.cast_signed());
-            lens.push(frame.len);
-            bytes.push(&frame.bytes[..]);
-        }
-    }
-    if tenants.is_empty() {
-        return Vec::new();
-    }
-    vec![
-        Write::new(
-            "DELETE FROM stretches AS s \
-                  USING UNNEST($1::int[], $2::uuid[], $3::bigint[]) AS w (tenant, pid, first_seq) \
-                  WHERE s.tenant = w.tenant AND s.pid = w.pid AND s.first_seq >= w.first_seq",
-            vec![Box::new(tenants.clone()), Box::new(pids.clone()), Box::new(seqs.clone())],
-        ),
-        Write::new(
-            "INSERT INTO stretches (tenant, pid, first_seq, len, bytes) \
-                  SELECT * FROM UNNEST($1::int[], $2::uuid[], $3::bigint[], $4::int[], \
-                  $5::bytea[])",
-            vec![
-                Box::new(tenants),
-                Box::new(pids),
-                Box::new(seqs),
-                Box::new(lens),
-                Box::new(bytes),
-            ],
-        ),
-    ]
 }
 
 fn consumed<'a>(writes: &[(&'a Prepared, i32)]) -> Option<Write<'a>> {

@@ -74,7 +74,7 @@ impl Eraser for Server {
     fn erase(&self, pid: Pid) {
         block_on(async {
             let client = server::psql(&self.0).await;
-            let sql = ["journal", "checkpoints", "stretches", "inbox", "processes"]
+            let sql = ["journal", "checkpoints", "inbox", "processes"]
                 .map(|table| format!("DELETE FROM {table} WHERE pid = '{pid}';"));
             client.batch_execute(&format!("BEGIN; {} COMMIT", sql.concat())).await.expect("erased");
         });

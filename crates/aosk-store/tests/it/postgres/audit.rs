@@ -5,6 +5,7 @@ use aosk_conformance::Scribe;
 use aosk_ports::{Append, Journal, JournalWriter};
 use tokio_postgres::Client;
 
+use super::schema::UNDO_9;
 use super::server::{is_here, open, options, options_in_a_database_of_its_own, psql};
 use crate::child::pid;
 use crate::support::{block_on, noise};
@@ -132,6 +133,7 @@ fn a_store_from_before_the_times_gets_them_when_it_is_opened() {
                     DROP FUNCTION append_before, expect; DROP INDEX processes_owned; \
                     DROP TABLE posts, chunked, held; ALTER TABLE inbox ADD COLUMN nonce uuid; \
                     DELETE FROM schema_migrations WHERE version >= 4";
+        client.batch_execute(UNDO_9).await.expect("undone");
         client.batch_execute(undo).await.expect("undone");
         before
     });

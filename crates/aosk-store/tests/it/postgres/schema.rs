@@ -1,10 +1,20 @@
 //! The tables: made once, ahead of time, by whoever comes first.
 
-use aosk_abi::{Pid, Tenant};
+use aosk_abi::{Pid, Seq, Tenant};
 use aosk_conformance::Scribe;
+use aosk_ports::{Journal, JournalWriter};
 
 use super::server::{is_here, open, options, psql};
-use crate::support::block_on;
+use crate::child::pid;
+use crate::support::{block_on, noise};
+
+/// Makes of the tables of version 9 those of version 8, where stretches had their own.
+pub(super) const UNDO_9: &str = "CREATE TABLE stretches AS \
+     SELECT pid, seq AS first_seq, tenant, len, bytes FROM checkpoints WHERE settled; \
+     DELETE FROM checkpoints WHERE settled; \
+     ALTER TABLE checkpoints DROP COLUMN settled, ALTER COLUMN version SET NOT NULL, \
+     ADD CONSTRAINT checkpoints_pkey PRIMARY KEY (tenant, pid, seq); \
+     DELETE FROM schema_migrations WHERE version = 9";
 
 #[test]
 fn nodes_that_start_at_once_make_the_tables_once() {
@@ -79,4 +89,31 @@ fn the_journal_has_partitions_ahead_and_every_pid_has_a_place() {
         assert_eq!(scribe.next.0, 1);
         scribe.write(&store, &[b"goes on"]).await.expect("in the default partition");
     });
+}
+
+#[test]
+fn folds_that_an_older_version_saved_are_read_with_their_stretches() {
+    if !is_here() {
+        return;
+    }
+    let options = options();
+    let local = Tenant::local();
+    let store = open(&options);
+    let before = block_on(async {
+        let mut scribe = Scribe::new(&store, &local, pid(1)).await;
+        for first in [0, 1, 3] {
+            let append = scribe.append(&[b"one", b"two"]);
+            scribe.follow(&append);
+            let append = Scribe::with_checkpoint(append, noise(first, 900));
+            let append = Scribe::with_stretch(append, Seq(first), noise(first, 9000));
+            store.append(append).await.expect("stored");
+        }
+        store.checkpoint(&local, pid(1), None).await.expect("whole").expect("there")
+    });
+    drop(store);
+    block_on(async { psql(&options).await.batch_execute(UNDO_9).await.expect("undone") });
+    let store = open(&options);
+    let after = block_on(store.checkpoint(&local, pid(1), None)).expect("whole").expect("there");
+    assert_eq!(after.stretches.len(), 3);
+    assert_eq!(after, before);
 }
