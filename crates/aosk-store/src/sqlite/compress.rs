@@ -7,7 +7,13 @@
 //! Stored rows name their dictionary by number, so a dictionary is never changed: a better one gets
 //! the next number.
 //!
-//! Contents compress without it, and only above [`WORTH_TRYING`]: below, a frame saves less than
+//! Contents compress without a dictionary. Measured on two public streams of agents with tools (64 contents
+//! of more than 1 KiB; zstd's own training, 16 KiB): one trained on the one stream takes the other's contents of 1 to 4 KiB from 47.2 to
+//! 47.4 % of their bytes, and its larger ones from 32.1 to 32.1 %. What pays is one of the very stream, 22 in
+//! place of 35 % and 6.0 in place of 8.2 %: each store would train its own, keep every one for as long as a
+//! row needs it, and hand them along with copies. Of bodies, which are alike in all stores, it pays at once.
+//!
+//! Contents are compressed only above [`WORTH_TRYING`]: below, a frame saves less than
 //! the page it stands in wastes.
 
 use std::cell::RefCell;
