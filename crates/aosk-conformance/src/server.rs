@@ -1,7 +1,8 @@
 //! PostgreSQL servers for tests and benchmarks: real ones, on a free port, with their data in a folder of their own.
 //!
 //! A shell stands over each: when the program ends, however it ends, the shell's input ends, and
-//! it stops the server and removes its folder.
+//! it stops the server and removes its folder. It is in no group with the program, so what kills all of that
+//! group leaves it its work.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -91,7 +92,9 @@ impl Server {
             ])
             .arg(&dir)
             .stdin(Stdio::piped())
+            .stdout(Stdio::null())
             .stderr(Stdio::null())
+            .process_group(0)
             .spawn()
             .expect("a shell");
         let port = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port");

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread::JoinHandle;
@@ -56,6 +57,13 @@ pub(crate) fn command(role: &str, dir: &Path) -> Vec<(String, String)> {
 pub(crate) const ARGUMENTS: [&str; 5] =
     ["--exact", "child::in_a_role", "--ignored", "--nocapture", "--test-threads=1"];
 
+/// This binary in a role.
+fn in_role(role: &str, dir: &Path) -> Command {
+    let mut this = Command::new(std::env::current_exe().expect("this binary"));
+    this.args(ARGUMENTS).envs(command(role, dir));
+    this
+}
+
 /// A process in a role; killed when dropped.
 pub(crate) struct Other {
     child: Child,
@@ -73,14 +81,17 @@ impl Other {
         dir: &Path,
         environment: impl IntoIterator<Item = (&'static str, OsString)>,
     ) -> Self {
-        let mut child = Command::new(std::env::current_exe().expect("this binary"))
-            .args(ARGUMENTS)
-            .envs(command(role, dir))
-            .envs(environment)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("a process");
+        Self::spawn(in_role(role, dir).envs(environment))
+    }
+
+    /// Starts it as the first of a group of its own.
+    pub(crate) fn start_in_a_group(role: &str, dir: &Path) -> Self {
+        Self::spawn(in_role(role, dir).process_group(0))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = piped.spawn().expect("a process");
         let lines = child.stdout.take().map(BufReader::new);
         Self { child, lines }
     }
@@ -100,6 +111,13 @@ impl Other {
                 return line.trim_end().to_owned();
             }
         }
+    }
+
+    /// Kills it and all of its group with SIGKILL.
+    pub(crate) fn kill_group(&self) {
+        let group = format!("-{}", self.os_pid());
+        let done = Command::new("kill").args(["-KILL", "--", &group]).status();
+        assert!(done.is_ok_and(|status| status.success()), "kill {group}");
     }
 
     /// Kills it with SIGKILL and returns what it still said.
@@ -154,6 +172,11 @@ fn in_a_role() {
         "write" => write(&open(dir)),
         "write to a server" => write(&server::in_place(dir)),
         "fight" => fight::fight(dir),
+        "keep a server" => {
+            let server = server::Server::start();
+            say(&format!("listens {}", server.port()));
+            let _ = std::io::stdin().read(&mut [0]);
+        }
         "stream" => stream(&open(dir)),
         "stream to a server" => stream(&server::in_place(dir)),
         "write through trouble" => write_through_trouble(dir),

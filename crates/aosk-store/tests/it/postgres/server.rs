@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use aosk_store::{PostgresOptions, PostgresStore};
 
+use crate::child::Other;
 use crate::support::block_on;
 
 /// Whether there is a server; says how to get one.
@@ -100,4 +101,21 @@ pub(crate) async fn psql(options: &PostgresOptions) -> tokio_postgres::Client {
     let path = format!("SET search_path TO {}", options.schema);
     client.batch_execute(&path).await.expect("its schema");
     client
+}
+
+#[test]
+fn a_server_ends_with_its_program_even_if_all_of_its_group_is_killed() {
+    if !is_here() {
+        return;
+    }
+    let mut other = Other::start_in_a_group("keep a server", Path::new("none"));
+    let port: u16 = other.line("listens ")["listens ".len()..].parse().expect("a port");
+    let answers = || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+    assert!(answers());
+    other.kill_group();
+    let begun = std::time::Instant::now();
+    while answers() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it outlives its program");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
