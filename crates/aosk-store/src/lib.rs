@@ -54,14 +54,18 @@
 mod check;
 mod copy;
 mod postgres;
+mod prune;
 mod sqlite;
+mod upkeep;
 
 pub use copy::{Collected, Copied, StorePlace, collect, copy};
 pub use postgres::{
     Depth, Facts, Link, Node, NodeId, Occupied, PostgresOptions, PostgresReader, PostgresStore,
     SCHEMA as POSTGRES_SCHEMA,
 };
+pub use prune::{Gone, Pruned, Pruning, Reason, Removal, Retention, prune, prunings};
 pub use sqlite::{
     Backup, Flight, Hold, Options, Owner, SCHEMA, Sizes, SqliteReader, SqliteStore, TableSize,
     Watch, integrity, owner, restore, sizes, sqlite_version,
 };
+pub use upkeep::{Upkeep, upkeep};

@@ -3,7 +3,7 @@
 mod daemon;
 mod inbox;
 mod mem;
-mod moment;
+pub(crate) mod moment;
 mod run;
 mod store;
 
@@ -23,7 +23,7 @@ pub(crate) use mem::Mem;
 pub(crate) use run::{Run, Spawn};
 pub(crate) use store::{
     Store, StoreBackup, StoreCheck, StoreCommand, StoreCopy, StoreFormat, StoreGc, StoreGet,
-    StorePut, StoreRestore,
+    StorePrune, StorePut, StoreRestore,
 };
 
 /// Run AI agents on one journal: nothing they did is lost, and everything can be looked up.
@@ -64,6 +64,7 @@ is in $XDG_CONFIG_HOME/aosk.
   data_dir       AOSK_DATA_DIR       where journals are ($XDG_DATA_HOME/aosk)
   store          AOSK_STORE          a folder, or postgres://… for a server
   lease_seconds  AOSK_LEASE_SECONDS  when a silent node counts as dead (15)
+  retention      AOSK_RETENTION      how long ended agents stay: 30d (for ever)
   color          AOSK_COLOR          auto, always or never
 Endpoints and keys come from variables such as OPENAI_BASE_URL and
 OPENAI_API_KEY, or from keys.toml (mode 0600) beside config.toml; models.toml

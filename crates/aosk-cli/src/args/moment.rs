@@ -1,5 +1,7 @@
 //! Moments as people write them.
 
+use std::time::Duration;
+
 use aosk_abi::Timestamp;
 
 /// A moment: `2026-11-23T09:30:00Z` or with another offset, `2026-11-23T09:30` or `2026-11-23` in
@@ -16,7 +18,7 @@ fn at(text: &str, now: jiff::Timestamp, zone: &jiff::tz::TimeZone) -> Result<Tim
              local time, or how long ago: 90s, 15m, 2h, 3d"
         )
     };
-    let found = if let Some(ago) = ago(text) {
+    let found = if let Some(ago) = span(text) {
         now.checked_sub(ago).map_err(|_| unknown())?
     } else if let Ok(moment) = text.parse::<jiff::Timestamp>() {
         moment
@@ -29,8 +31,8 @@ fn at(text: &str, now: jiff::Timestamp, zone: &jiff::tz::TimeZone) -> Result<Tim
         .map_err(|_| format!("{text:?} is before 1970: nothing happened then"))
 }
 
-/// A number with a unit.
-fn ago(text: &str) -> Option<jiff::SignedDuration> {
+/// A number with a unit: `90s`, `15m`, `2h`, `3d`.
+pub(crate) fn span(text: &str) -> Option<Duration> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let seconds = match unit {
         "s" => 1,
@@ -40,7 +42,7 @@ fn ago(text: &str) -> Option<jiff::SignedDuration> {
         _ => return None,
     };
     let number: u32 = number.parse().ok()?;
-    Some(jiff::SignedDuration::from_secs(i64::from(number) * seconds))
+    Some(Duration::from_secs(u64::from(number) * seconds))
 }
 
 #[cfg(test)]

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use aosk_abi::Hash;
+use aosk_abi::{Hash, Tenant, Timestamp};
 use aosk_store::StorePlace;
 use clap::{Args, Subcommand};
 
+use super::moment::moment;
 use crate::store::place;
 
 /// `aosk store`.
@@ -42,6 +43,12 @@ pub(crate) enum StoreCommand {
 
     /// Delete large contents that nothing has named in two generations
     Gc(StoreGc),
+
+    /// Remove agents that have ended, whole, and leave a record of them
+    Prune(StorePrune),
+
+    /// List the agents that were removed
+    Pruned(StoreFormat),
 
     /// Keep a file, however long, as a content, and print its address
     Put(StorePut),
@@ -84,6 +91,31 @@ pub(crate) struct StoreBackup {
 #[derive(Debug, Args)]
 pub(crate) struct StoreGc {
     /// Only say what would be deleted
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    #[command(flatten)]
+    pub(crate) format: StoreFormat,
+}
+
+/// `aosk store prune`. With both conditions, an agent that matches both goes.
+#[derive(Debug, Args)]
+#[group(skip)]
+#[command(group(clap::ArgGroup::new("which").required(true).multiple(true)))]
+pub(crate) struct StorePrune {
+    /// Those whose last event is older: 30d, or a moment
+    #[arg(long, value_name = "TIME", group = "which", value_parser = moment)]
+    pub(crate) older_than: Option<Timestamp>,
+
+    /// All but so many, those that ended last
+    #[arg(long, value_name = "N", group = "which")]
+    pub(crate) keep: Option<u64>,
+
+    /// Whose; `local` unless given
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tenant: Option<Tenant>,
+
+    /// Only say what would be removed
     #[arg(long)]
     pub(crate) dry_run: bool,
 

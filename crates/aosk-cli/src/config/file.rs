@@ -11,10 +11,10 @@ use crate::error::{Error, nearest};
 
 /// The keys of a settings file.
 pub(super) const KEYS: &[&str] =
-    &["model", "max_spend_usd", "data_dir", "store", "lease_seconds", "color"];
+    &["model", "max_spend_usd", "data_dir", "store", "lease_seconds", "retention", "color"];
 
-/// Those that say where data go: only the user's own file may set them.
-const OWN: &[&str] = &["data_dir", "store", "lease_seconds"];
+/// Those that say where data go, and which go for good: only the user's own file may set them.
+const OWN: &[&str] = &["data_dir", "store", "lease_seconds", "retention"];
 
 /// Whose file it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,6 +151,8 @@ fn home_of(key: &str) -> Option<&'static str> {
         Some("give --store, set AOSK_STORE, or put it into your own config.toml")
     } else if key == "lease_seconds" {
         Some("set AOSK_LEASE_SECONDS, or put it into your own config.toml")
+    } else if key == "retention" {
+        Some("set AOSK_RETENTION, or put it into your own config.toml")
     } else if ends(&["key", "keys", "token", "secret", "password"]) {
         Some("set the provider's variable, such as OPENAI_API_KEY, or put it into your keys.toml")
     } else if ends(&["url", "endpoint", "endpoints", "host"]) {
@@ -172,6 +174,7 @@ mod tests {
             "data_dir",
             "store",
             "lease_seconds",
+            "retention",
             "base_url",
             "api_key",
             "OPENAI_API_KEY",

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::file::{File, KEYS, Level};
 use super::store::repeated;
 use super::{Folders, Settings, StoreAt};
-use crate::args::Global;
+use crate::args::{Global, moment};
 use crate::error::{Error, nearest};
 use crate::print::Color;
 use crate::text::shell_word;
@@ -56,6 +56,8 @@ struct Merged {
     data_dir: PathBuf,
     store: Option<String>,
     lease_seconds: f64,
+    #[serde(default, deserialize_with = "span")]
+    retention: Option<Duration>,
     color: Color,
 }
 
@@ -158,6 +160,7 @@ pub(super) fn load(
         data_dir: store.local(base_dir.clone()),
         base_dir,
         store,
+        retention: merged.retention,
         same_store: same_store(flags),
         color: flags.color.unwrap_or(merged.color),
     })
@@ -275,6 +278,12 @@ fn dollars<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<MicroDol
     MicroDollars::from_dollars(dollars).ok_or_else(|| {
         serde::de::Error::custom(format!("is {dollars}: give US dollars, 0 or more"))
     })
+}
+
+fn span<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let none = || serde::de::Error::custom(format!("is {text:?}: give a time such as 30d or 12h"));
+    moment::span(&text).map(Some).ok_or_else(none)
 }
 
 fn path_value(path: &Path) -> Result<String, Error> {

@@ -11,6 +11,7 @@ mod paths;
 mod store;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use aosk_abi::MicroDollars;
 
@@ -42,6 +43,8 @@ pub(crate) struct Settings {
     /// What a command that is suggested must repeat to find the same store: ` --data-dir DIR`,
     /// ` --store …`, or nothing where it is found without them.
     pub(crate) same_store: String,
+    /// For how long agents stay that have ended; for ever where that is `None`.
+    pub(crate) retention: Option<Duration>,
     /// When to colour.
     pub(crate) color: Color,
 }

@@ -15,6 +15,7 @@ mod reach;
 mod serve;
 mod socket;
 mod status;
+mod upkeep;
 mod visitor;
 
 use std::io::Write;

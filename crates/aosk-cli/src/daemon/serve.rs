@@ -16,6 +16,7 @@ use super::COMMAND;
 use super::activity::Activity;
 use super::launch;
 use super::socket::{Place, Socket};
+use super::upkeep;
 use super::visitor::Daemon;
 use crate::args::DaemonRun;
 use crate::config::{Folders, Settings};
@@ -67,6 +68,7 @@ pub(super) async fn serve(
     let owned = own_store(settings, COMMAND, &secrets)?;
     let mut socket = Socket::bind(place)?;
     let daemon = Arc::new(begin(args, settings, owned, endpoints, secrets)?);
+    upkeep::begin(settings).map_err(|error| failed("the system gives no thread", error))?;
     let recovered = daemon.kernel.recover().await.map_err(kernel_error)?.len();
     say(screen, &format!("listens; goes on with {recovered} agents"));
     if args.detached {

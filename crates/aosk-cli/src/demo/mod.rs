@@ -54,6 +54,7 @@ pub(crate) async fn demo(global: &Global, screen: &Screen) -> Result<Exit, Error
         data_dir: store.local(folder.root().to_owned()),
         base_dir: folder.root().to_owned(),
         store,
+        retention: None,
         same_store: same_store.clone(),
         color,
     };

@@ -11,11 +11,12 @@ use std::path::Path;
 use aosk_abi::{ChunkList, Code, ContentKey, Hash, Pid, Seq, Tenant};
 use aosk_kernel::{Image, load};
 use aosk_ports::ContentReader;
-use aosk_store::{PostgresReader, SqliteReader, integrity};
+use aosk_store::{PostgresReader, SqliteReader, StorePlace, integrity, prunings};
 use serde::Serialize;
 
 use super::content::Contents;
-use super::open;
+use super::copy::aside;
+use super::{open, whole};
 use crate::args::StoreCheck;
 use crate::config::{Settings, StoreAt};
 use crate::error::Error;
@@ -65,7 +66,9 @@ pub(super) async fn check(
     screen: &Screen,
 ) -> Result<Exit, Error> {
     let dir = &settings.data_dir;
-    let report = match (&args.file, &settings.store) {
+    let store = whole(settings, "aosk store check");
+    let place = args.file.clone().map_or(store, StorePlace::Backup);
+    let mut report = match (&args.file, &settings.store) {
         (Some(file), _) => look(&SqliteReader::open_backup(file)?, file).await,
         (None, StoreAt::Folder) => look(&open(dir)?, &dir.join(DATABASE)).await,
         // The server looks after its own pages: data_checksums and amcheck.
@@ -75,6 +78,9 @@ pub(super) async fn check(
             report
         }
     };
+    if let Err(error) = aside(move || prunings(&place)).await {
+        report.found(None, &error);
+    }
     if args.format.json {
         screen.out.line(&json(&report)?)?;
     } else {

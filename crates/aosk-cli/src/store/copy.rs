@@ -27,6 +27,7 @@ struct Report {
     chunked: u64,
     checkpoints: u64,
     inbox_items: u64,
+    prunings: u64,
     /// The link after the last event of each process, by `TENANT/PID`, the same on both sides.
     heads: BTreeMap<String, String>,
 }
@@ -70,7 +71,8 @@ pub(super) async fn copy(args: &StoreCopy, screen: &Screen) -> Result<Exit, Erro
     }
     let (from, to) = (args.from.clone(), args.to.clone());
     let copied = aside(move || copy_store(&from, &to)).await?;
-    let Copied { tenants, events, blobs, blob_bytes, chunked, checkpoints, items, heads } = copied;
+    let Copied { tenants, events, blobs, blob_bytes, chunked, checkpoints, items, prunings, heads } =
+        copied;
     if args.format.json {
         let shown = heads
             .iter()
@@ -84,6 +86,7 @@ pub(super) async fn copy(args: &StoreCopy, screen: &Screen) -> Result<Exit, Erro
             chunked,
             checkpoints,
             inbox_items: items,
+            prunings,
             heads: shown.collect(),
         };
         screen.out.line(&json(&report)?)?;

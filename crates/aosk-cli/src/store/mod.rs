@@ -5,6 +5,7 @@ mod check;
 mod content;
 mod copy;
 mod gc;
+mod prune;
 mod server;
 mod size;
 mod status;
@@ -39,6 +40,8 @@ pub(crate) async fn store(
         StoreCommand::Restore(args) => backup::restore(args, settings, screen).await,
         StoreCommand::Copy(args) => copy::copy(args, screen).await,
         StoreCommand::Gc(args) => gc::gc(args, settings, screen).await,
+        StoreCommand::Prune(args) => prune::prune(args, settings, screen).await,
+        StoreCommand::Pruned(args) => prune::pruned(args, settings, screen).await,
         StoreCommand::Put(args) => content::put(args, settings, screen).await,
         StoreCommand::Get(args) => content::get(args, settings).await,
     }
@@ -56,7 +59,7 @@ fn open(dir: &Path) -> Result<SqliteReader, Error> {
 }
 
 /// The store of the settings, whole.
-fn whole(settings: &Settings, command: &str) -> StorePlace {
+pub(crate) fn whole(settings: &Settings, command: &str) -> StorePlace {
     match &settings.store {
         StoreAt::Folder => StorePlace::Sqlite(settings.data_dir.clone()),
         StoreAt::Server(options) => {

@@ -125,6 +125,8 @@ fn what(name: &str) -> &'static str {
         "blobs" => "larger contents: prompts, replies, results",
         "checkpoints" => "saved folds, from which processes are read back",
         "stretches" => "what of saved folds never changes again",
+        "prunings" => "which processes were removed",
+        "upkeep" => "when the store was last looked after",
         "chunked" => "which chunks make up long contents",
         "held" => "what came in by itself, until something names it",
         "suspects" => "what the last gc found to be named by nothing",

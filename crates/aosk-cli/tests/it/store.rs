@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::endpoint::{Answer, Endpoint, call, says};
 use crate::scene::pausing;
-use crate::world::{Ran, World, kinds, lines};
+use crate::world::{Ran, World, kinds, lines, wait_until};
 
 fn object(ran: &Ran) -> Value {
     assert_eq!(ran.code, Some(0), "{ran:?}");
@@ -173,5 +173,76 @@ fn a_file_that_holds_a_secret_is_not_kept_wherever_it_stands() {
         ran.failed(2, "AOSK-C003").says("secret");
         world.write("x", [vec![b'.'; before], KEY[1..].into(), vec![b'.'; 9]].concat());
         assert_eq!(world.run(&["store", "put", "x"]).code, Some(0));
+    }
+}
+
+#[test]
+fn an_agent_that_has_ended_is_removed_with_a_record_of_it() {
+    let world = with_one_agent();
+    world.run(&["store", "prune"]).failed(2, "AOSK-C001");
+    world.run(&["store", "prune", "--older-than", "soon"]).failed(2, "AOSK-C001");
+    let pid = world.processes()[0]["pid"].as_str().expect("a pid").to_owned();
+    let events = world.events(&pid);
+    for (args, removed) in [
+        (&["--older-than", "1h"][..], 0),
+        (&["--keep", "1"], 0),
+        (&["--older-than", "0s", "--keep", "1"], 0),
+        (&["--keep", "0", "--tenant", "other"], 0),
+        (&["--older-than", "0s", "--dry-run"], 1),
+    ] {
+        let args = [&["store", "prune", "--json"], args].concat();
+        let said = object(&world.run(&args));
+        assert_eq!((&said["processes"], &said["kept"]), (&json!(removed), &json!({})), "{args:?}");
+        assert_eq!(world.processes().len(), 1);
+    }
+    // What is in use of the pages of journals and contents.
+    let used = || {
+        let size = object(&world.run(&["store", "size", "--json"]));
+        let parts = size["parts"].as_array().expect("parts").iter();
+        let ours = parts.filter(|part| part["name"] == "journal" || part["name"] == "blobs");
+        let number = |part: &Value, name: &str| part[name].as_u64().expect("a number");
+        ours.map(|part| number(part, "bytes") - number(part, "unused_bytes")).sum::<u64>()
+    };
+    let before = used();
+    let ran = world.run(&["store", "prune", "--older-than", "0s"]);
+    assert!(ran.out.starts_with("1 processes"), "{ran:?}");
+    assert!(world.processes().is_empty());
+    world.run(&["logs", &pid]).failed(2, "AOSK-C005");
+    for deleted in [0, 1] {
+        let collected = object(&world.run(&["store", "gc", "--json"]));
+        assert_eq!(collected["deleted"].as_u64().map(|count| count.min(1)), Some(deleted));
+    }
+    assert!(used() < before / 2, "{} of {before}", used());
+    assert!(world.run(&["store", "check"]).out.contains("all sound"));
+
+    let record: Value =
+        serde_json::from_str(&world.run(&["store", "pruned", "--json"]).out).expect("one line");
+    let gone = &record["processes"][0];
+    assert_eq!((&gone["pid"], &gone["events"]), (&json!(pid), &json!(events.len())));
+    assert_eq!(gone["head"], events.last().expect("some")["hash"]);
+    assert!(world.run(&["store", "pruned"]).out.contains(&pid));
+
+    world.database().execute("UPDATE prunings SET body = zeroblob(9)", []).expect("altered");
+    let checked = world.run(&["store", "check"]);
+    assert!(checked.code == Some(4) && checked.out.contains("record 1"), "{checked:?}");
+    world.run(&["store", "pruned"]).failed(4, "AOSK-A004");
+}
+
+#[test]
+fn a_daemon_removes_what_is_older_than_the_retention() {
+    let world = with_one_agent();
+    world.configure("config.toml", "retention = \"forever\"");
+    world.run(&["ps"]).failed(2, "AOSK-C002").says("30d");
+    for (retention, left) in [("1h", 1), ("0s", 0)] {
+        world.configure("config.toml", &format!("retention = \"{retention}\""));
+        let looked_after = || {
+            let sql = "SELECT begun FROM upkeep";
+            world.database().query_row(sql, [], |row| row.get::<_, i64>(0)).expect("there") > 0
+        };
+        world.database().execute("UPDATE upkeep SET begun = 0", []).expect("altered");
+        assert_eq!(world.run(&["daemon", "start"]).code, Some(0));
+        wait_until("the store was looked after", looked_after);
+        wait_until("what is due went", || world.processes().len() == left);
+        assert_eq!(world.run(&["daemon", "stop"]).code, Some(0));
     }
 }

@@ -206,6 +206,11 @@ impl World {
         wait_until("it is gone", || self.processes()[0]["state"] == "interrupted");
     }
 
+    /// The database of the data folder, as any program may open it.
+    pub fn database(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.data().join("aosk.db")).expect("opens")
+    }
+
     /// Spawns an agent and answers its pid.
     pub fn spawn(&self, args: &[&str]) -> String {
         let ran = self.run(&[&["spawn"], args].concat());

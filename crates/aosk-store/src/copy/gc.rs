@@ -14,11 +14,13 @@
 //! wait for some milliseconds.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 use aosk_abi::{Code, Hash, Pid, Seq, Tenant};
-use aosk_ports::StoreError;
+use aosk_ports::{Receipt, StoreError};
 
 use super::{Source, StorePlace, Whole};
+use crate::prune::{Batch, Kept};
 
 /// How many contents one transaction deletes.
 const CHUNK: usize = 256;
@@ -54,6 +56,32 @@ pub(crate) trait Sweep {
     /// Forgets what was kept though nothing named it, and is kept no longer.
     fn let_go(&mut self, tenant: &Tenant) -> Result<(), StoreError>;
 
+    /// Whether nobody has begun to look after the store for so long; then the caller has now.
+    fn take_turn(&mut self, every: Duration) -> Result<bool, StoreError>;
+
+    /// How to remove these processes: which in one transaction.
+    fn batches(&mut self, tenant: &Tenant, go: Vec<Receipt>) -> Result<Vec<Batch>, StoreError>;
+
+    /// Begins a transaction in which nobody else removes processes.
+    fn begin_removal(&mut self) -> Result<(), StoreError>;
+
+    /// Keeps these processes as they are until the end of the transaction; answers those there are.
+    fn lock(&mut self, tenant: &Tenant, pids: &[Pid]) -> Result<Vec<Receipt>, StoreError>;
+
+    /// Removes processes that are locked, with all that is theirs alone. Where their journals are all
+    /// that `table` holds, it is emptied.
+    fn erase(
+        &mut self,
+        tenant: &Tenant,
+        pids: &[Pid],
+        table: Option<&str>,
+    ) -> Result<(), StoreError>;
+
+    /// The number and link of the newest record of removed processes.
+    fn last_pruning(&mut self) -> Result<Option<(u64, Hash)>, StoreError>;
+
+    fn record(&mut self, kept: &Kept) -> Result<(), StoreError>;
+
     fn commit(&mut self) -> Result<(), StoreError>;
 }
 
@@ -65,13 +93,40 @@ pub(crate) trait Sweep {
 /// [`Code::StoreOpen`] where there is no store; damage of a journal, since nobody knows what it named;
 /// what the store says. What was deleted before stays deleted.
 pub fn collect(place: &StorePlace, dry: bool) -> Result<Collected, StoreError> {
+    collect_at(place, dry, Pace::Full)
+}
+
+/// How fast journals are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// As fast as can be.
+    Full,
+    /// A fifth of that.
+    Low,
+}
+
+impl Pace {
+    /// Rests after work that began then.
+    fn rest(self, begun: Instant) {
+        if self == Self::Low {
+            std::thread::sleep(begun.elapsed() * 4);
+        }
+    }
+}
+
+/// The same, reading at that pace.
+pub(crate) fn collect_at(
+    place: &StorePlace,
+    dry: bool,
+    pace: Pace,
+) -> Result<Collected, StoreError> {
     let mut source = place.source()?;
     let mut sights = BTreeMap::new();
     let (mut collected, mut doomed) = (Collected::default(), Vec::new());
     for (tenant, _) in source.tenants()? {
         let mut sight = Sight::of(&mut *source, &tenant)?;
         let all = sight.unnamed.len() as u64;
-        sight.look(&mut *source, &tenant)?;
+        sight.look(&mut *source, &tenant, pace)?;
         collected.named += all - sight.unnamed.len() as u64;
         let suspects = source.suspects(&tenant)?;
         let again: Vec<Hash> =
@@ -91,9 +146,11 @@ pub fn collect(place: &StorePlace, dry: bool) -> Result<Collected, StoreError> {
     let mut sweep = place.sweep()?;
     for (tenant, hashes) in doomed {
         let Some(sight) = sights.get_mut(&tenant) else { continue };
+        // What came meanwhile is looked at beside the writers, so that they wait for little of it.
+        sight.look(sweep.source(), &tenant, pace)?;
         for chunk in hashes.chunks(CHUNK) {
             sweep.begin()?;
-            sight.look(sweep.source(), &tenant)?;
+            sight.look(sweep.source(), &tenant, Pace::Full)?;
             let named = |hash: &&Hash| sight.unnamed.contains(*hash);
             let still: Vec<Hash> = chunk.iter().filter(named).copied().collect();
             collected.deleted_bytes += sweep.delete(&tenant, &still)?;
@@ -105,7 +162,7 @@ pub fn collect(place: &StorePlace, dry: bool) -> Result<Collected, StoreError> {
             });
         }
         sweep.begin()?;
-        sight.look(sweep.source(), &tenant)?;
+        sight.look(sweep.source(), &tenant, Pace::Full)?;
         let left: Vec<Hash> = sight.unnamed.iter().copied().collect();
         sweep.suspect(&tenant, &left)?;
         sweep.let_go(&tenant)?;
@@ -155,7 +212,12 @@ impl Sight {
     }
 
     /// Looks at everything that was not looked at yet.
-    fn look(&mut self, source: &mut dyn Source, tenant: &Tenant) -> Result<(), StoreError> {
+    fn look(
+        &mut self,
+        source: &mut dyn Source,
+        tenant: &Tenant,
+        pace: Pace,
+    ) -> Result<(), StoreError> {
         for whole in source.processes(tenant)? {
             let pid = whole.receipt.pid;
             let now = (whole.receipt.next, whole.receipt.head);
@@ -165,7 +227,10 @@ impl Sight {
             }
             let begin = (Seq(0), whole.origin);
             let from = seen.unwrap_or(begin);
+            let read_from = Instant::now();
             match self.read(source, &whole, from) {
+                // It was removed since it was listed.
+                Err(error) if error.code == Code::StoreUnknownProcess => continue,
                 // It was removed meanwhile, and is another by the same pid.
                 Err(error)
                     if from != begin
@@ -176,6 +241,7 @@ impl Sight {
                 read => read?,
             }
             self.ends.insert(pid, now);
+            pace.rest(read_from);
         }
         for hash in source.held(tenant)? {
             // It may have come in since the lists were read, made of chunks that were there.

@@ -15,14 +15,15 @@ mod place;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use aosk_abi::{ChunkList, Code, Content, ContentKey, Hash, Pid, Seq, Tenant};
+use aosk_abi::{ChunkList, Code, Content, ContentKey, Hash, Pid, Record, Seq, Tenant};
 use aosk_ports::{Append, Checkpoint, InboxId, Posted, Receipt, StoreError};
 
-pub(crate) use gc::Sweep;
 pub use gc::{Collected, collect};
+pub(crate) use gc::{Pace, Sweep, collect_at};
 pub use place::StorePlace;
 
 use crate::check;
+use crate::prune::{Kept, verified};
 use crate::sqlite::Backup;
 
 /// What a copy holds.
@@ -42,6 +43,8 @@ pub struct Copied {
     pub checkpoints: u64,
     /// Items that wait in the inbox.
     pub items: u64,
+    /// Records of removed processes.
+    pub prunings: u64,
     /// The end of each process's chain, the same in source and target: the number of its events and
     /// the link after the last.
     pub heads: BTreeMap<(Tenant, Pid), (Seq, Hash)>,
@@ -87,6 +90,12 @@ pub(crate) trait Source {
 
     fn inbox(&mut self, tenant: &Tenant) -> Result<Vec<Posted>, StoreError>;
 
+    /// The first event of a process; `None` where it has none.
+    fn first(&mut self, whole: &Whole) -> Result<Option<Record>, StoreError>;
+
+    /// The records of removed processes, by number.
+    fn prunings(&mut self) -> Result<Vec<Kept>, StoreError>;
+
     /// The blobs and lists that the last collection found to be named by nothing.
     fn suspects(&mut self, tenant: &Tenant) -> Result<Vec<Hash>, StoreError>;
 
@@ -113,6 +122,9 @@ pub(crate) trait Target {
     fn end(&mut self, whole: &Whole) -> Result<(), StoreError>;
 
     fn post(&mut self, tenant: &Tenant, items: Vec<Posted>) -> Result<(), StoreError>;
+
+    /// A record of removed processes.
+    fn record(&mut self, kept: &Kept) -> Result<(), StoreError>;
 
     /// The tenant's processes as they are there now.
     fn processes(&mut self, tenant: &Tenant) -> Result<Vec<Receipt>, StoreError>;
@@ -203,6 +215,10 @@ fn run(source: &mut dyn Source, target: &mut dyn Target) -> Result<Copied, Store
             ));
         }
     }
+    let kept = source.prunings()?;
+    verified(&kept)?;
+    copied.prunings = kept.len() as u64;
+    kept.iter().try_for_each(|kept| target.record(kept))?;
     Ok(copied)
 }
 

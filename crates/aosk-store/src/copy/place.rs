@@ -22,7 +22,7 @@ pub enum StorePlace {
 }
 
 impl StorePlace {
-    pub(super) fn source(&self) -> Result<Box<dyn Source>, StoreError> {
+    pub(crate) fn source(&self) -> Result<Box<dyn Source>, StoreError> {
         Ok(match self {
             Self::Sqlite(dir) => Box::new(sqlite::Snapshot::of_store(dir)?),
             Self::Backup(file) => Box::new(sqlite::Snapshot::of_backup(file)?),
@@ -30,7 +30,7 @@ impl StorePlace {
         })
     }
 
-    pub(super) fn sweep(&self) -> Result<Box<dyn Sweep>, StoreError> {
+    pub(crate) fn sweep(&self) -> Result<Box<dyn Sweep>, StoreError> {
         Ok(match self {
             Self::Sqlite(dir) => Box::new(sqlite::Broom::of(dir)?),
             Self::Backup(file) => return Err(sealed(file)),

@@ -43,9 +43,15 @@ pub(super) async fn post(
     let leave = transaction.prepare_cached(LEAVE).await?;
     // A statement of its own: what the first waited for is not in what it sees.
     let left = transaction.prepare_cached("SELECT id FROM posts WHERE nonce = $1").await?;
+    // Whoever removes a process waits for this, or this finds none.
+    let hold = "SELECT FROM processes WHERE tenant = $1 AND pid = $2 FOR KEY SHARE";
+    let hold = transaction.prepare_cached(hold).await?;
     let mut ids = Vec::with_capacity(rows.len());
-    for (nonce, pid, tenant, item) in &rows {
-        let row = match transaction.query_opt(&leave, &[nonce, pid, tenant, item]).await? {
+    for (nonce, pid, of, item) in &rows {
+        if transaction.query_opt(&hold, &[of, pid]).await?.is_none() {
+            return Err(check::unknown(tenant, Pid::from_bytes(pid.into_bytes())).into());
+        }
+        let row = match transaction.query_opt(&leave, &[nonce, pid, of, item]).await? {
             Some(row) => row,
             None => transaction.query_one(&left, &[nonce]).await?,
         };

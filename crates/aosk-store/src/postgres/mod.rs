@@ -20,6 +20,7 @@ mod link;
 mod options;
 mod partition;
 mod process;
+mod prune;
 mod queue;
 mod reader;
 mod schema;

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use aosk_abi::{ChunkList, Code, Content, ContentKey, Hash, Seq, Tenant};
+use aosk_abi::{ChunkList, Code, Content, ContentKey, Hash, Pid, Record, Seq, Tenant};
 use aosk_ports::{Append, Checkpoint, InboxId, Posted, ProcessFilter, Receipt, StoreError};
 use deadpool_postgres::Object;
 use tokio::runtime::{Builder, Runtime};
@@ -20,8 +21,9 @@ use super::reader::first;
 use super::session::{Patience, Sessions};
 use super::tenant::TenantRow;
 use super::writes::{self, Write};
-use super::{checkpoint, chunked, content, inbox, journal, schema, tenant};
+use super::{checkpoint, chunked, content, inbox, journal, prune, schema, tenant};
 use crate::copy::{Source, Sweep, Target, Whole};
+use crate::prune::{Batch, Kept};
 
 /// How many appends are read at once: a step's has 1 KB, so some hundred KB.
 const APPENDS: usize = 256;
@@ -87,6 +89,7 @@ impl Snapshot {
     pub(crate) fn of(options: &PostgresOptions) -> Result<Self, StoreError> {
         let line = Line::open(options, async |client, schema| {
             schema::check(client, schema).await?;
+            prune::keep_months(client).await?;
             client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
             Ok(())
         })?;
@@ -181,6 +184,18 @@ impl Source for Snapshot {
         self.0.ask(async |client| inbox::pending(client, tenant).await)
     }
 
+    fn first(&mut self, whole: &Whole) -> Result<Option<Record>, StoreError> {
+        let Receipt { tenant, pid, .. } = &whole.receipt;
+        self.0.ask(async |client| {
+            let place = process::expect(client, tenant, *pid).await?;
+            Ok(journal::read(client, tenant, &place, Seq(0), 1).await?.pop())
+        })
+    }
+
+    fn prunings(&mut self) -> Result<Vec<Kept>, StoreError> {
+        self.0.ask(async |client| prune::all(client).await)
+    }
+
     fn suspects(&mut self, tenant: &Tenant) -> Result<Vec<Hash>, StoreError> {
         let row = self.0.tenant(tenant)?;
         self.0.ask(async |client| content::suspects(client, &row).await)
@@ -227,6 +242,49 @@ impl Sweep for Broom {
     fn suspect(&mut self, tenant: &Tenant, hashes: &[Hash]) -> Result<(), StoreError> {
         let row = self.0.0.tenant(tenant)?;
         self.0.0.ask(async |client| content::suspect(client, &row, hashes).await)
+    }
+
+    fn take_turn(&mut self, every: Duration) -> Result<bool, StoreError> {
+        self.0.0.ask(async |client| {
+            // One that is yet to come was written by a clock that was wrong.
+            let sql = "UPDATE upkeep SET begun = now() \
+                       WHERE begun <= now() - make_interval(secs => $1) OR begun > now()";
+            Ok(client.execute(sql, &[&every.as_secs_f64()]).await? == 1)
+        })
+    }
+
+    fn batches(&mut self, tenant: &Tenant, go: Vec<Receipt>) -> Result<Vec<Batch>, StoreError> {
+        let row = self.0.0.tenant(tenant)?;
+        self.0.0.ask(async |client| prune::batches(client, &row, go).await)
+    }
+
+    fn begin_removal(&mut self) -> Result<(), StoreError> {
+        let alone = "BEGIN; LOCK TABLE prunings IN SHARE ROW EXCLUSIVE MODE";
+        self.0.0.ask(async |client| Ok(client.batch_execute(alone).await?))
+    }
+
+    fn lock(&mut self, tenant: &Tenant, pids: &[Pid]) -> Result<Vec<Receipt>, StoreError> {
+        let row = self.0.0.tenant(tenant)?;
+        self.0.0.ask(async |client| prune::lock(client, tenant, &row, pids).await)
+    }
+
+    fn erase(
+        &mut self,
+        tenant: &Tenant,
+        pids: &[Pid],
+        table: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let row = self.0.0.tenant(tenant)?;
+        self.0.0.ask(async |client| prune::erase(client, &row, pids, table).await)
+    }
+
+    fn last_pruning(&mut self) -> Result<Option<(u64, Hash)>, StoreError> {
+        self.0.0.ask(async |client| prune::last(client).await)
+    }
+
+    fn record(&mut self, kept: &Kept) -> Result<(), StoreError> {
+        let row = self.0.0.tenant(&kept.tenant)?;
+        self.0.0.ask(async |client| prune::record(client, &row, kept).await)
     }
 
     fn let_go(&mut self, tenant: &Tenant) -> Result<(), StoreError> {
@@ -342,6 +400,11 @@ impl Target for Intake {
             }
             Ok(())
         })
+    }
+
+    fn record(&mut self, kept: &Kept) -> Result<(), StoreError> {
+        let row = self.line.tenant(&kept.tenant)?;
+        self.line.ask(async |client| prune::record(client, &row, kept).await)
     }
 
     fn processes(&mut self, tenant: &Tenant) -> Result<Vec<Receipt>, StoreError> {

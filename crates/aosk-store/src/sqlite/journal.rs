@@ -156,6 +156,15 @@ pub(super) fn append(
     Ok(())
 }
 
+/// Removes all batches of a process. They are found by their numbers, since no index leads to them.
+pub(super) fn erase(connection: &Connection, place: &Place) -> Result<(), Fault> {
+    let mut walk = Walk::to(connection, place, Seq(0))?;
+    while let Some(entry) = walk.step(connection)? {
+        connection.prepare_cached("DELETE FROM journal WHERE id = ?1")?.execute([entry.id])?;
+    }
+    Ok(())
+}
+
 /// A way along the batches of a process: span after span, then the tail.
 struct Walk<'a> {
     place: &'a Place,

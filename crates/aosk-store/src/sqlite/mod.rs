@@ -19,6 +19,7 @@ mod lock;
 mod log;
 mod pool;
 mod process;
+mod prune;
 mod queue;
 mod reader;
 mod schema;

@@ -1,8 +1,9 @@
 //! The two ends of a copy: a snapshot that is read, and a database that is made of what comes.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use aosk_abi::{ChunkList, Code, Content, ContentKey, Hash, Seq, Tenant};
+use aosk_abi::{ChunkList, Code, Content, ContentKey, Hash, Pid, Record, Seq, Tenant};
 use aosk_ports::{Append, Checkpoint, InboxId, Posted, ProcessFilter, Receipt, StoreError};
 use rusqlite::Connection;
 
@@ -13,8 +14,9 @@ use super::lock::Lock;
 use super::process::{self, Place};
 use super::schema::{self, Access, open_shared};
 use super::tenant::TenantRow;
-use super::{backup, checkpoint, chunked, content, inbox, journal, log, tenant};
+use super::{backup, checkpoint, chunked, content, inbox, journal, log, prune, tenant};
 use crate::copy::{Source, Sweep, Target, Whole};
+use crate::prune::{Batch, Kept};
 
 /// How many appends are read at once: a step's has 1 KB, so some hundred KB.
 const APPENDS: usize = 256;
@@ -140,6 +142,18 @@ impl Source for Snapshot {
         self.ask(|connection| inbox::pending(connection, tenant))
     }
 
+    fn first(&mut self, whole: &Whole) -> Result<Option<Record>, StoreError> {
+        let Receipt { tenant, pid, .. } = &whole.receipt;
+        self.ask(|connection| {
+            let place = process::expect(connection, tenant, *pid)?;
+            Ok(journal::read(connection, tenant, &place, Seq(0), 1)?.pop())
+        })
+    }
+
+    fn prunings(&mut self) -> Result<Vec<Kept>, StoreError> {
+        self.ask(prune::all)
+    }
+
     fn suspects(&mut self, tenant: &Tenant) -> Result<Vec<Hash>, StoreError> {
         self.ask(|connection| content::suspects(connection, expect_tenant(connection, tenant)?.id))
     }
@@ -183,6 +197,43 @@ impl Sweep for Broom {
         self.0.ask(|connection| {
             content::suspect(connection, expect_tenant(connection, tenant)?.id, hashes)
         })
+    }
+
+    fn take_turn(&mut self, every: Duration) -> Result<bool, StoreError> {
+        self.0.ask(|connection| {
+            // One that is yet to come was written by a clock that was wrong.
+            let sql = "UPDATE upkeep SET begun = unixepoch() \
+                       WHERE begun <= unixepoch() - ?1 OR begun > unixepoch()";
+            Ok(connection.execute(sql, [every.as_secs().cast_signed()])? == 1)
+        })
+    }
+
+    fn batches(&mut self, _: &Tenant, go: Vec<Receipt>) -> Result<Vec<Batch>, StoreError> {
+        Ok(Batch::some(go))
+    }
+
+    fn begin_removal(&mut self) -> Result<(), StoreError> {
+        self.begin()
+    }
+
+    fn lock(&mut self, tenant: &Tenant, pids: &[Pid]) -> Result<Vec<Receipt>, StoreError> {
+        self.0.ask(|connection| {
+            let show = |pid: &Pid| process::show(connection, tenant, *pid).transpose();
+            pids.iter().filter_map(show).collect()
+        })
+    }
+
+    fn erase(&mut self, tenant: &Tenant, pids: &[Pid], _: Option<&str>) -> Result<(), StoreError> {
+        self.0
+            .ask(|connection| prune::erase(connection, expect_tenant(connection, tenant)?.id, pids))
+    }
+
+    fn last_pruning(&mut self) -> Result<Option<(u64, Hash)>, StoreError> {
+        self.0.ask(prune::last)
+    }
+
+    fn record(&mut self, kept: &Kept) -> Result<(), StoreError> {
+        self.0.ask(|connection| prune::record(connection, kept))
     }
 
     fn let_go(&mut self, tenant: &Tenant) -> Result<(), StoreError> {
@@ -305,6 +356,10 @@ impl Target for Intake {
             }
             Ok(())
         })
+    }
+
+    fn record(&mut self, kept: &Kept) -> Result<(), StoreError> {
+        self.write(|connection, _| prune::record(connection, kept))
     }
 
     fn processes(&mut self, tenant: &Tenant) -> Result<Vec<Receipt>, StoreError> {

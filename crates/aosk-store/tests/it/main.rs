@@ -15,6 +15,7 @@ mod leases;
 mod ledger;
 mod owner;
 mod postgres;
+mod prune;
 mod reader;
 mod stream;
 mod support;

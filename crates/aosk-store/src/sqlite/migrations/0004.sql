@@ -5,8 +5,8 @@ CREATE TABLE chunked (
     hash   BLOB NOT NULL,
     len    INTEGER NOT NULL,
     chunks BLOB NOT NULL,
-    UNIQUE (tenant, hash)
-) STRICT;
+    PRIMARY KEY (tenant, hash)
+) WITHOUT ROWID, STRICT;
 
 -- What came in by itself and may be named by nothing yet, with the second until which it is kept.
 CREATE TABLE held (
