@@ -21,6 +21,7 @@ mod sched;
 mod sched_trace;
 mod start;
 mod steps;
+mod swap;
 mod write_latency;
 
 use clap::{Parser, Subcommand};
@@ -62,6 +63,8 @@ enum Bench {
     Asis(asis::Args),
     /// How long it takes to plan a prompt, by the number of pages in it.
     Plan(plan::Args),
+    /// How long it takes to bring a page to a store of very many, and to have it back.
+    Swap(swap::Args),
     /// From the start of the program to its first durable event.
     Start(start::Args),
 }
@@ -80,6 +83,7 @@ fn main() -> std::process::ExitCode {
         Bench::Paging(args) => paging::run(&args),
         Bench::Asis(args) => asis::run(&args),
         Bench::Plan(args) => plan::run(&args),
+        Bench::Swap(args) => swap::run(&args),
         Bench::Start(args) => start::run(&args),
     };
     match done {

@@ -17,7 +17,7 @@ pub struct Choice {
 }
 
 /// A kind of store.
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Backend {
     /// The embedded store.
     Sqlite,
@@ -34,8 +34,8 @@ pub enum Place {
     Server {
         /// Where it is.
         url: String,
-        /// Ends with the run.
-        _started: Option<Server>,
+        /// One of the run's own ends with it.
+        started: Option<Server>,
     },
 }
 
@@ -43,12 +43,21 @@ impl Place {
     /// The place that was chosen.
     pub fn of(args: &Choice) -> Result<Self, Failure> {
         match (args.store, &args.postgres) {
-            (Backend::Sqlite, None) => Ok(Self::Folder),
             (Backend::Sqlite, Some(_)) => Err("--postgres goes with --store postgres".into()),
-            (Backend::Postgres, Some(url)) => Ok(Self::Server { url: url.clone(), _started: None }),
+            (store, url) => Self::on(store, url.as_deref()),
+        }
+    }
+
+    /// A place of that kind; a server at that address, or one of the run's own.
+    pub fn on(store: Backend, url: Option<&str>) -> Result<Self, Failure> {
+        match (store, url) {
+            (Backend::Sqlite, _) => Ok(Self::Folder),
+            (Backend::Postgres, Some(url)) => {
+                Ok(Self::Server { url: url.to_owned(), started: None })
+            }
             (Backend::Postgres, None) if Server::is_here() => {
                 let server = Server::start();
-                Ok(Self::Server { url: server.url("postgres", ""), _started: Some(server) })
+                Ok(Self::Server { url: server.url("postgres", ""), started: Some(server) })
             }
             (Backend::Postgres, None) => {
                 Err("there is no PostgreSQL: run scripts/postgres.sh, or give --postgres URL"
