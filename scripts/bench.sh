@@ -10,4 +10,20 @@ need_packages c
 # for working on a benchmark, not for figures.
 profile="${AOSK_BENCH_PROFILE:-release}"
 cargo build --profile "$profile" --locked --package aosk-bench >&2
-exec "${CARGO_TARGET_DIR:-target}/$profile/aosk-bench" "$@"
+bench="${CARGO_TARGET_DIR:-target}/$profile/aosk-bench"
+if [ "${1:-}" != kvcache ] || [[ " $* " =~ \ --(url|help)[\ =] ]] || [[ " $* " == *" -h "* ]]; then
+  exec "$bench" "$@"
+fi
+
+# This one asks a real model, which is started for it and ends with it.
+source scripts/local-llm.sh
+trap local_llm_stop EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+if ! local_llm_is_installed; then
+  echo "Installs the local LLM: downloads $LOCAL_LLM_DOWNLOAD_MB MB, takes about 1 minute." >&2
+  need_packages python
+  local_llm_install
+fi
+local_llm_start
+"$bench" "$@" --url "$LOCAL_LLM_URL/v1"

@@ -8,6 +8,7 @@ mod floor;
 mod floor_postgres;
 mod history;
 mod idle;
+mod kvcache;
 mod lines;
 mod memory;
 mod noop;
@@ -61,6 +62,8 @@ enum Bench {
     Paging(paging::Args),
     /// What recorded sessions cost as they ran, and with their cache kept alive.
     Asis(asis::Args),
+    /// How many tokens a real server evaluates, by how the context is kept.
+    Kvcache(kvcache::Args),
     /// How long it takes to plan a prompt, by the number of pages in it.
     Plan(plan::Args),
     /// How long it takes to bring a page to a store of very many, and to have it back.
@@ -82,6 +85,7 @@ fn main() -> std::process::ExitCode {
         Bench::WriteLatency(args) => write_latency::run(&args),
         Bench::Paging(args) => paging::run(&args),
         Bench::Asis(args) => asis::run(&args),
+        Bench::Kvcache(args) => kvcache::run(&args),
         Bench::Plan(args) => plan::run(&args),
         Bench::Swap(args) => swap::run(&args),
         Bench::Start(args) => start::run(&args),
