@@ -8,13 +8,13 @@ use super::server::{is_here, open, options, psql};
 use crate::child::pid;
 use crate::support::{block_on, noise};
 
-/// Makes of the tables of version 9 those of version 8, where stretches had their own.
+/// Makes of the tables those of version 8, where stretches had their own.
 pub(super) const UNDO_9: &str = "CREATE TABLE stretches AS \
      SELECT pid, seq AS first_seq, tenant, len, bytes FROM checkpoints WHERE settled; \
      DELETE FROM checkpoints WHERE settled; \
      ALTER TABLE checkpoints DROP COLUMN settled, ALTER COLUMN version SET NOT NULL, \
      ADD CONSTRAINT checkpoints_pkey PRIMARY KEY (tenant, pid, seq); \
-     DELETE FROM schema_migrations WHERE version = 9";
+     DROP TABLE prunings, upkeep; DELETE FROM schema_migrations WHERE version >= 9";
 
 #[test]
 fn nodes_that_start_at_once_make_the_tables_once() {
