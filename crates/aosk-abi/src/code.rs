@@ -77,6 +77,10 @@ codes! {
     StoreNoVectors = "AOSK-S018",
     /// A content is too long for one buffer.
     StoreContentLong = "AOSK-S020",
+    /// A query or an item breaks a bound of the search index.
+    SearchInput = "AOSK-S030",
+    /// The search index was damaged and begins anew.
+    SearchDamaged = "AOSK-S031",
 
     /// The model endpoint cannot be reached.
     LlmUnreachable = "AOSK-L001",

@@ -36,6 +36,8 @@ pub mod checks;
 mod clock;
 mod model;
 mod power;
+#[doc(hidden)]
+pub mod retrieval;
 mod scribe;
 mod server;
 mod shim;
@@ -45,6 +47,7 @@ mod world;
 
 pub use clock::skewed_clock;
 pub use power::{Loss, Power, Trouble};
+pub use retrieval::{Library, Stems, run_retrieval};
 pub use scribe::Scribe;
 pub use server::Server;
 pub use skip::skip;

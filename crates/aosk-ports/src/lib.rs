@@ -14,6 +14,7 @@ mod content;
 mod device;
 mod embedder;
 mod flight;
+mod retriever;
 mod sandbox;
 mod store;
 mod tokenizer;
@@ -28,6 +29,10 @@ pub use device::{
 };
 pub use embedder::{Embedded, Embedder, Embedding};
 pub use flight::FlightRecorder;
+pub use retriever::{
+    Batch, Coverage, Cursor, Entry, Filter, Followed, Found, Hit, Item, Means, MemoryName,
+    MemoryNameError, Origin, Query, Retriever, Space,
+};
 pub use sandbox::{DirEntry, EntryKind, Listing, Sandbox, SandboxError};
 pub use store::{
     Append, Checkpoint, Committed, Inbox, InboxId, InboxItem, Journal, JournalWriter, Leases,

@@ -55,6 +55,7 @@ mod check;
 mod copy;
 mod postgres;
 mod prune;
+mod search;
 mod sqlite;
 mod upkeep;
 
@@ -64,6 +65,7 @@ pub use postgres::{
     SCHEMA as POSTGRES_SCHEMA,
 };
 pub use prune::{Gone, Pruned, Pruning, Reason, Removal, Retention, prune, prunings};
+pub use search::{Follower, Lag, SearchIndex};
 pub use sqlite::{
     Backup, Flight, Hold, Options, Owner, SCHEMA, Sizes, SqliteReader, SqliteStore, TableSize,
     Watch, integrity, owner, restore, sizes, sqlite_version,

@@ -18,5 +18,6 @@ mod postgres;
 mod prune;
 mod reader;
 mod stream;
+mod search;
 mod support;
 mod trouble;

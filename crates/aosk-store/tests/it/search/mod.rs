@@ -1,0 +1,3 @@
+//! The search index, in a file and on a server.
+
+mod folder;
