@@ -22,6 +22,7 @@ mod recover;
 mod report;
 mod sched;
 mod sched_trace;
+mod search;
 mod start;
 mod steps;
 mod swap;
@@ -72,6 +73,8 @@ enum Bench {
     Swap(swap::Args),
     /// How often the evidence of a question is in a context of a given share of the history.
     Recall(recall::Args),
+    /// How long the nearest pages of a large memory take to find, and how many of them are right.
+    Search(search::Args),
     /// From the start of the program to its first durable event.
     Start(start::Args),
 }
@@ -93,6 +96,7 @@ fn main() -> std::process::ExitCode {
         Bench::Plan(args) => plan::run(&args),
         Bench::Swap(args) => swap::run(&args),
         Bench::Recall(args) => recall::run(&args),
+        Bench::Search(args) => search::run(&args),
         Bench::Start(args) => start::run(&args),
     };
     match done {

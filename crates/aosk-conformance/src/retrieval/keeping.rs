@@ -55,10 +55,11 @@ pub async fn a_page_that_is_put_in_again_takes_the_place_of_the_first(
     embed_all(&*index).await;
     let mut again = item(1, 1, "autumn boots");
     again.entry.tags = vec!["new".into()];
-    put(&*index, vec![again.clone()]).await;
+    // Of two in one batch the later one stays.
+    put(&*index, vec![item(1, 1, "spring shoes"), again.clone()]).await;
     embed_all(&*index).await;
     assert_eq!(pages(&*index, 1, "autumn").await[0], 1);
-    let query = Query::new(Tenant::local(), own(1), "winter", 10);
+    let query = Query::new(Tenant::local(), own(1), "winter spring", 10);
     let query = Query { means: Means::Words, ..query };
     assert_eq!(numbers(&ask(&*index, query.clone()).await), [0_u32; 0]);
     let query = Query { means: Means::Vectors, ..query };

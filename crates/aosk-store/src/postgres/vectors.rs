@@ -57,7 +57,7 @@ pub(super) async fn prepare(client: &mut Object, name: &str) -> Result<Option<St
 }
 
 /// The schema in which the extension is.
-async fn installed(client: &Object) -> Result<Option<String>, Fault> {
+pub(super) async fn installed(client: &Object) -> Result<Option<String>, Fault> {
     let found = client
         .query_opt(
             "SELECT n.nspname::text FROM pg_extension AS e \
@@ -68,7 +68,8 @@ async fn installed(client: &Object) -> Result<Option<String>, Fault> {
     Ok(found.map(|row| row.try_get(0)).transpose()?)
 }
 
-fn missing(reason: &str) -> StoreError {
+/// What is wrong, with what to do about it.
+pub(super) fn missing(reason: &str) -> StoreError {
     StoreError::new(
         Code::StoreNoVectors,
         format!("{reason}, then start again; until then everything but vectors works"),

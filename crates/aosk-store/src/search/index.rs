@@ -14,6 +14,7 @@ use futures::future::{BoxFuture, join, ready};
 use super::directions::Directions;
 use super::shelf::{Row, Scope, Shelf, Shown};
 use super::{check, fuse, terms};
+use crate::postgres::{PostgresOptions, PostgresShelf};
 use crate::sqlite::SqliteShelf;
 
 /// How far down each ranking is read at least: a page that is in neither's first hundred is not worth
@@ -45,6 +46,21 @@ impl SearchIndex {
     /// `StoreOpen`, `StoreIo`.
     pub fn in_folder(dir: &Path, embedder: Option<Arc<dyn Embedder>>) -> Result<Self, StoreError> {
         let shelf = SqliteShelf::open(dir, model(embedder.as_ref()))?;
+        Ok(Self::on(Box::new(shelf), embedder))
+    }
+
+    /// Opens the index of a store on a server, or makes it; the store is there already. All nodes of a
+    /// store have one embedder. Blocks until the server has answered.
+    ///
+    /// A server that cannot keep vectors is searched by words, and each answer says why.
+    ///
+    /// # Errors
+    /// Those of [`PostgresReader::open`](crate::PostgresReader::open).
+    pub fn on_server(
+        options: &PostgresOptions,
+        embedder: Option<Arc<dyn Embedder>>,
+    ) -> Result<Self, StoreError> {
+        let shelf = PostgresShelf::open(options, model(embedder.as_ref()))?;
         Ok(Self::on(Box::new(shelf), embedder))
     }
 
@@ -166,6 +182,9 @@ impl SearchIndex {
             }
         }
         let counts = self.shelf.counts().await?;
+        if counts.waiting == 0 && self.directions.is_some() {
+            self.shelf.settle().await?;
+        }
         let embedder = self.directions.as_ref().map(|it| it.id().to_owned());
         Ok(Coverage { embedder, items: counts.items, waiting: counts.waiting, stalled })
     }

@@ -9,6 +9,24 @@ use std::sync::Arc;
 /// The number of an entry in its backend.
 pub(crate) type Row = i64;
 
+/// The name under which a memory is kept.
+pub(crate) fn name(space: &Space) -> Vec<u8> {
+    match space {
+        Space::Process(pid) => [b"p", &pid.as_bytes()[..]].concat(),
+        Space::Shared(name) => [b"s", name.as_str().as_bytes()].concat(),
+    }
+}
+
+/// The memory that is kept under that name; `None` where none can be.
+pub(crate) fn of_name(name: &[u8]) -> Option<Space> {
+    let (first, rest) = name.split_first()?;
+    match first {
+        b'p' => Some(Space::Process(Pid::from_bytes(rest.try_into().ok()?))),
+        b's' => std::str::from_utf8(rest).ok()?.parse().ok().map(Space::Shared),
+        _ => None,
+    }
+}
+
 /// Where a query looks.
 #[derive(Debug, Clone)]
 pub(crate) struct Scope {
@@ -83,6 +101,9 @@ pub(crate) trait Shelf: Send + Sync {
     /// Keeps vectors; an entry with `None` has none and does not wait any more.
     fn keep(&self, vectors: Vec<(Row, Option<Embedding>)>)
     -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Nothing waits any more: what is better made of all vectors at once is made now.
+    fn settle(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// How many there are.
     fn counts(&self) -> BoxFuture<'_, Result<Counts, StoreError>>;

@@ -8,9 +8,9 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row as Line, params_from_iter};
 
 use super::super::fault::Fault;
-use super::space;
+use super::{put, space};
 use crate::search::check;
-use crate::search::shelf::{Row, Scope, Shown};
+use crate::search::shelf::{self, Row, Scope, Shown};
 
 /// Those with any of the terms, by BM25 (k1 1.2, b 0.75, as FTS5 has it). The term of the memory
 /// narrows the list before anything is ranked, and weighs nothing.
@@ -93,7 +93,7 @@ fn narrow(filter: &Filter, table: &str) -> (String, Vec<Value>) {
 }
 
 const COLUMNS: &str =
-    "i.id, s.name, i.pid, i.page, i.start, i.seq, i.hash, i.kind, i.time, i.space";
+    "i.id, s.name, i.pid, i.page, i.start, i.seq, i.hash, i.kind, i.time, i.space, i.seal";
 
 /// What stands in the rows that are still there.
 pub(super) fn show(
@@ -136,12 +136,15 @@ fn one(
         return Ok(None);
     };
     let mut entry = entry(line)?;
-    let (row, space): (Row, i64) = (line.get(0)?, line.get(9)?);
+    let (row, space, sealed): (Row, i64, i64) = (line.get(0)?, line.get(9)?, line.get(10)?);
     drop(rows);
     let mut statement =
         connection.prepare_cached("SELECT tag FROM tags WHERE item = ?1 ORDER BY tag")?;
     let tags = statement.query_map([row], |line| Ok(line.get::<_, String>(0)?.into()))?;
     entry.tags = tags.collect::<Result<_, _>>()?;
+    if put::seal(&entry) != sealed {
+        return Err(Fault::damaged(format_args!("entry {row} is not what was put in")));
+    }
     Ok(Some((entry, space)))
 }
 
@@ -150,7 +153,7 @@ fn entry(line: &Line<'_>) -> Result<Entry, Fault> {
     let kind = check::kind(line.get(7)?)
         .ok_or_else(|| Fault::damaged("an entry has a kind that there is not"))?;
     Ok(Entry {
-        space: space::of_name(&name)?,
+        space: shelf::of_name(&name).ok_or_else(|| Fault::damaged("a memory has no name"))?,
         pid: Pid::from_bytes(line.get(2)?),
         page: PageId(line.get(3)?),
         start: line.get::<_, i64>(4)?.cast_unsigned(),

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use aosk_abi::{Pid, Tenant};
 use aosk_ports::{Batch, Cursor, Embedding, StoreError};
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, ready};
 
 use self::desk::Desk;
 use self::nearest::Sketches;
@@ -107,6 +107,11 @@ impl Shelf for SqliteShelf {
             sketches.add(kept);
             Ok(())
         })
+    }
+
+    fn settle(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        // Sketches are made with each vector.
+        Box::pin(ready(Ok(())))
     }
 
     fn counts(&self) -> BoxFuture<'_, Result<Counts, StoreError>> {

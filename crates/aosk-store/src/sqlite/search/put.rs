@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::super::fault::Fault;
 use super::nearest::Kept;
 use super::space;
-use crate::search::shelf::{Counts, Row, Waiting};
+use crate::search::shelf::{self, Counts, Row, Waiting};
 use crate::search::sketch::sketch;
 use crate::search::{check, terms};
 
@@ -80,8 +80,8 @@ fn put_one(connection: &Connection, tenant: &Tenant, item: &Item) -> Result<Remo
         .map_err(|error| Fault::damaged(format_args!("a text cannot be compressed: {error}")))?;
     let row = connection
         .prepare_cached(
-            "INSERT INTO items (space, pid, page, start, seq, hash, kind, time, len, text) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            "INSERT INTO items (space, pid, page, start, seq, hash, kind, time, seal, len, \
+             text) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
         .insert(params![
             space,
@@ -92,6 +92,7 @@ fn put_one(connection: &Connection, tenant: &Tenant, item: &Item) -> Result<Remo
             hash.as_bytes(),
             check::number(*kind),
             time.as_millis().cast_signed(),
+            seal(&item.entry),
             u32::try_from(item.text.len()).unwrap_or(u32::MAX),
             text,
         ])?;
@@ -104,6 +105,26 @@ fn put_one(connection: &Connection, tenant: &Tenant, item: &Item) -> Result<Remo
         .execute((row, space::term(space), terms::of_text(&item.text).join(" ")))?;
     connection.prepare_cached("INSERT INTO waiting VALUES (?1)")?.execute([row])?;
     Ok(removed)
+}
+
+/// A hash of an entry, so that one that was altered on the disk is never shown: SQLite has no
+/// checksums of its own.
+pub(super) fn seal(entry: &Entry) -> i64 {
+    let mut bytes = shelf::name(&entry.space);
+    bytes.extend_from_slice(entry.pid.as_bytes());
+    bytes.extend_from_slice(&entry.page.0.to_le_bytes());
+    for number in [entry.start, entry.seq.0, entry.time.as_millis()] {
+        bytes.extend_from_slice(&number.to_le_bytes());
+    }
+    bytes.extend_from_slice(entry.hash.as_bytes());
+    bytes.extend_from_slice(&check::number(entry.kind).to_le_bytes());
+    for tag in &entry.tags {
+        bytes.push(0);
+        bytes.extend_from_slice(tag.as_bytes());
+    }
+    let hash = Hash::of(&bytes);
+    let [a, b, c, d, e, f, g, h, ..] = *hash.as_bytes();
+    i64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
 /// See [`Retriever::forget`](aosk_ports::Retriever::forget).

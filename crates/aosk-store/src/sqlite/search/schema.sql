@@ -19,7 +19,7 @@ CREATE TABLE cursors (
 ) WITHOUT ROWID, STRICT;
 
 -- The entries. Numbers are never used twice, so that a sketch in memory is never taken for a later
--- entry's. `text` is a zstd frame: it is read to make vectors, never to answer.
+-- entry's. `seal` is a hash of what an answer says of the entry. `text` is a zstd frame: it is read to make vectors, never to answer.
 CREATE TABLE items (
     id    INTEGER PRIMARY KEY AUTOINCREMENT,
     space INTEGER NOT NULL,
@@ -30,6 +30,7 @@ CREATE TABLE items (
     hash  BLOB NOT NULL,
     kind  INTEGER NOT NULL,
     time  INTEGER NOT NULL,
+    seal  INTEGER NOT NULL,
     len   INTEGER NOT NULL,
     text  BLOB NOT NULL,
     UNIQUE (space, pid, page, start)

@@ -1,34 +1,11 @@
 //! Memories in the file: their names and numbers.
 
-use aosk_abi::{Pid, Tenant};
-use aosk_ports::{MemoryName, Space};
+use aosk_abi::Tenant;
+use aosk_ports::Space;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::super::fault::Fault;
-
-/// The name under which a memory is kept.
-fn name(space: &Space) -> Vec<u8> {
-    match space {
-        Space::Process(pid) => [b"p", &pid.as_bytes()[..]].concat(),
-        Space::Shared(name) => [b"s", name.as_str().as_bytes()].concat(),
-    }
-}
-
-/// The memory that is kept under that name.
-pub(super) fn of_name(name: &[u8]) -> Result<Space, Fault> {
-    let damaged = || Fault::damaged(format_args!("a memory has the name {name:?}"));
-    match name.split_first() {
-        Some((b'p', pid)) => {
-            let pid: [u8; 16] = pid.try_into().map_err(|_| damaged())?;
-            Ok(Space::Process(Pid::from_bytes(pid)))
-        }
-        Some((b's', text)) => {
-            let text = std::str::from_utf8(text).map_err(|_| damaged())?;
-            text.parse::<MemoryName>().map(Space::Shared).map_err(|_| damaged())
-        }
-        _ => Err(damaged()),
-    }
-}
+use crate::search::shelf::name;
 
 /// The number of a memory, `None` for one into which nothing was put.
 pub(super) fn find(

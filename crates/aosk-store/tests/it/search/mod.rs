@@ -1,3 +1,5 @@
 //! The search index, in a file and on a server.
 
 mod folder;
+mod follow;
+mod server;

@@ -1,0 +1,250 @@
+//! Reading: rankings by words and by direction, filters, and what is shown of a row.
+
+use aosk_abi::{Hash, PageId, Pid, Seq, Tenant, Timestamp};
+use aosk_ports::{Embedding, Entry, Filter};
+use deadpool_postgres::Object;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{GenericClient, Row as Line};
+
+use super::super::fault::{Fault, quoted};
+use super::super::process::uuid;
+use super::put::written;
+use super::space;
+use crate::search::check;
+use crate::search::index::Model;
+use crate::search::shelf::{self, Row, Scope, Shown};
+
+/// Up to how many vectors are compared one by one. Above that the graph is asked first.
+pub(super) const EXACT: i64 = 2_000;
+
+/// The most components of a graph's vectors.
+pub(super) const GRAPH_DIMS_MAX: usize = 4_000;
+
+/// A statement under construction and its values.
+struct Ask {
+    sql: String,
+    values: Vec<Box<dyn ToSql + Sync + Send>>,
+}
+
+impl Ask {
+    const fn new() -> Self {
+        Self { sql: String::new(), values: Vec::new() }
+    }
+
+    fn add(&mut self, sql: &str) -> &mut Self {
+        self.sql.push_str(sql);
+        self
+    }
+
+    /// Adds a value, and the mark that stands for it.
+    fn value(&mut self, value: impl ToSql + Sync + Send + 'static) -> &mut Self {
+        self.values.push(Box::new(value));
+        self.sql.push_str(&format!("${}", self.values.len()));
+        self
+    }
+
+    /// Adds the conditions of a filter on the items `i`, each after an AND.
+    fn narrow(&mut self, filter: &Filter) -> &mut Self {
+        let Filter { processes, kinds, from, until, tags } = filter;
+        if !processes.is_empty() {
+            let of: Vec<uuid::Uuid> = processes.iter().map(|pid| uuid(*pid)).collect();
+            self.add(" AND i.pid = ANY (").value(of).add(")");
+        }
+        if !kinds.is_empty() {
+            let of: Vec<i16> = kinds.iter().map(|kind| check::number(*kind)).collect();
+            self.add(" AND i.kind = ANY (").value(of).add(")");
+        }
+        for (time, comparison) in [(from, ">="), (until, "<")] {
+            if let Some(time) = time {
+                self.add(&format!(" AND i.time {comparison} "))
+                    .value(time.as_millis().cast_signed());
+            }
+        }
+        if !tags.is_empty() {
+            let of: Vec<String> = tags.iter().map(ToString::to_string).collect();
+            self.add(" AND i.tags @> ").value(of);
+        }
+        self
+    }
+
+    async fn rows(&self, client: &impl GenericClient) -> Result<Vec<Row>, Fault> {
+        let values: Vec<&(dyn ToSql + Sync)> =
+            self.values.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect();
+        let rows = client.query(&self.sql, &values).await?;
+        Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+    }
+}
+
+fn number(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Those with any of the terms, by BM25 (k1 1.2, b 0.75). The server ranks by how often a term is
+/// there, but not by how rare it is; that is counted over what was found, which is every entry with the
+/// term. Its rank of one term is a sum of 1/i² over the places, times 6/π², from which their number
+/// follows: n ≈ 1 / (π²/6 - sum) - 1/2, off by 5 % at one place and less above.
+pub(super) async fn words(
+    client: &Object,
+    scope: &Scope,
+    terms: &[String],
+    limit: usize,
+) -> Result<Vec<Row>, Fault> {
+    let spaces = space::find_all(&***client, &scope.tenant, &scope.spaces).await?;
+    if spaces.is_empty() || terms.is_empty() {
+        return Ok(Vec::new());
+    }
+    let any = |terms: Vec<String>| format!("({})", terms.join(" | "));
+    let quoted = |term: &String| format!("'{term}'");
+    let of = spaces.iter().map(|id| quoted(&space::lexeme(*id))).collect();
+    let pattern = format!("{} & {}", any(of), any(terms.iter().map(quoted).collect()));
+    let terms: Vec<String> = terms.iter().map(quoted).collect();
+    let mut ask = Ask::new();
+    ask.add("WITH found AS MATERIALIZED (SELECT i.id, i.len, i.terms FROM search_items AS i WHERE i.terms @@ ")
+        .value(pattern)
+        .add("::text::tsquery")
+        .narrow(&scope.filter)
+        .add(
+            "), size AS (SELECT sum(items)::float8 AS items, \
+             greatest(sum(terms), 1)::float8 / greatest(sum(items), 1)::float8 AS mean \
+             FROM search_spaces WHERE id = ANY (",
+        )
+        .value(spaces)
+        .add(
+            ")), held AS MATERIALIZED (SELECT f.id, t.term, \
+             1 / greatest(1.6449341 - 1.6449341 * ts_rank('{1,1,1,1}', f.terms, t.term), 0.001) \
+             - 0.5 AS times, \
+             0.25 + 0.75 * f.len / size.mean AS length \
+             FROM size, found AS f JOIN UNNEST(",
+        )
+        .value(terms)
+        .add(
+            "::text[]::tsquery[]) AS t (term) ON f.terms @@ t.term), \
+             word AS (SELECT term, ln(1 + (greatest(size.items - count(*), 0) + 0.5) \
+             / (count(*) + 0.5)) AS weight FROM held, size GROUP BY term, size.items) \
+             SELECT held.id FROM held JOIN word USING (term) GROUP BY held.id \
+             ORDER BY sum(word.weight * 2.2 * held.times / (held.times + 1.2 * held.length)) DESC, \
+             held.id DESC LIMIT ",
+        )
+        .value(number(limit));
+    ask.rows(&***client).await
+}
+
+/// Those with the nearest directions.
+pub(super) async fn nearest(
+    client: &mut Object,
+    model: &Model,
+    home: &str,
+    scope: &Scope,
+    vector: &Embedding,
+    limit: usize,
+) -> Result<Vec<Row>, Fault> {
+    let transaction = client.transaction().await?;
+    let spaces = space::find_all(&*transaction, &scope.tenant, &scope.spaces).await?;
+    let is_narrow = scope.filter != Filter::default();
+    let from = |ask: &mut Ask| {
+        ask.add("FROM search_vectors AS v");
+        if is_narrow {
+            ask.add(" JOIN search_items AS i ON i.id = v.item");
+        }
+        ask.add(" WHERE v.space = ANY (").value(spaces.clone()).add(")").narrow(&scope.filter);
+    };
+    let mut count = Ask::new();
+    count.add("SELECT count(*) FROM (SELECT ");
+    from(&mut count);
+    count.add(&format!(" LIMIT {}) AS few", EXACT + 1));
+    let many = count.rows(&*transaction).await?.first().is_some_and(|count| *count > EXACT);
+    let home = quoted(home);
+    let rank = |cast: &str| {
+        let mut ask = Ask::new();
+        ask.add("SELECT v.item ");
+        from(&mut ask);
+        ask.add(&format!(" ORDER BY v.vector{cast} OPERATOR({home}.<=>) "))
+            .value(written(vector))
+            .add(&format!("::text::{home}.halfvec{cast} LIMIT "))
+            .value(number(limit));
+        ask
+    };
+    if many && has_graph(&*transaction).await? {
+        // A graph is asked on until the filter has let enough through.
+        transaction
+            .batch_execute(
+                "SET LOCAL hnsw.ef_search = 200; SET LOCAL hnsw.iterative_scan = relaxed_order",
+            )
+            .await?;
+        let typed = format!("::{home}.halfvec({})", model.dims);
+        let found = rank(&typed).rows(&*transaction).await?;
+        if found.len() >= limit {
+            return Ok(found);
+        }
+    }
+    // No cast, no graph: this compares all that the filter lets through.
+    rank("").rows(&*transaction).await
+}
+
+async fn has_graph(client: &impl GenericClient) -> Result<bool, Fault> {
+    let there = "SELECT to_regclass('search_vectors_graph') IS NOT NULL";
+    Ok(client.query_one(there, &[]).await?.try_get(0)?)
+}
+
+const COLUMNS: &str = "i.id, s.name, i.pid, i.page, i.start, i.seq, i.hash, i.kind, i.time, i.tags";
+
+/// What stands in the rows that are still there.
+pub(super) async fn show(
+    client: &Object,
+    tenant: &Tenant,
+    rows: &[Row],
+    neighbours: bool,
+) -> Result<Vec<Shown>, Fault> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM search_items AS i JOIN search_spaces AS s ON s.id = i.space \
+         WHERE i.id = ANY ($1) AND s.tenant = $2"
+    );
+    let statement = client.prepare_cached(&sql).await?;
+    let lines = client.query(&statement, &[&rows, &tenant.as_str()]).await?;
+    let mut shown = Vec::with_capacity(lines.len());
+    for line in &lines {
+        shown.push(Shown { row: line.try_get(0)?, entry: entry(line)?, beside: Vec::new() });
+    }
+    if !neighbours {
+        return Ok(shown);
+    }
+    let beside = |comparison: &str, order: &str| {
+        format!(
+            "(SELECT * FROM search_items AS i WHERE i.space = o.space AND i.pid = o.pid \
+             AND i.page {comparison} o.page ORDER BY i.page {order}, i.start LIMIT 1)"
+        )
+    };
+    let sql = format!(
+        "SELECT {COLUMNS}, o.id FROM search_items AS o JOIN search_spaces AS s ON s.id = o.space, \
+         LATERAL ({} UNION ALL {}) AS i WHERE o.id = ANY ($1) AND s.tenant = $2 \
+         ORDER BY i.page, i.start",
+        beside("<", "DESC"),
+        beside(">", "ASC")
+    );
+    let statement = client.prepare_cached(&sql).await?;
+    for line in client.query(&statement, &[&rows, &tenant.as_str()]).await? {
+        let of: Row = line.try_get(10)?;
+        if let Some(shown) = shown.iter_mut().find(|shown| shown.row == of) {
+            shown.beside.push(entry(&line)?);
+        }
+    }
+    Ok(shown)
+}
+
+fn entry(line: &Line) -> Result<Entry, Fault> {
+    let id: Row = line.try_get(0)?;
+    let damaged = || Fault::damaged(format_args!("entry {id} of the search index"));
+    let pid: uuid::Uuid = line.try_get(2)?;
+    let tags: Vec<&str> = line.try_get(9)?;
+    Ok(Entry {
+        space: shelf::of_name(line.try_get(1)?).ok_or_else(damaged)?,
+        pid: Pid::from_bytes(pid.into_bytes()),
+        page: PageId(u32::try_from(line.try_get::<_, i64>(3)?).map_err(|_| damaged())?),
+        start: line.try_get::<_, i64>(4)?.cast_unsigned(),
+        seq: Seq(line.try_get::<_, i64>(5)?.cast_unsigned()),
+        hash: Hash::from_bytes(line.try_get::<_, &[u8]>(6)?.try_into().map_err(|_| damaged())?),
+        kind: check::kind(line.try_get(7)?).ok_or_else(damaged)?,
+        time: Timestamp::from_millis(line.try_get::<_, i64>(8)?.cast_unsigned()),
+        tags: tags.into_iter().map(Into::into).collect(),
+    })
+}
