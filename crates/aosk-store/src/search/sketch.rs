@@ -8,10 +8,11 @@
 //! exactly.
 //!
 //! A graph (HNSW) reads less, but it is a second store: kept in memory whole, saved beside the
-//! database, wrong after a crash, blind to filters, and it only marks what was deleted. At 100,000
-//! vectors of 384 components `usearch` takes USEARCH s to build and `hnsw_rs` HNSWRS s; sketches are
-//! made as vectors come, in the same transaction, and a filter is a condition in the loop. They read
-//! all of a memory, so their time grows with it.
+//! database, wrong after a crash, blind to filters, and it only marks what was deleted. Of 100,000
+//! vectors of 384 components, on two shared cores, `usearch` built one in 88 s (its ten nearest were 96 %
+//! of the right ones) and `hnsw_rs` in 677 s (98 %): `bench/runs/graphs-384.txt`. Sketches are made as vectors
+//! come, in the same transaction, and a filter is a condition in the loop. What they read grows with the
+//! memory: 68 MB for a million.
 
 use aosk_ports::Embedding;
 

@@ -2,9 +2,9 @@
 
 use aosk_abi::{Hash, PageId, Pid, Seq, Tenant, Timestamp};
 use aosk_ports::{Embedding, Entry, Filter};
-use deadpool_postgres::Object;
+use deadpool_postgres::{GenericClient, Object};
+use tokio_postgres::Row as Line;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{GenericClient, Row as Line};
 
 use super::super::fault::{Fault, quoted};
 use super::super::process::uuid;
@@ -21,6 +21,10 @@ pub(super) const EXACT: i64 = 2_000;
 pub(super) const GRAPH_DIMS_MAX: usize = 4_000;
 
 /// A statement under construction and its values.
+///
+/// A text that the server is to read as something else stands in a subquery: what is not known when
+/// the statement is planned is else read again for every row, which for a vector takes as long as
+/// comparing it forty times.
 struct Ask {
     sql: String,
     values: Vec<Box<dyn ToSql + Sync + Send>>,
@@ -70,7 +74,8 @@ impl Ask {
     async fn rows(&self, client: &impl GenericClient) -> Result<Vec<Row>, Fault> {
         let values: Vec<&(dyn ToSql + Sync)> =
             self.values.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect();
-        let rows = client.query(&self.sql, &values).await?;
+        let statement = client.prepare_cached(&self.sql).await?;
+        let rows = client.query(&statement, &values).await?;
         Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
     }
 }
@@ -89,7 +94,7 @@ pub(super) async fn words(
     terms: &[String],
     limit: usize,
 ) -> Result<Vec<Row>, Fault> {
-    let spaces = space::find_all(&***client, &scope.tenant, &scope.spaces).await?;
+    let spaces = space::find_all(client, &scope.tenant, &scope.spaces).await?;
     if spaces.is_empty() || terms.is_empty() {
         return Ok(Vec::new());
     }
@@ -99,9 +104,9 @@ pub(super) async fn words(
     let pattern = format!("{} & {}", any(of), any(terms.iter().map(quoted).collect()));
     let terms: Vec<String> = terms.iter().map(quoted).collect();
     let mut ask = Ask::new();
-    ask.add("WITH found AS MATERIALIZED (SELECT i.id, i.len, i.terms FROM search_items AS i WHERE i.terms @@ ")
+    ask.add("WITH found AS MATERIALIZED (SELECT i.id, i.len, i.terms FROM search_items AS i WHERE i.terms @@ (SELECT ")
         .value(pattern)
-        .add("::text::tsquery")
+        .add("::text::tsquery)")
         .narrow(&scope.filter)
         .add(
             "), size AS (SELECT sum(items)::float8 AS items, \
@@ -110,7 +115,7 @@ pub(super) async fn words(
         )
         .value(spaces)
         .add(
-            ")), held AS MATERIALIZED (SELECT f.id, t.term, \
+            ")), held AS MATERIALIZED (SELECT f.id, t.number, \
              1 / greatest(1.6449341 - 1.6449341 * ts_rank('{1,1,1,1}', f.terms, t.term), 0.001) \
              - 0.5 AS times, \
              0.25 + 0.75 * f.len / size.mean AS length \
@@ -118,15 +123,15 @@ pub(super) async fn words(
         )
         .value(terms)
         .add(
-            "::text[]::tsquery[]) AS t (term) ON f.terms @@ t.term), \
-             word AS (SELECT term, ln(1 + (greatest(size.items - count(*), 0) + 0.5) \
-             / (count(*) + 0.5)) AS weight FROM held, size GROUP BY term, size.items) \
-             SELECT held.id FROM held JOIN word USING (term) GROUP BY held.id \
+            "::text[]::tsquery[]) WITH ORDINALITY AS t (term, number) ON f.terms @@ t.term), \
+             word AS (SELECT number, ln(1 + (greatest(size.items - count(*), 0) + 0.5) \
+             / (count(*) + 0.5)) AS weight FROM held, size GROUP BY number, size.items) \
+             SELECT held.id FROM held JOIN word USING (number) GROUP BY held.id \
              ORDER BY sum(word.weight * 2.2 * held.times / (held.times + 1.2 * held.length)) DESC, \
              held.id DESC LIMIT ",
         )
         .value(number(limit));
-    ask.rows(&***client).await
+    ask.rows(client).await
 }
 
 /// Those with the nearest directions.
@@ -139,7 +144,7 @@ pub(super) async fn nearest(
     limit: usize,
 ) -> Result<Vec<Row>, Fault> {
     let transaction = client.transaction().await?;
-    let spaces = space::find_all(&*transaction, &scope.tenant, &scope.spaces).await?;
+    let spaces = space::find_all(&transaction, &scope.tenant, &scope.spaces).await?;
     let is_narrow = scope.filter != Filter::default();
     let from = |ask: &mut Ask| {
         ask.add("FROM search_vectors AS v");
@@ -152,33 +157,33 @@ pub(super) async fn nearest(
     count.add("SELECT count(*) FROM (SELECT ");
     from(&mut count);
     count.add(&format!(" LIMIT {}) AS few", EXACT + 1));
-    let many = count.rows(&*transaction).await?.first().is_some_and(|count| *count > EXACT);
+    let many = count.rows(&transaction).await?.first().is_some_and(|count| *count > EXACT);
     let home = quoted(home);
     let rank = |cast: &str| {
         let mut ask = Ask::new();
         ask.add("SELECT v.item ");
         from(&mut ask);
-        ask.add(&format!(" ORDER BY v.vector{cast} OPERATOR({home}.<=>) "))
+        ask.add(&format!(" ORDER BY v.vector{cast} OPERATOR({home}.<=>) (SELECT "))
             .value(written(vector))
-            .add(&format!("::text::{home}.halfvec{cast} LIMIT "))
+            .add(&format!("::text::{home}.halfvec{cast}) LIMIT "))
             .value(number(limit));
         ask
     };
-    if many && has_graph(&*transaction).await? {
+    if many && has_graph(&transaction).await? {
         // A graph is asked on until the filter has let enough through.
         transaction
             .batch_execute(
-                "SET LOCAL hnsw.ef_search = 200; SET LOCAL hnsw.iterative_scan = relaxed_order",
+                "SET LOCAL hnsw.ef_search = 120; SET LOCAL hnsw.iterative_scan = relaxed_order",
             )
             .await?;
         let typed = format!("::{home}.halfvec({})", model.dims);
-        let found = rank(&typed).rows(&*transaction).await?;
+        let found = rank(&typed).rows(&transaction).await?;
         if found.len() >= limit {
             return Ok(found);
         }
     }
     // No cast, no graph: this compares all that the filter lets through.
-    rank("").rows(&*transaction).await
+    rank("").rows(&transaction).await
 }
 
 async fn has_graph(client: &impl GenericClient) -> Result<bool, Fault> {

@@ -32,7 +32,7 @@ pub(super) async fn put(client: &mut Object, batch: &Batch) -> Result<(), Fault>
     let spaces: BTreeSet<&Space> = batch.items.iter().map(|item| &item.entry.space).collect();
     let mut numbers = HashMap::new();
     for space in spaces {
-        numbers.insert(space, space::find_or_make(&*transaction, &batch.tenant, space).await?);
+        numbers.insert(space, space::find_or_make(&transaction, &batch.tenant, space).await?);
     }
     let mut columns = Columns::default();
     for item in &batch.items {

@@ -2,7 +2,7 @@
 
 use aosk_abi::Tenant;
 use aosk_ports::Space;
-use tokio_postgres::GenericClient;
+use deadpool_postgres::GenericClient;
 
 use super::super::fault::Fault;
 use crate::search::shelf;
@@ -14,12 +14,10 @@ pub(super) async fn find_all(
     spaces: &[Space],
 ) -> Result<Vec<i64>, Fault> {
     let names: Vec<Vec<u8>> = spaces.iter().map(shelf::name).collect();
-    let rows = client
-        .query(
-            "SELECT id FROM search_spaces WHERE tenant = $1 AND name = ANY ($2)",
-            &[&tenant.as_str(), &names],
-        )
+    let find = client
+        .prepare_cached("SELECT id FROM search_spaces WHERE tenant = $1 AND name = ANY ($2)")
         .await?;
+    let rows = client.query(&find, &[&tenant.as_str(), &names]).await?;
     let ids = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     Ok(ids)
 }
