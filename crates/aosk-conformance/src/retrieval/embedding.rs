@@ -134,6 +134,12 @@ pub async fn the_nearest_of_many_are_those_of_an_exact_scan(mut library: Box<dyn
     put(&*index, items(100..400)).await;
     embed_all(&*index).await;
     assert!(recall(&*index, &stems, PAGES, &text).await >= 0.95);
+    // And so are those of another embedder, of another size.
+    drop(index);
+    let stems = Stems::new("others", 200);
+    let index = library.open(Some(stems.clone()));
+    embed_all(&*index).await;
+    assert!(recall(&*index, &stems, PAGES, &text).await >= 0.95);
 }
 
 /// The share of the ten nearest that an index finds, over forty questions.

@@ -2,8 +2,8 @@
 //!
 //! The cosines of a query with 100,000 vectors of 1,536 components are 600 MB to read. Their sketches
 //! are 26 MB, and what they say is off by a known amount: a direction is turned at random, of each
-//! component the sign is kept, and the cosine with a query that is turned alike is estimated without
-//! bias, off by about 0.75 / √components (RaBitQ: Gao and Long, SIGMOD 2024). So a few hundred of the
+//! component the sign is kept, and the cosine with a query that is turned alike is estimated, off
+//! by about 0.75 / √components (RaBitQ: Gao and Long, SIGMOD 2024). So a few hundred of the
 //! best estimates hold the ten best cosines, whatever the vectors look like, and those are compared
 //! exactly.
 //!
@@ -19,7 +19,8 @@ use aosk_ports::Embedding;
 /// The bits of a word.
 const WORD: usize = 64;
 
-/// To how many bits the components of a query are rounded. That adds 6 % to the error of a sketch.
+/// To how many bits the components of a query are rounded. That adds 6 % to the error of a sketch, and
+/// makes cosines larger by up to a ninth, all alike, which changes no order.
 const PLANES: usize = 3;
 
 /// How often a vector is turned: once leaves one that has few components other than 0 uneven.
@@ -197,6 +198,7 @@ mod tests {
         values[7] = 1.0;
         let vector = Embedding::of(values).expect("a direction");
         let (probe, sketch) = (Probe::new(&vector), sketch(&vector));
-        assert!((probe.cosine(&sketch.bits, sketch.scale) - 1.0).abs() < 0.1);
+        // The whole error of rounding shows in the cosine of a vector with itself.
+        assert!((probe.cosine(&sketch.bits, sketch.scale) - 1.0).abs() < 0.15);
     }
 }

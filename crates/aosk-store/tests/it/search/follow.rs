@@ -322,6 +322,42 @@ fn a_damaged_index_begins_anew_and_answers_nothing_that_was_not_put_in() {
     });
 }
 
+/// SQLite has no checksums: a row that is well formed and wrong is noticed by its seal.
+#[test]
+fn a_row_that_is_not_what_was_put_in_is_never_shown() {
+    block_on(async {
+        for change in [
+            "UPDATE items SET page = page + 1",
+            "UPDATE items SET seq = seq + 1",
+            "UPDATE items SET hash = zeroblob(32)",
+            "UPDATE items SET kind = 2",
+            "UPDATE items SET kind = 99",
+            "UPDATE items SET time = time + 1",
+            "UPDATE items SET pid = zeroblob(16)",
+            "INSERT INTO tags SELECT id, 'another' FROM items",
+            "UPDATE spaces SET name = x'78'",
+        ] {
+            let mut desk = Desk::new();
+            let mut scribe = desk.scribe(1).await;
+            say(desk.store.as_ref(), &mut scribe, 1, "a lantern").await;
+            desk.follower().round(&desk.tenant).await.expect("follows");
+            let file = desk.dir.path().join("search.db");
+            let elsewhere = tempfile::tempdir().expect("a folder");
+            desk.index = Arc::new(SearchIndex::in_folder(elsewhere.path(), None).expect("one"));
+            let tampered = rusqlite::Connection::open(&file).expect("opens");
+            tampered.execute_batch(change).expect("changed");
+            drop(tampered);
+            let index = SearchIndex::in_folder(desk.dir.path(), None).expect("opens");
+            desk.index = Arc::new(index);
+            let query = Query::new(desk.tenant.clone(), Space::Process(pid(1)), "lantern", 10);
+            match desk.index.query(query).await {
+                Ok(found) => assert_eq!(found.hits, [], "{change}"),
+                Err(error) => assert_eq!(error.code, Code::SearchDamaged, "{change}: {error}"),
+            }
+        }
+    });
+}
+
 #[test]
 fn an_index_has_one_program_at_a_time() {
     let dir = tempfile::tempdir().expect("a folder");
