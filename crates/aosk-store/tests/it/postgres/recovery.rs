@@ -1,6 +1,7 @@
 //! Recovery races: whatever happens in the middle of a take-over, no process is left behind and none
 //! has two owners.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -198,7 +199,10 @@ fn a_process_between_two_steps_of_a_dead_node_goes_on() {
     let other = {
         let place = super::server::place(&options);
         let mut other = crate::child::Other::start("write to a server", &place);
-        other.line("ack ");
+        let mut begun = BTreeSet::new();
+        while (begun.len() as u64) < crate::child::WRITERS {
+            begun.extend(crate::child::Ack::parse(&other.line("ack ")).map(|ack| ack.n));
+        }
         other
     };
     // Between one step and the next: it is stopped there, and never comes back.
