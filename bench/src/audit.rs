@@ -8,13 +8,12 @@ use std::time::Instant;
 use aosk_abi::{Event, Hash, Op, Pid, Record, Seq, Tenant, Timestamp, Told, What};
 use aosk_conformance::Scribe;
 use aosk_ports::{Append, Store, Ticket};
-use aosk_store::{PostgresOptions, PostgresStore, SqliteStore};
 use serde::Serialize;
 
 use crate::payload::payload;
 use crate::place::{Choice, Place};
 use crate::recover::count;
-use crate::report::{Failure, quantile_ms, result, say};
+use crate::report::{Common, Failure, quantile_ms, result, say};
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -36,12 +35,8 @@ pub struct Args {
     /// How many bytes of text each append brings along.
     #[arg(long, default_value_t = 64)]
     bytes: usize,
-    /// The seed of the texts and of the windows.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Print JSON, one object a line.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Serialize)]
@@ -75,19 +70,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let place = Place::of(&args.place)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let dir = tempfile::tempdir()?;
-    match &place {
-        Place::Folder => {
-            let (dir, command) = (dir.path().to_owned(), "aosk-bench".to_owned());
-            let store = SqliteStore::open(&aosk_store::Options { dir, command })?;
-            runtime.block_on(measure(args, place.name(), &store))
-        }
-        Place::Server { url, .. } => {
-            let mut options = PostgresOptions::new(url, "aosk-bench");
-            options.schema = format!("bench_audit_{}", std::process::id());
-            let store = PostgresStore::open(&options)?;
-            runtime.block_on(measure(args, place.name(), &store))
-        }
-    }
+    let store = place.open(dir.path(), "audit")?;
+    runtime.block_on(measure(args, place.name(), &*store))
 }
 
 async fn measure(args: &Args, name: &'static str, store: &dyn Store) -> Result<(), Failure> {
@@ -99,7 +83,7 @@ async fn measure(args: &Args, name: &'static str, store: &dyn Store) -> Result<(
     let mut latencies = Vec::with_capacity(usize::try_from(args.queries)?);
     let mut events_read = 0;
     for number in 0..args.queries {
-        let (which, when) = drawn(args.seed, number);
+        let (which, when) = drawn(args.common.seed, number);
         let from = BEGINNING + when % per_process * APART;
         let (from, until) = (Timestamp::from_millis(from), Timestamp::from_millis(from + WINDOW));
         let began = Instant::now();
@@ -125,13 +109,13 @@ async fn measure(args: &Args, name: &'static str, store: &dyn Store) -> Result<(
         rows: per_process * args.processes,
         processes: args.processes,
         queries: args.queries,
-        seed: args.seed,
+        seed: args.common.seed,
         built_s: (built.as_secs_f64() * 10.0).round() / 10.0,
         p50_ms: quantile_ms(&latencies, 0.5),
         p99_ms: quantile_ms(&latencies, 0.99),
         events_read,
     };
-    result(&row, args.json)?;
+    result(&row, args.common.json)?;
     say(&format!(
         "a minute of one of {} processes among {} events: {} ms (median), {} ms (p99)",
         row.processes, row.rows, row.p50_ms, row.p99_ms
@@ -182,7 +166,7 @@ async fn fill(args: &Args, rounds: u64, store: &dyn Store) -> Result<(), Failure
 }
 
 fn append(args: &Args, scribe: &Scribe, round: u64, number: u64) -> Result<Append, Failure> {
-    let content = scribe.key.seal(payload(args.seed, number, round, args.bytes));
+    let content = scribe.key.seal(payload(args.common.seed, number, round, args.bytes));
     let mut append = scribe.append(&[]);
     append.records.clear();
     let mut prev = scribe.head;

@@ -1,6 +1,11 @@
 //! Which store is measured, and where it is.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use aosk_conformance::Server;
+use aosk_ports::Store;
+use aosk_store::{Options, PostgresOptions, PostgresStore, SqliteStore};
 use clap::ValueEnum;
 
 use crate::report::Failure;
@@ -64,6 +69,19 @@ impl Place {
                     .into())
             }
         }
+    }
+
+    /// A store of its own in that place, for the benchmark of that name; one in a file is in `dir`.
+    pub fn open(&self, dir: &Path, benchmark: &str) -> Result<Arc<dyn Store>, Failure> {
+        let command = "aosk-bench".to_owned();
+        Ok(match self {
+            Self::Folder => Arc::new(SqliteStore::open(&Options { dir: dir.to_owned(), command })?),
+            Self::Server { url, .. } => {
+                let mut options = PostgresOptions::new(url, command);
+                options.schema = format!("bench_{benchmark}_{}", std::process::id());
+                Arc::new(PostgresStore::open(&options)?)
+            }
+        })
     }
 
     /// What results call it.

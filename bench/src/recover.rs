@@ -15,7 +15,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
 use crate::noop::Noop;
-use crate::report::{Failure, median, result, say};
+use crate::report::{Common, Failure, median, result, say};
 use crate::steps::{open, spawn};
 
 /// What to measure.
@@ -33,12 +33,8 @@ pub struct Args {
     /// How many bytes each step adds.
     #[arg(long, default_value_t = 256)]
     bytes: usize,
-    /// The seed of the payloads.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Print JSON, one object a line.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Serialize)]
@@ -109,11 +105,11 @@ async fn measure(args: &Args, processes: usize, events: u64, folds: usize) -> Re
         processes,
         events: found,
         bytes: args.bytes,
-        seed: args.seed,
+        seed: args.common.seed,
         opened_ms: (opened.as_secs_f64() * 1e4).round() / 10.0,
         folded_ms: (median(&mut times) * 10.0).round() / 10.0,
     };
-    result(&row, args.json)?;
+    result(&row, args.common.json)?;
     say(&format!(
         "{processes} processes of {found} events in all: opened in {} ms, folded in {} ms",
         row.opened_ms, row.folded_ms
@@ -127,7 +123,7 @@ async fn fold(store: &SqliteStore, pid: Pid) -> Result<u64, Failure> {
 
 /// Has agents make steps until there are that many events, and drops them where they are.
 async fn fill(args: &Args, dir: &Path, processes: usize, events: u64) -> Result<(), Failure> {
-    let device = Arc::new(Noop::new(args.seed, args.bytes, processes.min(256), 0));
+    let device = Arc::new(Noop::new(args.common.seed, args.bytes, processes.min(256), 0));
     let kernel = open(dir, device.clone())?;
     let mut pids = Vec::with_capacity(processes);
     for _ in 0..processes {

@@ -5,6 +5,17 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+/// What benchmarks of made up texts have in common.
+#[derive(Debug, clap::Args)]
+pub struct Common {
+    /// The seed of what is made up.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Print JSON, one object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// A failure of a benchmark, for the person who started it.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 

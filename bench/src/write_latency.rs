@@ -5,12 +5,11 @@ use std::time::Instant;
 use aosk_abi::{Pid, Tenant};
 use aosk_conformance::Scribe;
 use aosk_ports::Store;
-use aosk_store::{PostgresOptions, PostgresStore, SqliteStore};
 use serde::Serialize;
 
 use crate::payload::payload;
 use crate::place::{Choice, Place};
-use crate::report::{Failure, quantile_ms, result, say};
+use crate::report::{Common, Failure, quantile_ms, result, say};
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -23,12 +22,8 @@ pub struct Args {
     /// How many bytes each brings along.
     #[arg(long, default_value_t = 2048)]
     bytes: usize,
-    /// The seed of the payloads.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Print JSON, one object a line.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Serialize)]
@@ -48,26 +43,15 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let place = Place::of(&args.place)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let dir = tempfile::tempdir()?;
-    match &place {
-        Place::Folder => {
-            let (dir, command) = (dir.path().to_owned(), "aosk-bench".to_owned());
-            let store = SqliteStore::open(&aosk_store::Options { dir, command })?;
-            runtime.block_on(measure(args, place.name(), &store))
-        }
-        Place::Server { url, .. } => {
-            let mut options = PostgresOptions::new(url, "aosk-bench");
-            options.schema = format!("bench_latency_{}", std::process::id());
-            let store = PostgresStore::open(&options)?;
-            runtime.block_on(measure(args, place.name(), &store))
-        }
-    }
+    let store = place.open(dir.path(), "latency")?;
+    runtime.block_on(measure(args, place.name(), &*store))
 }
 
 async fn measure(args: &Args, name: &'static str, store: &dyn Store) -> Result<(), Failure> {
     let mut scribe = Scribe::new(store, &Tenant::local(), Pid::from_bytes([7; 16])).await;
     let mut latencies = Vec::with_capacity(usize::try_from(args.appends)?);
     for number in 0..args.appends {
-        let bytes = payload(args.seed, 0, number, args.bytes);
+        let bytes = payload(args.common.seed, 0, number, args.bytes);
         let began = Instant::now();
         scribe.write(store, &[&bytes]).await?;
         latencies.push(began.elapsed());
@@ -78,12 +62,12 @@ async fn measure(args: &Args, name: &'static str, store: &dyn Store) -> Result<(
         store: name,
         appends: args.appends,
         bytes: args.bytes,
-        seed: args.seed,
+        seed: args.common.seed,
         p50_ms: quantile_ms(&latencies, 0.5),
         p99_ms: quantile_ms(&latencies, 0.99),
         fsync: true,
     };
-    result(&row, args.json)?;
+    result(&row, args.common.json)?;
     say(&format!("a durable append takes {} ms (median), {} ms (p99)", row.p50_ms, row.p99_ms));
     Ok(())
 }

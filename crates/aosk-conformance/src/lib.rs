@@ -115,6 +115,7 @@ macro_rules! conformance_tests {
             an_item_is_taken_over_once,
             lists_show_the_newest_row_in_the_order_of_pids,
             every_number_and_text_of_a_row_comes_back,
+            names_of_any_length_and_kind_come_back,
             everything_survives_a_reopen,
             many_writers_at_once_lose_nothing,
             a_window_holds_what_happened_in_it_however_clocks_went_back,

@@ -1,6 +1,6 @@
 //! What a store needs now and then, done by whoever works on it.
 //!
-//! Old processes are [removed](crate::prune), if they are to be, and contents that nothing names
+//! Old processes are [removed](fn@crate::prune), if they are to be, and contents that nothing names
 //! [collected](crate::collect). Of many nodes one does so at a time: whoever finds that the last began long
 //! enough ago puts its own moment in that place, in one statement, and begins. One that is killed in the
 //! middle loses nothing; the next begins after the same time.

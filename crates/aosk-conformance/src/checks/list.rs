@@ -3,7 +3,7 @@
 use aosk_abi::{
     BlockedOn, Exit, MicroDollars, Pid, ProcessState, Tenant, Timestamp, Tokens, Usage,
 };
-use aosk_ports::{Append, ProcessFilter, ProcessRow, Receipt};
+use aosk_ports::{Append, InboxItem, ProcessFilter, ProcessRow, Receipt};
 
 use crate::World;
 use crate::scribe::{Scribe, row};
@@ -46,6 +46,26 @@ pub async fn lists_show_the_newest_row_in_the_order_of_pids(world: World) {
         expected.into_iter().filter(|receipt| !receipt.row.state.is_final()).collect();
     assert_eq!(list(ProcessFilter::Unfinished).await, unfinished);
     assert_eq!(unfinished.len(), 4);
+}
+
+/// The longest name of a tenant, and names and senders that no column of a bounded length would take.
+pub async fn names_of_any_length_and_kind_come_back(mut world: World) {
+    let tenant: Tenant = "t".repeat(63).parse().expect("the longest");
+    let mut scribe = world.scribe_of(&tenant, 1).await;
+    let long = "名\0".repeat(250_000);
+    for name in ["", "\0", "a\0b\u{1a}", &long] {
+        let mut append = scribe.append(&[]);
+        (append.row.name, append.row.model) = (name.to_owned(), format!("{name}!"));
+        world.store().append(append.clone()).await.expect("continues");
+        scribe.follow(&append);
+        world.reopen();
+        let shown = world.store().process(&tenant, scribe.pid).await.expect("answers");
+        assert!(shown.expect("there").row == append.row, "{} bytes", name.len());
+        let item = InboxItem::Message { from: name.to_owned(), text: name.to_owned() };
+        world.store().post(&tenant, scribe.pid, item.clone()).await.expect("posted");
+        let waits = world.store().pending(&tenant).await.expect("answers");
+        assert!(waits.last().is_some_and(|(_, _, last)| *last == item), "{} bytes", name.len());
+    }
 }
 
 /// The bounds of every number, and texts of any kind.

@@ -44,6 +44,7 @@ pub use journal::{
 };
 pub use list::{
     every_number_and_text_of_a_row_comes_back, lists_show_the_newest_row_in_the_order_of_pids,
+    names_of_any_length_and_kind_come_back,
 };
 pub use order::{
     a_dropped_ticket_cancels_nothing,

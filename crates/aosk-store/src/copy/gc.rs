@@ -22,8 +22,8 @@ use aosk_ports::{Receipt, StoreError};
 use super::{Source, StorePlace, Whole};
 use crate::prune::{Batch, Kept};
 
-/// How many contents one transaction deletes.
-const CHUNK: usize = 256;
+/// How many contents one transaction deletes: of chunks 64 MiB.
+const CHUNK: usize = 64;
 
 /// What a run found and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@
 //! which writers hand events to a store, so each backend stores them as its own: every chain is
 //! computed anew on the way, every content hashed, and in the end every head of the target is
 //! compared with the source's. Keys, epochs, checkpoints and the numbers of inbox items stay what they
-//! are; leases do not come along.
+//! are; leases do not come along, nor the time for which contents are held that nothing names yet.
 
 mod gc;
 mod place;
@@ -56,6 +56,27 @@ pub(crate) struct Whole {
     pub(crate) receipt: Receipt,
     /// The link before its first event.
     pub(crate) origin: Hash,
+}
+
+/// An append as it is stored: the link before it, its events, the contents beside them.
+pub(crate) type Stored = (Hash, Vec<Record>, Vec<Vec<u8>>);
+
+impl Whole {
+    /// The append as it was made, in the form in which writers hand it to a store.
+    pub(crate) fn append(&self, key: &ContentKey, (prev, records, contents): Stored) -> Append {
+        let Receipt { tenant, pid, epoch, row, .. } = &self.receipt;
+        Append {
+            tenant: tenant.clone(),
+            pid: *pid,
+            epoch: records.first().map_or(*epoch, |record| record.epoch),
+            prev,
+            records,
+            contents: contents.into_iter().map(|bytes| key.seal(bytes)).collect(),
+            row: row.clone(),
+            checkpoint: None,
+            consumed: Vec::new(),
+        }
+    }
 }
 
 /// A store that is read, all of it as it is at one moment.

@@ -128,9 +128,6 @@ pub(super) async fn since(client: &Object, place: &Place, time: Timestamp) -> Re
     Ok(Seq(number(&row, 0)?))
 }
 
-/// An append as it is stored: the link before it, its events, the contents beside them.
-pub(super) type Appended = (Hash, Vec<Record>, Vec<Vec<u8>>);
-
 /// Up to `limit` appends of a process, from the one on that begins with event `from` after the link
 /// `prev`.
 pub(super) async fn appends(
@@ -139,7 +136,7 @@ pub(super) async fn appends(
     place: &Place,
     (from, mut prev): (Seq, Hash),
     limit: usize,
-) -> Result<Vec<Appended>, Fault> {
+) -> Result<Vec<crate::copy::Stored>, Fault> {
     let statement = client
         .prepare_cached(&format!(
             "SELECT {COLUMNS}, beside, contents FROM journal \

@@ -116,23 +116,12 @@ impl Source for Snapshot {
     }
 
     fn appends(&mut self, whole: &Whole, from: Seq, prev: Hash) -> Result<Vec<Append>, StoreError> {
-        let Receipt { tenant, pid, row, .. } = &whole.receipt;
+        let Receipt { tenant, pid, .. } = &whole.receipt;
         let key = self.0.tenant(tenant)?.key;
         self.0.ask(async |client| {
             let place = process::expect(client, tenant, *pid).await?;
             let stored = journal::appends(client, tenant, &place, (from, prev), APPENDS).await?;
-            let append = |(prev, records, contents): journal::Appended| Append {
-                tenant: tenant.clone(),
-                pid: *pid,
-                epoch: records.first().map_or(place.epoch, |record| record.epoch),
-                prev,
-                records,
-                contents: contents.into_iter().map(|bytes| key.seal(bytes)).collect(),
-                row: row.clone(),
-                checkpoint: None,
-                consumed: Vec::new(),
-            };
-            Ok(stored.into_iter().map(append).collect())
+            Ok(stored.into_iter().map(|stored| whole.append(&key, stored)).collect())
         })
     }
 

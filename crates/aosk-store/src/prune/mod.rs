@@ -12,7 +12,8 @@
 //! Each transaction removes some and leaves a [record](Pruning) of them, or neither. It looks again, under
 //! the rows' locks, at each process and the inbox: one that was continued meanwhile stays. On a server
 //! months in which every process goes are emptied as one table, whatever their size; elsewhere a transaction
-//! removes [`CHUNK`] processes, so that writers wait for some milliseconds.
+//! removes up to [`CHUNK`] processes or [`EVENTS`] events, or one process that has more: writers of a file wait
+//! meanwhile, some 20 µs for each append that is removed.
 
 mod record;
 
@@ -28,6 +29,9 @@ use crate::copy::{Source, StorePlace, Sweep, Whole};
 
 /// How many processes one transaction removes.
 const CHUNK: usize = 64;
+
+/// How many events they have together, unless one alone has more.
+const EVENTS: u64 = 20_000;
 
 /// Which processes may go. One that matches every condition given does; with none, none does.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -141,11 +145,20 @@ pub(crate) struct Batch {
 
 impl Batch {
     /// Batches of a bounded size.
-    pub(crate) fn some(mut receipts: Vec<Receipt>) -> Vec<Self> {
-        let mut batches = Vec::with_capacity(receipts.len().div_ceil(CHUNK));
-        while !receipts.is_empty() {
-            let receipts = receipts.split_off(receipts.len().saturating_sub(CHUNK));
-            batches.push(Self { receipts, table: None });
+    pub(crate) fn some(receipts: Vec<Receipt>) -> Vec<Self> {
+        let mut batches: Vec<Self> = Vec::new();
+        let mut events = 0;
+        for receipt in receipts {
+            events += receipt.next.0;
+            match batches.last_mut() {
+                Some(last) if last.receipts.len() < CHUNK && events <= EVENTS => {
+                    last.receipts.push(receipt);
+                }
+                _ => {
+                    events = receipt.next.0;
+                    batches.push(Self { receipts: vec![receipt], table: None });
+                }
+            }
         }
         batches
     }
@@ -266,6 +279,39 @@ fn pids(json: &[u8]) -> BTreeSet<Pid> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aosk_abi::{Epoch, MicroDollars, ProcessState, Seq, Usage};
+    use aosk_ports::ProcessRow;
+
+    #[test]
+    fn batches_are_bounded_in_processes_and_in_events() {
+        let receipt = |events: u64| Receipt {
+            tenant: Tenant::local(),
+            pid: Pid::from_bytes([1; 16]),
+            epoch: Epoch(1),
+            next: Seq(events),
+            head: Hash::ZERO,
+            row: ProcessRow {
+                name: String::new(),
+                model: String::new(),
+                state: ProcessState::Ready,
+                steps: 0,
+                usage: Usage::default(),
+                spent: MicroDollars::ZERO,
+                created: Timestamp::from_millis(0),
+                updated: Timestamp::from_millis(0),
+            },
+        };
+        let sizes = |events: &[u64]| {
+            let batches = Batch::some(events.iter().map(|events| receipt(*events)).collect());
+            batches.iter().map(|batch| batch.receipts.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(&[]), [0; 0]);
+        assert_eq!(sizes(&[1; CHUNK - 1]), [CHUNK - 1]);
+        assert_eq!(sizes(&[1; CHUNK]), [CHUNK]);
+        assert_eq!(sizes(&[1; CHUNK + 1]), [CHUNK, 1]);
+        assert_eq!(sizes(&[EVENTS - 1, 1, 1]), [2, 1]);
+        assert_eq!(sizes(&[1, EVENTS + 1, 1, EVENTS]), [1, 1, 1, 1]);
+    }
 
     #[test]
     fn every_pid_in_a_body_is_found_and_nothing_else() {

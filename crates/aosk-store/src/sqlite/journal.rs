@@ -7,9 +7,7 @@ use super::batch::Batch;
 use super::fault::Fault;
 use super::process::{Place, number};
 use super::span::{self, Entry, SPAN};
-
-/// An append as it is stored: the link before it, its events, the contents beside them.
-pub(super) type Stored = (Hash, Vec<Record>, Vec<Vec<u8>>);
+use crate::copy::Stored;
 
 /// A row of the journal.
 struct Found {

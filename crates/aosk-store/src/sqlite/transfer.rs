@@ -75,23 +75,12 @@ impl Source for Snapshot {
     }
 
     fn appends(&mut self, whole: &Whole, from: Seq, prev: Hash) -> Result<Vec<Append>, StoreError> {
-        let Receipt { tenant, pid, row, .. } = &whole.receipt;
+        let Receipt { tenant, pid, .. } = &whole.receipt;
         self.ask(|connection| {
             let key = expect_tenant(connection, tenant)?.key;
             let place = process::expect(connection, tenant, *pid)?;
             let stored = journal::appends(connection, tenant, &place, (from, prev), APPENDS)?;
-            let append = |(prev, records, contents): journal::Stored| Append {
-                tenant: tenant.clone(),
-                pid: *pid,
-                epoch: records.first().map_or(place.epoch, |record| record.epoch),
-                prev,
-                records,
-                contents: contents.into_iter().map(|bytes| key.seal(bytes)).collect(),
-                row: row.clone(),
-                checkpoint: None,
-                consumed: Vec::new(),
-            };
-            Ok(stored.into_iter().map(append).collect())
+            Ok(stored.into_iter().map(|stored| whole.append(&key, stored)).collect())
         })
     }
 

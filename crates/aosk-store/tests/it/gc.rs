@@ -290,11 +290,7 @@ fn a_content_that_a_writer_names_again_is_never_collected() {
 
 #[test]
 fn a_content_that_a_node_names_again_is_never_collected() {
-    if !server::is_here() {
-        return;
-    }
-    let options = server::options();
-    let store = server::open(&options);
+    let Some((options, store)) = server::fresh() else { return };
     race(&store, &StorePlace::Postgres(options.clone()), &Server(options), 30);
 }
 
@@ -358,22 +354,14 @@ fn chunks_stay_while_their_content_is_named_or_held() {
 
 #[test]
 fn chunks_on_a_server_stay_while_their_content_is_named_or_held() {
-    if !server::is_here() {
-        return;
-    }
-    let options = server::options();
-    let store = server::open(&options);
+    let Some((options, store)) = server::fresh() else { return };
     chunks(&store, &StorePlace::Postgres(options.clone()), &Server(options));
 }
 
 /// The moment that a race rarely meets: a collection has looked at everything and deletes.
 #[test]
 fn a_writer_waits_for_a_collection_and_stores_its_content_anew() {
-    if !server::is_here() {
-        return;
-    }
-    let options = server::options();
-    let store = server::open(&options);
+    let Some((options, store)) = server::fresh() else { return };
     let local = Tenant::local();
     block_on(async {
         let key = store.content_key(&local).await.expect("there");

@@ -17,7 +17,7 @@ mod owner;
 mod postgres;
 mod prune;
 mod reader;
-mod stream;
 mod search;
+mod stream;
 mod support;
 mod trouble;

@@ -219,11 +219,7 @@ fn what_is_due_goes_whole_and_what_is_needed_stays() {
 
 #[test]
 fn what_is_due_on_a_server_goes_whole_and_what_is_needed_stays() {
-    if !server::is_here() {
-        return;
-    }
-    let options = server::options();
-    let store = server::open(&options);
+    let Some((options, store)) = server::fresh() else { return };
     let place = StorePlace::Postgres(options.clone());
     what_is_due(&store, &place, &|from| {
         block_on(async {
@@ -240,11 +236,8 @@ fn what_is_due_on_a_server_goes_whole_and_what_is_needed_stays() {
 
 #[test]
 fn a_message_that_comes_while_its_process_is_removed_keeps_it() {
-    if !server::is_here() {
-        return;
-    }
-    let options = server::options();
-    let (store, local) = (server::open(&options), Tenant::local());
+    let Some((options, store)) = server::fresh() else { return };
+    let local = Tenant::local();
     block_on(async {
         begin(&store, &local, pid(0), &Begun::at(ended(), OLD)).await;
         let mut poster = server::psql(&options).await;
@@ -269,19 +262,56 @@ fn a_message_that_comes_while_its_process_is_removed_keeps_it() {
     assert_eq!(prunings(&StorePlace::Postgres(options)).expect("none"), []);
 }
 
+#[test]
+fn a_process_that_goes_on_while_it_is_removed_stays() {
+    let Some((options, store)) = server::fresh() else { return };
+    let local = Tenant::local();
+    block_on(async {
+        begin(&store, &local, pid(0), &Begun::at(ended(), OLD)).await;
+        let mut node = server::psql(&options).await;
+        let claim = node.transaction().await.expect("begun");
+        claim.batch_execute("UPDATE processes SET epoch = epoch + 1").await.expect("claimed");
+        let place = StorePlace::Postgres(options.clone());
+        let removal = std::thread::spawn(move || run(&place, &rule(Some(END), None), false));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(!removal.is_finished(), "it does not wait");
+        claim.commit().await.expect("committed");
+        let kept = [((local.clone(), pid(0)), Reason::GoesOn)].into();
+        let removal = removal.join().expect("ended");
+        assert_eq!(removal, Removal { kept, ..Removal::default() });
+    });
+    assert_eq!(standing(&store, &local).len(), 1);
+}
+
+#[test]
+fn nothing_is_left_for_a_process_that_is_being_removed() {
+    let Some((options, store)) = server::fresh() else { return };
+    let local = Tenant::local();
+    block_on(async {
+        begin(&store, &local, pid(0), &Begun::at(ended(), OLD)).await;
+        let mut remover = server::psql(&options).await;
+        let removal = remover.transaction().await.expect("begun");
+        removal.batch_execute("DELETE FROM processes").await.expect("deleted");
+        let item = InboxItem::Message { from: "user".to_owned(), text: "hi".to_owned() };
+        let mut post = std::pin::pin!(store.post(&local, pid(0), item));
+        let soon = Duration::from_millis(500);
+        assert!(tokio::time::timeout(soon, &mut post).await.is_err(), "it does not wait");
+        removal.commit().await.expect("committed");
+        refused(post.await, Code::StoreUnknownProcess);
+        assert_eq!(store.pending(&local).await.expect("read"), []);
+    });
+}
+
 /// The `n`-th pid of now.
-fn fresh(n: u8) -> Pid {
+fn now(n: u8) -> Pid {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
     Pid::from_parts(now.as_millis() as u64, [n; 10])
 }
 
 #[test]
 fn a_month_of_which_nobody_stays_is_emptied_as_one_table() {
-    if !server::is_here() {
-        return;
-    }
-    let options = server::options();
-    let (store, local) = (server::open(&options), Tenant::local());
+    let Some((options, store)) = server::fresh() else { return };
+    let local = Tenant::local();
     let place = StorePlace::Postgres(options.clone());
     let bytes = || {
         block_on(async {
@@ -296,8 +326,8 @@ fn a_month_of_which_nobody_stays_is_emptied_as_one_table() {
         block_on(begin(&store, &local, pid, &Begun::at(state, OLD)));
         pid
     };
-    begin(fresh(1), ended());
-    let live = begin(fresh(2), ProcessState::Ready);
+    begin(now(1), ended());
+    let live = begin(now(2), ProcessState::Ready);
     assert_eq!(run(&place, &rule(Some(END), None), false).processes, 1);
     assert!(bytes() > 0, "somebody of that month stays");
     assert_eq!(standing(&store, &local), BTreeSet::from([live]));
@@ -319,10 +349,10 @@ fn a_month_of_which_nobody_stays_is_emptied_as_one_table() {
         assert_eq!(removal.join().expect("ended").processes, 1);
     });
     assert!(bytes() > 0, "its rows await VACUUM");
-    begin(fresh(3), ended());
+    begin(now(3), ended());
     assert_eq!(run(&place, &rule(Some(END), None), false).processes, 1);
     assert_eq!((bytes(), standing(&store, &local)), (0, BTreeSet::new()));
-    begin(fresh(4), ended());
+    begin(now(4), ended());
     assert_eq!(standing(&store, &local).len(), 1);
     assert_eq!(prunings(&place).expect("whole").len(), 3);
 }

@@ -6,7 +6,7 @@ use aosk_ports::{Append, Journal, JournalWriter};
 use tokio_postgres::Client;
 
 use super::schema::UNDO_9;
-use super::server::{is_here, open, options, options_in_a_database_of_its_own, psql};
+use super::server::{fresh, is_here, open, options, options_in_a_database_of_its_own, psql};
 use crate::child::pid;
 use crate::support::{block_on, noise};
 
@@ -82,11 +82,7 @@ fn a_window_of_time_in_the_views_reads_the_pages_of_that_time_alone() {
 
 #[test]
 fn an_append_at_a_time_that_no_date_spells_is_stored_and_shows_none() {
-    if !is_here() {
-        return;
-    }
-    let options = options();
-    let store = open(&options);
+    let Some((options, store)) = fresh() else { return };
     let last = 253_402_300_799_999;
     block_on(async {
         let mut scribe = Scribe::new(&store, &Tenant::local(), pid(1)).await;
@@ -109,11 +105,7 @@ fn an_append_at_a_time_that_no_date_spells_is_stored_and_shows_none() {
 
 #[test]
 fn a_store_from_before_the_times_gets_them_when_it_is_opened() {
-    if !is_here() {
-        return;
-    }
-    let options = options();
-    let store = open(&options);
+    let Some((options, store)) = fresh() else { return };
     block_on(async {
         let mut scribe = Scribe::new(&store, &Tenant::local(), pid(1)).await;
         for n in 0..3 {

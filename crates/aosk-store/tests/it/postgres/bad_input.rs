@@ -5,7 +5,7 @@ use aosk_conformance::Scribe;
 use aosk_ports::{Journal, JournalWriter, ProcessFilter};
 use aosk_store::{POSTGRES_SCHEMA, PostgresOptions, PostgresReader, PostgresStore};
 
-use super::server::{Server, is_here, open, options, psql};
+use super::server::{Server, fresh, is_here, open, options, psql};
 use crate::child::pid;
 use crate::support::{block_on, refused};
 
@@ -113,11 +113,7 @@ fn a_newer_schema_is_left_alone() {
 
 #[test]
 fn altered_tables_are_damage_and_altered_rows_are_located() {
-    if !is_here() {
-        return;
-    }
-    let options = options();
-    let store = open(&options);
+    let Some((options, store)) = fresh() else { return };
     let local = Tenant::local();
     block_on(async {
         let mut scribe = Scribe::new(&store, &local, pid(1)).await;

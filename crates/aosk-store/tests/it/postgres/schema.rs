@@ -4,7 +4,7 @@ use aosk_abi::{Pid, Seq, Tenant};
 use aosk_conformance::Scribe;
 use aosk_ports::{Journal, JournalWriter};
 
-use super::server::{is_here, open, options, psql};
+use super::server::{fresh, is_here, open, options, psql};
 use crate::child::pid;
 use crate::support::{block_on, noise};
 
@@ -43,11 +43,7 @@ fn nodes_that_start_at_once_make_the_tables_once() {
 
 #[test]
 fn the_journal_has_partitions_ahead_and_every_pid_has_a_place() {
-    if !is_here() {
-        return;
-    }
-    let options = options();
-    let store = open(&options);
+    let Some((options, store)) = fresh() else { return };
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let now = now.expect("after 1970").as_millis() as u64;
     let month = 31 * 24 * 3600 * 1000;

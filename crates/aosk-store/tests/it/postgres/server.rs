@@ -78,6 +78,15 @@ pub(crate) fn open(options: &PostgresOptions) -> PostgresStore {
     PostgresStore::open(options).expect("a store that opens")
 }
 
+/// A store in a schema of its own, where there is a server; says how to get one.
+pub(crate) fn fresh() -> Option<(PostgresOptions, PostgresStore)> {
+    is_here().then(|| {
+        let options = options();
+        let store = open(&options);
+        (options, store)
+    })
+}
+
 /// What a process in a role gets in place of a folder: which store to open.
 pub(crate) fn place(options: &PostgresOptions) -> PathBuf {
     format!("{} {} {}", options.lease.as_millis(), options.schema, options.url).into()

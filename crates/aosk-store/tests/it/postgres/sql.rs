@@ -9,7 +9,7 @@ use aosk_ports::{Append, ContentWriter, Journal, JournalWriter};
 use aosk_store::{PostgresOptions, PostgresStore};
 use tokio_postgres::Client;
 
-use super::server::{is_here, open, options, psql};
+use super::server::{fresh, is_here, open, options, psql};
 use crate::child::pid;
 use crate::growth::step;
 use crate::support::{block_on, noise};
@@ -48,11 +48,7 @@ async fn count(client: &Client, sql: &str) -> i64 {
 
 #[test]
 fn every_event_stands_in_the_views_byte_for_byte() {
-    if !is_here() {
-        return;
-    }
-    let options = options();
-    let store = open(&options);
+    let Some((options, store)) = fresh() else { return };
     block_on(async {
         let mut scribe = Scribe::new(&store, &Tenant::local(), pid(1)).await;
         for n in 0..20 {
@@ -87,11 +83,7 @@ fn every_event_stands_in_the_views_byte_for_byte() {
 
 #[test]
 fn the_tables_of_the_specification_answer_and_refuse_to_be_written() {
-    if !is_here() {
-        return;
-    }
-    let options = options();
-    let store = open(&options);
+    let Some((options, store)) = fresh() else { return };
     block_on(async {
         let mut scribe = Scribe::new(&store, &Tenant::local(), pid(1)).await;
         let small = scribe.key.seal("我想用工具。".as_bytes());
@@ -166,11 +158,7 @@ fn the_tables_of_the_specification_answer_and_refuse_to_be_written() {
 
 #[test]
 fn a_role_sees_its_tenant_alone_and_writes_nothing() {
-    if !is_here() {
-        return;
-    }
-    let options = options();
-    let store = open(&options);
+    let Some((options, store)) = fresh() else { return };
     block_on(async {
         for (name, count) in [("a", 1_u64), ("b", 2)] {
             let tenant: Tenant = name.parse().expect("a name");
@@ -233,11 +221,7 @@ fn a_role_sees_its_tenant_alone_and_writes_nothing() {
 
 #[test]
 fn vectors_stand_in_a_column_where_the_server_has_them() {
-    if !is_here() {
-        return;
-    }
-    let options = options();
-    let store = open(&options);
+    let Some((options, store)) = fresh() else { return };
     let vectors = store.vectors();
     let has_vectors = vectors.is_ok();
     block_on(async {

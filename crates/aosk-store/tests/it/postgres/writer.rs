@@ -6,7 +6,7 @@ use aosk_abi::{Code, Content, Epoch, Seq, Tenant};
 use aosk_conformance::Scribe;
 use aosk_ports::{Journal, JournalWriter};
 
-use super::server::{is_here, open, options, options_in_a_database_of_its_own, psql};
+use super::server::{fresh, is_here, open, options, options_in_a_database_of_its_own, psql};
 use crate::child::pid;
 use crate::support::{block_on, noise, refused};
 
@@ -163,11 +163,7 @@ fn a_step_that_just_goes_on_is_one_statement() {
 /// A repeat of what the same group writes: it is compared with what is there after it.
 #[test]
 fn an_append_and_its_repeat_at_once_are_both_acknowledged_and_stored_once() {
-    if !is_here() {
-        return;
-    }
-    let options = options();
-    let store = open(&options);
+    let Some((options, store)) = fresh() else { return };
     let local = Tenant::local();
     block_on(async {
         let mut scribe = Scribe::new(&store, &local, pid(1)).await;
