@@ -138,6 +138,8 @@ codes! {
     KernelRefused = "AOSK-K010",
     /// A kernel cannot be started from what it was given.
     KernelSetup = "AOSK-K011",
+    /// A quota that agents share has no room for a call, and no time brings it.
+    KernelQuota = "AOSK-K012",
 
     /// A tool's workspace cannot be used.
     ToolWorkspace = "AOSK-T001",

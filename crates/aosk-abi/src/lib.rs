@@ -39,6 +39,7 @@ mod manifest;
 mod page;
 mod priority;
 mod process;
+mod quota;
 mod record;
 mod restart;
 mod signal;
@@ -63,7 +64,10 @@ pub use manifest::{
 };
 pub use page::{Admission, PageKind, Source, Stub};
 pub use priority::{Priority, PriorityError};
-pub use process::{BlockedOn, Exit, ProcessState};
+pub use process::{BlockedOn, Exit, ProcessState, Scarce};
+pub use quota::{
+    GroupSpec, Limits, OrderSpec, Period, PoolSpec, QuotaError, Rate, Sharing, Spend, TenantSpec,
+};
 pub use record::{DecodeError, EncodeError, Record, VerifyError};
 pub use restart::{RestartSpec, RestartWhen};
 pub use signal::Signal;

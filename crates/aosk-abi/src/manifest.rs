@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::amount::{MicroDollars, Tokens};
 use crate::priority::Priority;
+use crate::quota::Rate;
 use crate::restart::RestartSpec;
 
 /// What an agent is.
@@ -37,6 +38,13 @@ pub struct Manifest {
     /// How important it is.
     #[serde(default)]
     pub priority: Priority,
+    /// The group inside its tenant with which it shares: 1 to 64 characters; absent: that of all
+    /// who name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// How soon each of its calls should begin, in seconds, at least 1; absent: in its turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_s: Option<u64>,
     /// How many steps it may make, at least 1.
     #[serde(default = "twenty")]
     pub max_steps: u64,
@@ -139,6 +147,15 @@ pub struct QuotaSpec {
     /// What it may spend, in US dollars.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spend_usd: Option<f64>,
+    /// Calls begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<Rate>,
+    /// Tokens that go in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_tokens: Option<Rate>,
+    /// Tokens that come out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_tokens: Option<Rate>,
 }
 
 /// Why a manifest cannot be used.
@@ -200,6 +217,22 @@ impl Manifest {
         }
         if self.name.chars().any(char::is_control) {
             return Err(("name", "`name` holds a control character".to_owned()));
+        }
+        if let Some(group) = &self.group {
+            let length = group.chars().count();
+            if length == 0 || length > Self::NAME_MAX || group.chars().any(char::is_control) {
+                return Err((
+                    "group",
+                    format!(
+                        "`group` is {group:?}: give 1 to {} characters that are no control \
+                         characters",
+                        Self::NAME_MAX
+                    ),
+                ));
+            }
+        }
+        if self.deadline_s == Some(0) {
+            return Err(("deadline_s", "`deadline_s` is 0: give at least 1 second".to_owned()));
         }
         if self.max_steps == 0 {
             return Err(("max_steps", "`max_steps` is 0: give at least 1".to_owned()));
@@ -293,6 +326,12 @@ mod tests {
         assert!(with("priority = 100").is_err());
         assert!(with("[quota]\nspend_usd = 0.0").is_ok());
         assert!(with("[quota]\nspend_usd = -0.1").is_err());
+        for (at, above) in [("group = \"g\"", "group = \"\""), ("deadline_s = 1", "deadline_s = 0")]
+        {
+            assert!(with(at).is_ok() && with(above).is_err(), "{at}");
+        }
+        assert!(with("[quota]\nrequests = \"1/minute\"").is_ok());
+        assert_eq!(error("name = \"a\"\n[quota]\nrequests = \"0/minute\"").1, Some(3));
         assert!(with("[context]\nwindow = 0").is_err());
         assert!(with("tools = [\"now\", \"now\"]").is_err());
         assert!(with("[restart]\nmax = 1").is_ok());

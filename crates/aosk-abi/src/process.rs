@@ -68,6 +68,16 @@ pub enum BlockedOn {
         /// What the next call may cost.
         needed: MicroDollars,
     },
+    /// Room in a quota that it shares with others. Journaled where the wait is not over at once.
+    Limit {
+        /// Whose quota: `pool NAME`, `tenant NAME`, `group NAME` or `process`.
+        owner: String,
+        /// What of it there is no room for.
+        scarce: Scarce,
+        /// When there is room; absent: it goes on when somebody raises the quota.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+    },
     /// A slot of its device. Never journaled: slots live in memory.
     Slot {
         /// The device.
@@ -89,6 +99,39 @@ pub enum BlockedOn {
         /// How many are awaited.
         calls: u64,
     },
+}
+
+/// What a quota can be short of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scarce {
+    /// Calls begun.
+    Requests,
+    /// Tokens that go in.
+    Input,
+    /// Tokens that come out.
+    Output,
+    /// Money.
+    Money,
+    /// Calls in flight.
+    Calls,
+    /// Nothing of its own: the endpoint asked to be left alone.
+    Pause,
+}
+
+impl Scarce {
+    /// In words, as it stands behind "waits for".
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Input => "input tokens",
+            Self::Output => "output tokens",
+            Self::Money => "money",
+            Self::Calls => "calls at once",
+            Self::Pause => "the end of a pause that the endpoint asked for",
+        }
+    }
 }
 
 /// How a process ended.

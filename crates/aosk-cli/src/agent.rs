@@ -55,6 +55,7 @@ pub(crate) fn refuse_secrets(
     let names = [
         ("the agent's name", Some(manifest.name.as_str())),
         ("the model's name", Some(model)),
+        ("the group", manifest.group.as_deref()),
         ("the workspace", manifest.workspace.as_deref()),
         ("the alias", alias),
     ];

@@ -12,7 +12,7 @@ pub(crate) enum Exit {
     Done,
     /// An agent failed, refused, was killed or ran out of steps.
     Failed,
-    /// An agent waits for a higher spend limit.
+    /// An agent waits for a higher spend limit, or for a higher quota.
     Parked,
     /// The model endpoint failed or cannot be used.
     Endpoint,
@@ -34,7 +34,7 @@ Exit codes:
   0    every agent completed
   1    an agent failed, refused, was killed or reached its step limit
   2    the command line, a manifest or the configuration is wrong
-  3    an agent is parked: its spend limit does not cover the next call
+  3    an agent is parked: a limit or quota does not cover its next call
   4    the store failed, or its daemon
   5    the model endpoint failed
   129  the terminal went away (SIGHUP)
@@ -66,7 +66,7 @@ impl Exit {
         if is(Code::LlmModelTable) {
             return Self::Usage;
         }
-        if is(Code::KernelSpendLimit) {
+        if is(Code::KernelSpendLimit) || is(Code::KernelQuota) {
             return Self::Parked;
         }
         if [
@@ -118,6 +118,7 @@ mod tests {
             (Code::CliState, Exit::Usage),
             (Code::ChainBroken, Exit::Store),
             (Code::KernelSpendLimit, Exit::Parked),
+            (Code::KernelQuota, Exit::Parked),
             (Code::KernelRefused, Exit::Failed),
             (Code::ContextOverflow, Exit::Failed),
         ] {

@@ -211,9 +211,12 @@ impl Works {
         let row = &receipt.row;
         let waits_for_a_kernel = match &row.state {
             ProcessState::New | ProcessState::Ready | ProcessState::Running => true,
-            ProcessState::Blocked { on, .. } => {
-                !matches!(on, BlockedOn::Quota { .. } | BlockedOn::Review { .. })
-            }
+            ProcessState::Blocked { on, .. } => !matches!(
+                on,
+                BlockedOn::Quota { .. }
+                    | BlockedOn::Review { .. }
+                    | BlockedOn::Limit { until: None, .. }
+            ),
             ProcessState::Suspended { .. } | ProcessState::Exited { .. } => false,
         };
         let holds = |owner: &Owner| daemon::is_daemon(owner) || row.updated >= owner.since;
@@ -255,6 +258,13 @@ pub(crate) fn blocked_on(on: &BlockedOn) -> String {
             format!(
                 "a look: the kernel failed inside itself {crashes} times; `aosk cont` tries again"
             )
+        }
+        BlockedOn::Limit { owner, scarce, until } => {
+            let (owner, scarce) = (text::one_line(owner), scarce.name());
+            match until {
+                Some(until) => format!("{scarce} ({owner}), until {}", moment(*until)),
+                None => format!("{scarce} ({owner}): the quota does not cover the next call"),
+            }
         }
         BlockedOn::Slot { device } => format!("a slot of {}", text::one_line(device)),
         BlockedOn::Timer { until } => format!("the next attempt at {}", time_of_day(*until)),
@@ -332,6 +342,17 @@ mod tests {
         let parked = of(ProcessState::Blocked { on: quota, since });
         assert!(!Works::Owner(None).is_interrupted(&parked));
         assert!(state(&parked, &Works::Owner(None)).contains("spend limit"));
+        let limit = |until| BlockedOn::Limit {
+            owner: "tenant local".into(),
+            scarce: aosk_abi::Scarce::Requests,
+            until,
+        };
+        let parked = of(ProcessState::Blocked { on: limit(None), since });
+        assert!(!Works::Owner(None).is_interrupted(&parked));
+        let waits = of(ProcessState::Blocked { on: limit(Some(since)), since });
+        assert!(Works::Owner(None).is_interrupted(&waits));
+        let said = state(&waits, &owned(10));
+        assert!(said.contains("requests (tenant local), until "), "{said}");
     }
 
     #[test]

@@ -28,7 +28,8 @@ impl Teller {
             }
             What::Exited(exited) => exit_line(&exited.exit),
             What::Blocked(Blocked { on }) => {
-                let ink = matches!(on, BlockedOn::Quota { .. }).then_some(Ink::Warning);
+                let ink = matches!(on, BlockedOn::Quota { .. } | BlockedOn::Limit { .. })
+                    .then_some(Ink::Warning);
                 (ink, format!("waits for {}", blocked_on(on)))
             }
             What::Unblocked(_) => (None, "goes on".to_owned()),

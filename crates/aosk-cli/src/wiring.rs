@@ -194,7 +194,8 @@ pub(crate) async fn settle_restored(
     store: Arc<dyn Store>,
     secrets: Redactor,
 ) -> Result<usize, Error> {
-    let kernel = Kernel::start(parts(store, secrets), options()).map_err(kernel_error)?;
+    let options = Options::new(Tenant::local(), instance(std::process::id()));
+    let kernel = Kernel::start(parts(store, secrets), options).map_err(kernel_error)?;
     let settled = kernel.settle_restored().await.map_err(kernel_error);
     kernel.stop(Stop::Graceful);
     kernel.quiet().await;
@@ -202,8 +203,10 @@ pub(crate) async fn settle_restored(
 }
 
 /// The options of a kernel of this program.
-pub(crate) fn options() -> Options {
-    Options::new(Tenant::local(), instance(std::process::id()))
+pub(crate) fn options(settings: &Settings) -> Options {
+    let mut options = Options::new(Tenant::local(), instance(std::process::id()));
+    options.sharing = settings.sharing.clone();
+    options
 }
 
 /// What the kernel of a process calls itself: the machine and the number of the process.

@@ -27,10 +27,24 @@ pub enum Notice<'a> {
     Waiting(BlockedOn),
 }
 
+/// A budget that is nearly spent. It is told once for each share in each window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warned {
+    /// Whose: `pool NAME`, `tenant NAME` or `group NAME`.
+    pub owner: String,
+    /// The share that is spent or reserved, in percent: 80 or 95.
+    pub percent: u8,
+}
+
 /// Hears notices. Called from the step loop; must not block.
 pub trait Observer: Send + Sync {
     /// Something happened to that process.
     fn notice(&self, pid: Pid, notice: &Notice<'_>);
+
+    /// A budget that processes share is nearly spent.
+    fn warned(&self, warned: &Warned) {
+        let _ = warned;
+    }
 }
 
 impl Observer for () {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aosk_abi::{MicroDollars, Tenant};
+use aosk_abi::{MicroDollars, Sharing, Tenant};
 use aosk_ports::{
     Clock, Device, FlightRecorder, Random, Sandbox, SandboxError, Store, Tokenizer, Tool,
 };
@@ -25,6 +25,8 @@ pub struct Options {
     pub spend_limit: Option<MicroDollars>,
     /// What a process may spend that has no limit of its own; `None`: whatever the others leave.
     pub process_limit: Option<MicroDollars>,
+    /// Who shares which device with whom, and what each may use.
+    pub sharing: Sharing,
     /// How calls are retried.
     pub retry: Retry,
     /// How long a graceful stop waits for calls and tools in flight before it gives them up. They
@@ -62,6 +64,7 @@ impl Options {
             instance: instance.into(),
             spend_limit: None,
             process_limit: None,
+            sharing: Sharing::default(),
             retry: Retry::default(),
             grace: Duration::from_secs(4),
             tool_timeout: Duration::from_secs(120),
@@ -80,7 +83,8 @@ impl Options {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
     /// Attempts of one call at one model, at least 1; where another model may be asked instead,
-    /// [`EARLY`](Self::EARLY) at most.
+    /// [`EARLY`](Self::EARLY) at most. An endpoint that only has too much to do is asked again as
+    /// often as it takes: to wait for it is no failure of the call.
     pub attempts: u32,
     /// The longest first wait; it doubles each time.
     pub base: Duration,

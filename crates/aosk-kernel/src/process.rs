@@ -351,7 +351,10 @@ impl Rest {
             ProcessState::Exited { exit } => Some(Self::Exited(exit.clone())),
             ProcessState::Suspended { .. } => Some(Self::Suspended),
             ProcessState::Blocked {
-                on: on @ (BlockedOn::Quota { .. } | BlockedOn::Review { .. }),
+                on:
+                    on @ (BlockedOn::Quota { .. }
+                    | BlockedOn::Review { .. }
+                    | BlockedOn::Limit { until: None, .. }),
                 ..
             } => Some(Self::Parked(on.clone())),
             _ => None,

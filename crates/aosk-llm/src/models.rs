@@ -5,7 +5,7 @@
 //! it cannot do is leave a price out: a spend limit over a model without a price would hold
 //! nothing, so a model that is served from anywhere but this machine must have one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aosk_abi::{MicroDollars, Tokens};
 use aosk_ports::Prices;
@@ -154,10 +154,12 @@ impl Models {
                 message: format!("embedders.{name:?}: {message}"),
             })?;
         }
+        let aliases: BTreeSet<String> =
+            table.aliases.keys().chain(merged.aliases.keys()).cloned().collect();
         for (name, list) in table.aliases {
             let line = line_of(text, list.span().start);
             let list = list.into_inner();
-            merged.check_alias(&name, &list).map_err(|message| Error::Table {
+            merged.check_alias(&name, &list, &aliases).map_err(|message| Error::Table {
                 path: path.to_owned(),
                 line: Some(line),
                 message: format!("aliases.{name:?}: {message}"),
@@ -168,7 +170,12 @@ impl Models {
         Ok(())
     }
 
-    fn check_alias(&self, name: &str, list: &[String]) -> Result<(), String> {
+    fn check_alias(
+        &self,
+        name: &str,
+        list: &[String],
+        aliases: &BTreeSet<String>,
+    ) -> Result<(), String> {
         if self.models.contains_key(name) {
             return Err("a model has this name: give the alias another".to_owned());
         }
@@ -178,6 +185,12 @@ impl Models {
         for (index, model) in list.iter().enumerate() {
             if list[..index].contains(model) {
                 return Err(format!("it names {model:?} twice"));
+            }
+            if !self.models.contains_key(model) && aliases.contains(model) {
+                return Err(format!(
+                    "it names {model:?}, an alias: name models alone, so that no alias leads back \
+                     to itself"
+                ));
             }
             if !self.models.contains_key(model) {
                 let near = nearest(model, self.models.keys().map(String::as_str));

@@ -157,10 +157,37 @@ pub enum Delta {
     },
 }
 
+/// What an endpoint says of one of its limits, as it came. Signed, because endpoints have said -1.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RateLimit {
+    /// The limit.
+    pub limit: Option<i64>,
+    /// What is left of it.
+    pub remaining: Option<i64>,
+    /// When all of it will be there again, from now.
+    pub resets_in: Option<Duration>,
+}
+
+/// What an endpoint says of its limits beside an answer, whatever that is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RateLimits {
+    /// Of calls.
+    pub requests: RateLimit,
+    /// Of tokens that go in; also where an endpoint counts all tokens together.
+    pub input: RateLimit,
+    /// Of tokens that come out.
+    pub output: RateLimit,
+}
+
 /// Hears how a reply comes in. Called from the device's task; must not block.
 pub trait Progress: Send + Sync {
     /// Something arrived.
     fn delta(&self, delta: Delta);
+
+    /// The endpoint said something of its limits, at the head of its answer.
+    fn limits(&self, limits: &RateLimits) {
+        let _ = limits;
+    }
 }
 
 impl Progress for () {

@@ -24,8 +24,8 @@ mod window;
 pub use clock::{Clock, Random};
 pub use content::{ContentReader, ContentStore, ContentWriter, HOLD};
 pub use device::{
-    CallError, Delta, Demand, Device, DeviceInfo, Message, Part, Prices, Progress, RenderError,
-    Rendered, Reply, Request,
+    CallError, Delta, Demand, Device, DeviceInfo, Message, Part, Prices, Progress, RateLimit,
+    RateLimits, RenderError, Rendered, Reply, Request,
 };
 pub use embedder::{Embedded, Embedder, Embedding};
 pub use flight::FlightRecorder;

@@ -112,6 +112,41 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
         Ok(())
     }
 
+    /// Money of somebody's budget was spent where this scheduler does not see it, by an earlier one
+    /// or by another node: it is gone from the window of `now`. Without a budget nothing happens.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPool`], [`Error::UnknownProcess`].
+    pub fn spent_elsewhere(
+        &mut self,
+        owner: &Owner<K>,
+        money: MicroDollars,
+        now: Duration,
+    ) -> Result<(), Error> {
+        let now = self.now.max(crate::time::nanos(now));
+        let meter = match owner {
+            Owner::Pool(id) => &mut self.pool_mut(*id)?.meter,
+            Owner::Tenant(name) => {
+                let id = self.registry.tenant(name);
+                &mut self.registry.tenants[id].meter
+            }
+            Owner::Group(tenant, name) => {
+                let tenant = self.registry.tenant(tenant);
+                let id = self.registry.group(tenant, name);
+                &mut self.registry.groups[id].meter
+            }
+            Owner::Process(key) => {
+                let id = self.process(key)?;
+                &mut self.registry.processes[id].meter
+            }
+        };
+        if let Some(meter) = meter {
+            meter.spent(money, now);
+        }
+        self.now = now;
+        Ok(())
+    }
+
     /// How many calls somebody has in flight and what money is spent or reserved in this window,
     /// counted since a quota was first set; `None` where none ever was.
     #[must_use]
@@ -154,6 +189,14 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
             }
             None => Wait::Turn { pool: id },
         })
+    }
+
+    /// The tenant of a process and its group there; `None` for one that is not known.
+    #[must_use]
+    pub fn place(&self, key: &K) -> Option<(&Tenant, &str)> {
+        let process = &self.registry.processes[self.registry.process(key)?];
+        let tenant = &self.registry.tenants[process.tenant].name;
+        Some((tenant, &self.registry.groups[process.group].name))
     }
 
     /// The warnings that came up since they were last taken.

@@ -43,10 +43,12 @@ pub enum Error {
     EmptyQuota(Resource),
     /// The call is larger than a whole window of a quota on its way.
     #[error(
-        "the call may take {asked} of {resource:?} where a window holds {limit}: raise the quota \
-         or lower the most that the call may use"
+        "the call may take {asked} of {resource:?} where a window of its {level}'s quota holds \
+         {limit}: raise the quota or lower the most that the call may use"
     )]
     NeverFits {
+        /// Whose quota: of its pool, tenant, group, or its own as a process.
+        level: &'static str,
         /// What it takes.
         resource: Resource,
         /// How much.

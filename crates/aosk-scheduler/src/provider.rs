@@ -76,8 +76,8 @@ pub(crate) struct Provider {
 
 const RATED: [Resource; 3] = [Resource::Requests, Resource::Input, Resource::Output];
 
-const fn amounts(most: &Amounts) -> [u64; 3] {
-    [1, most.input.0, most.output.0]
+const fn amounts(requests: u64, most: &Amounts) -> [u64; 3] {
+    [requests, most.input.0, most.output.0]
 }
 
 impl Provider {
@@ -158,7 +158,7 @@ impl Provider {
     }
 
     pub(crate) fn admits(&self, most: &Amounts, now: u64) -> Result<(), Short> {
-        for ((view, asked), resource) in self.views.iter().zip(amounts(most)).zip(RATED) {
+        for ((view, asked), resource) in self.views.iter().zip(amounts(1, most)).zip(RATED) {
             let Some(View { bucket, .. }) = view else { continue };
             // What is reserved is an upper estimate: one above the whole limit is tried when all
             // of the limit is there.
@@ -175,14 +175,20 @@ impl Provider {
 
     pub(crate) fn reserve(&mut self, most: &Amounts, now: u64) -> Seen {
         let mut seen = Seen::default();
-        for ((view, asked), seen) in self.views.iter_mut().zip(amounts(most)).zip(&mut seen) {
+        for ((view, asked), seen) in self.views.iter_mut().zip(amounts(1, most)).zip(&mut seen) {
             *seen = view.as_mut().map(|view| (view.number, view.bucket.add(asked, now)));
         }
         seen
     }
 
-    pub(crate) fn settle(&mut self, most: &Amounts, used: &Amounts, seen: &Seen, now: u64) {
-        let sizes = amounts(most).into_iter().zip(amounts(used));
+    pub(crate) fn settle(
+        &mut self,
+        most: &Amounts,
+        (requests, used): (u64, &Amounts),
+        seen: &Seen,
+        now: u64,
+    ) {
+        let sizes = amounts(1, most).into_iter().zip(amounts(requests, used));
         for ((view, seen), (reserved, used)) in self.views.iter_mut().zip(seen).zip(sizes) {
             if let (Some(view), Some((number, mark))) = (view, seen)
                 && view.number == *number

@@ -150,8 +150,8 @@ pub(crate) struct Meter {
 
 const RATED: [Resource; 3] = [Resource::Requests, Resource::Input, Resource::Output];
 
-const fn rated(amounts: &Amounts) -> [u64; 3] {
-    [1, amounts.input.0, amounts.output.0]
+const fn rated(requests: u64, amounts: &Amounts) -> [u64; 3] {
+    [requests, amounts.input.0, amounts.output.0]
 }
 
 impl Meter {
@@ -185,15 +185,16 @@ impl Meter {
     ///
     /// # Errors
     /// [`Error::NeverFits`].
-    pub(crate) fn could_admit(&self, most: &Amounts) -> Result<(), Error> {
-        for ((bucket, asked), resource) in self.limits().into_iter().zip(rated(most)).zip(RATED) {
+    pub(crate) fn could_admit(&self, level: &'static str, most: &Amounts) -> Result<(), Error> {
+        for ((bucket, asked), resource) in self.limits().into_iter().zip(rated(1, most)).zip(RATED)
+        {
             if let Some(limit) = bucket.map(Bucket::limit).filter(|limit| asked > *limit) {
-                return Err(Error::NeverFits { resource, asked, limit });
+                return Err(Error::NeverFits { level, resource, asked, limit });
             }
         }
         if let Some(budget) = self.quota.money.filter(|budget| most.money > budget.limit) {
             let (asked, limit) = (most.money.0, budget.limit.0);
-            return Err(Error::NeverFits { resource: Resource::Money, asked, limit });
+            return Err(Error::NeverFits { level, resource: Resource::Money, asked, limit });
         }
         Ok(())
     }
@@ -205,7 +206,8 @@ impl Meter {
         if self.quota.concurrency.is_some_and(|limit| self.in_flight >= limit) {
             return short(Resource::Concurrency, None);
         }
-        for ((bucket, asked), resource) in self.limits().into_iter().zip(rated(most)).zip(RATED) {
+        for ((bucket, asked), resource) in self.limits().into_iter().zip(rated(1, most)).zip(RATED)
+        {
             match bucket.map_or(Ok(()), |bucket| bucket.admits(asked, now)) {
                 Ok(()) => {}
                 Err(Full::Until(at)) => return short(resource, Some(at)),
@@ -227,7 +229,8 @@ impl Meter {
     pub(crate) fn reserve(&mut self, most: &Amounts, now: u64) -> Marks {
         self.in_flight += 1;
         let mut marks = Marks::default();
-        for ((bucket, asked), mark) in self.rates.iter_mut().zip(rated(most)).zip(&mut marks.rates)
+        for ((bucket, asked), mark) in
+            self.rates.iter_mut().zip(rated(1, most)).zip(&mut marks.rates)
         {
             *mark = bucket.as_mut().map(|bucket| bucket.add(asked, now));
         }
@@ -238,10 +241,17 @@ impl Meter {
         marks
     }
 
-    /// The call ended. Where it `used` more than was reserved, the account is in debt.
-    pub(crate) fn settle(&mut self, most: &Amounts, used: &Amounts, marks: &Marks, now: u64) {
+    /// The call ended, or, with 0 `requests`, was never made. Where it `used` more than was
+    /// reserved, the account is in debt.
+    pub(crate) fn settle(
+        &mut self,
+        most: &Amounts,
+        (requests, used): (u64, &Amounts),
+        marks: &Marks,
+        now: u64,
+    ) {
         self.in_flight -= 1;
-        let amounts = rated(most).into_iter().zip(rated(used));
+        let amounts = rated(1, most).into_iter().zip(rated(requests, used));
         for ((bucket, mark), (reserved, used)) in
             self.rates.iter_mut().zip(marks.rates).zip(amounts)
         {
@@ -255,6 +265,12 @@ impl Meter {
             let others = self.purse.gone.saturating_sub(most.money.0);
             self.purse.gone = others.saturating_add(used.money.0);
         }
+    }
+
+    /// Money of this window was spent elsewhere.
+    pub(crate) fn spent(&mut self, money: MicroDollars, now: u64) {
+        self.turn(now);
+        self.purse.gone = self.purse.gone.saturating_add(money.0);
     }
 
     /// The share in percent that was passed since the last time it was asked.

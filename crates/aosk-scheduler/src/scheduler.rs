@@ -277,9 +277,16 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
         };
         let (tenant, group) =
             (&self.registry.tenants[process.tenant], &self.registry.groups[process.group]);
-        let meters = [&queues.meter, &tenant.meter, &group.meter, &process.meter];
-        for meter in meters.into_iter().flatten() {
-            meter.could_admit(&step.most)?;
+        let meters = [
+            ("pool", &queues.meter),
+            ("tenant", &tenant.meter),
+            ("group", &group.meter),
+            ("process", &process.meter),
+        ];
+        for (level, meter) in meters {
+            if let Some(meter) = meter {
+                meter.could_admit(level, &step.most)?;
+            }
         }
         self.now = self.now.max(nanos(now));
         let flow = if let Some(flow) = process.flow(number) {
@@ -315,6 +322,12 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
             let pool = &mut self.pools[number as usize];
             pool.leave(flow);
             pool.waiting -= 1;
+            // What holds its group or tenant back may have been this wish alone.
+            let group = pool.flows[flow].group;
+            let tenant = pool.groups[group].parent;
+            for node in [Node::Group(group), Node::Tenant(tenant), Node::Pool] {
+                pool.release(node, self.now);
+            }
         }
         Ok(())
     }

@@ -22,7 +22,28 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
         };
         let pool = &mut self.pools[flight.pool as usize];
         pool.provider.succeeded(pool.options.slots);
-        Ok(self.settle(&flight, used.into()))
+        Ok(self.settle(&flight, used.into(), 1))
+    }
+
+    /// A call that was dispatched is not made: whatever it reserved is given back, the request
+    /// included, and its endpoint is neither better nor worse for it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownDispatch`] for a call that was never dispatched.
+    pub fn withdraw(&mut self, id: DispatchId) -> Result<Settled, Error> {
+        let Some(flight) = self.land(id)? else {
+            return Ok(Settled::Again);
+        };
+        let used = Used { charge: crate::Units(0), amounts: Some(Amounts::default()) };
+        Ok(self.settle(&flight, used, 0))
+    }
+
+    /// Whether a call in flight has reserved something of a quota: then it may use no more than it
+    /// said.
+    #[must_use]
+    pub fn is_limited(&self, id: DispatchId) -> bool {
+        let reserved = self.flights.get(&id).and_then(|flight| flight.reserved.as_ref());
+        reserved.is_some_and(|reserved| reserved.marks.iter().any(Option::is_some))
     }
 
     /// A call was refused because its endpoint has too much to do (429, 529), and nothing was
@@ -40,7 +61,7 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
         pool.provider.refused(id.0, self.dispatches);
         pool.pause(until);
         let used = Used { charge: crate::Units(0), amounts: Some(Amounts::default()) };
-        Ok(self.settle(&flight, used))
+        Ok(self.settle(&flight, used, 1))
     }
 
     /// What the endpoint said of one of its limits in the answer to a call that is in flight:
@@ -79,7 +100,7 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
         Ok(self.flights.remove(&id))
     }
 
-    fn settle(&mut self, flight: &Flight, used: Used) -> Settled {
+    fn settle(&mut self, flight: &Flight, used: Used, requests: u64) -> Settled {
         let now = self.now;
         let pool = &mut self.pools[flight.pool as usize];
         let same = self.registry.processes.get(flight.process);
@@ -90,7 +111,7 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
         if let Some(reserved) = &flight.reserved {
             let most = flight.step.most;
             let amounts = used.amounts.unwrap_or(most);
-            pool.provider.settle(&most, &amounts, &reserved.seen, now);
+            pool.provider.settle(&most, (requests, &amounts), &reserved.seen, now);
             let tenant = &mut self.registry.tenants[flight.tenant];
             let group = &mut self.registry.groups[flight.group];
             let process = self.registry.processes.get_mut(flight.process);
@@ -99,7 +120,7 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
             let meters = [pool.meter.as_mut(), tenant.meter.as_mut(), group.meter.as_mut(), own];
             for (meter, marks) in meters.into_iter().zip(&reserved.marks) {
                 if let (Some(meter), Some(marks)) = (meter, marks) {
-                    meter.settle(&most, &amounts, marks, now);
+                    meter.settle(&most, (requests, &amounts), marks, now);
                 }
             }
             self.reopen(flight, is_same);

@@ -13,8 +13,12 @@ use crate::error::{Error, nearest};
 pub(super) const KEYS: &[&str] =
     &["model", "max_spend_usd", "data_dir", "store", "lease_seconds", "retention", "color"];
 
-/// Those that say where data go, and which go for good: only the user's own file may set them.
-const OWN: &[&str] = &["data_dir", "store", "lease_seconds", "retention"];
+/// Those that are tables and have no variable.
+const TABLES: &[&str] = &["pools", "tenants"];
+
+/// Those that say where data go, which go for good, or what all may use: only the user's own file may
+/// set them.
+const OWN: &[&str] = &["data_dir", "store", "lease_seconds", "retention", "pools", "tenants"];
 
 /// Whose file it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +41,7 @@ pub(super) struct Entry {
 pub(super) struct File {
     pub(super) path: PathBuf,
     pub(super) entries: BTreeMap<String, Entry>,
+    pub(super) text: String,
 }
 
 impl File {
@@ -45,7 +50,8 @@ impl File {
     /// # Errors
     /// [`Error`] for what is no TOML, and for a key that does not belong there.
     pub(super) fn read(path: &Path, level: Level) -> Result<Self, Error> {
-        let mut file = Self { path: path.to_owned(), entries: BTreeMap::new() };
+        let (entries, text) = (BTreeMap::new(), String::new());
+        let mut file = Self { path: path.to_owned(), entries, text };
         let Some(text) = read_text(path)? else {
             return Ok(file);
         };
@@ -58,7 +64,15 @@ impl File {
             let value = values.get(&key).cloned().unwrap_or(toml::Value::Boolean(false));
             file.entries.insert(key, Entry { value, line });
         }
+        file.text = text;
         Ok(file)
+    }
+
+    /// The line of a key, given by its way through the tables, or of what of the way there is.
+    pub(super) fn line(&self, way: &[&str]) -> Option<usize> {
+        (1..=way.len())
+            .rev()
+            .find_map(|length| crate::manifest::line_of(&self.text, &way[..length]))
     }
 }
 
@@ -122,7 +136,8 @@ pub(super) fn line_of(text: &str, offset: usize) -> usize {
 }
 
 fn check(key: &str, level: Level) -> Result<(), Error> {
-    if KEYS.contains(&key) && (level == Level::User || !OWN.contains(&key)) {
+    let is_known = KEYS.contains(&key) || TABLES.contains(&key);
+    if is_known && (level == Level::User || !OWN.contains(&key)) {
         return Ok(());
     }
     if let Some(home) = home_of(key) {
@@ -135,9 +150,10 @@ fn check(key: &str, level: Level) -> Result<(), Error> {
         return Err(Error::new(Code::CliConfig, format!("`{key}` {whose}")).help(home));
     }
     let error = Error::new(Code::CliConfig, format!("there is no setting `{key}`"));
-    Err(match nearest(key, KEYS.iter().copied()) {
+    let all = || KEYS.iter().chain(TABLES).copied();
+    Err(match nearest(key, all()) {
         Some(near) => error.help(format!("did you mean `{near}`?")),
-        None => error.help(format!("the settings are: {}", KEYS.join(", "))),
+        None => error.help(format!("the settings are: {}", all().collect::<Vec<_>>().join(", "))),
     })
 }
 
@@ -153,6 +169,8 @@ fn home_of(key: &str) -> Option<&'static str> {
         Some("set AOSK_LEASE_SECONDS, or put it into your own config.toml")
     } else if key == "retention" {
         Some("set AOSK_RETENTION, or put it into your own config.toml")
+    } else if TABLES.contains(&key.as_str()) {
+        Some("quotas and shares hold for all that you run: put them into your own config.toml")
     } else if ends(&["key", "keys", "token", "secret", "password"]) {
         Some("set the provider's variable, such as OPENAI_API_KEY, or put it into your keys.toml")
     } else if ends(&["url", "endpoint", "endpoints", "host"]) {
@@ -180,6 +198,8 @@ mod tests {
             "OPENAI_API_KEY",
             "models",
             "providers",
+            "pools",
+            "tenants",
         ] {
             let error = check(key, Level::Project).expect_err(key);
             assert!(format!("{error:?}").contains("may not stand"), "{error:?}");

@@ -1,10 +1,11 @@
 //! The layers, one over the other.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aosk_abi::{Code, MicroDollars};
+use aosk_abi::{Code, MicroDollars, PoolSpec, Sharing, TenantSpec};
 use aosk_store::PostgresOptions;
 use figment::error::Kind;
 use figment::value::{Dict, Map, Value};
@@ -59,6 +60,10 @@ struct Merged {
     #[serde(default, deserialize_with = "span")]
     retention: Option<Duration>,
     color: Color,
+    #[serde(default)]
+    pools: BTreeMap<String, PoolSpec>,
+    #[serde(default)]
+    tenants: BTreeMap<String, TenantSpec>,
 }
 
 /// One layer.
@@ -151,6 +156,11 @@ pub(super) fn load(
     let merged = extract(&figment, &files)?;
     let (store, chosen) = store(&merged)?;
     let base_dir = absolute(chosen.as_deref().unwrap_or(&merged.data_dir))?;
+    let sharing = Sharing { pools: merged.pools, tenants: merged.tenants };
+    sharing.check().map_err(|(way, error)| {
+        let error = Error::new(Code::CliConfig, format!("`{}`: {error}", way.join(".")));
+        error.at(&user.path, user.line(&way))
+    })?;
     let from =
         figment.find_metadata("max_spend_usd").map_or_else(String::new, |m| m.name.to_string());
     Ok(Settings {
@@ -163,6 +173,7 @@ pub(super) fn load(
         retention: merged.retention,
         same_store: same_store(flags),
         color: flags.color.unwrap_or(merged.color),
+        sharing,
     })
 }
 
@@ -257,11 +268,8 @@ fn explain(error: figment::Error, files: &[&File]) -> Error {
         let from = metadata.map_or("", |m| m.name.as_ref());
         return Error::new(Code::CliConfig, format!("`{key}` from {from} {problem}"));
     };
-    let line = files
-        .iter()
-        .find(|file| file.path == path)
-        .and_then(|file| file.entries.get(&key))
-        .map(|entry| entry.line);
+    let way: Vec<&str> = error.path.iter().map(String::as_str).collect();
+    let line = files.iter().find(|file| file.path == path).and_then(|file| file.line(&way));
     let near = match &error.kind {
         Kind::UnknownVariant(found, known) => nearest(found, known.iter().copied()),
         _ => None,

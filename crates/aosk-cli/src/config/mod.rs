@@ -13,7 +13,7 @@ mod store;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use aosk_abi::MicroDollars;
+use aosk_abi::{MicroDollars, Sharing};
 
 pub(crate) use file::read_text;
 pub(crate) use keys::{Vault, read_keys, secret_variables};
@@ -47,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) retention: Option<Duration>,
     /// When to colour.
     pub(crate) color: Color,
+    /// Who shares which pool with whom, and what each may use.
+    pub(crate) sharing: Sharing,
 }
 
 impl Settings {

@@ -65,6 +65,7 @@ pub(super) async fn serve(
     let endpoints = Arc::new(Endpoints::load(folders)?);
     let secrets = endpoints.redactor();
     crate::print::hide(secrets.clone());
+    endpoints.check_pools(settings)?;
     let owned = own_store(settings, COMMAND, &secrets)?;
     let mut socket = Socket::bind(place)?;
     let daemon = Arc::new(begin(args, settings, owned, endpoints, secrets)?);
@@ -152,7 +153,7 @@ fn begin(
         recorder,
         ..parts
     };
-    let mut options = wiring::options();
+    let mut options = wiring::options(settings);
     options.adopts = true;
     options.inbox_poll = INBOX_POLL;
     options.process_limit = Some(settings.max_spend);

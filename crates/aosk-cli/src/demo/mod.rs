@@ -15,7 +15,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 
-use aosk_abi::{Code, MicroDollars};
+use aosk_abi::{Code, MicroDollars, Sharing};
 
 use crate::args::{Global, Run};
 use crate::config::{Flags, Folders, Settings, StoreAt, same_store};
@@ -57,6 +57,7 @@ pub(crate) async fn demo(global: &Global, screen: &Screen) -> Result<Exit, Error
         retention: None,
         same_store: same_store.clone(),
         color,
+        sharing: Sharing::default(),
     };
     // Below the demo's own folder there are no tables of models and no keys.
     let own = folder.root().as_os_str().to_owned();

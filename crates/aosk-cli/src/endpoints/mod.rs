@@ -122,6 +122,33 @@ impl Endpoints {
         Ok(())
     }
 
+    /// Checks that each pool is a model that can be asked: a quota of another would hold nothing.
+    ///
+    /// # Errors
+    /// [`Error`] with the name of one that is not, and the nearest there is.
+    pub(crate) fn check_pools(&self, settings: &Settings) -> Result<(), Error> {
+        for name in settings.sharing.pools.keys() {
+            if let Some((_, models)) = self.models.aliases().find(|(alias, _)| alias == name) {
+                let message =
+                    format!("[pools.{name:?}]: this is an alias of {}", models.join(", "));
+                let help = "give each of them the quota of its own endpoint";
+                return Err(Error::new(Code::CliConfig, message).help(help));
+            }
+            // One whose key is not set today is there all the same.
+            if self.models.resolve(name).is_ok() {
+                continue;
+            }
+            self.select(name).map_err(|error| {
+                let said = format!("[pools.{name:?}] in your config.toml: {}", error.said());
+                error
+                    .helps()
+                    .iter()
+                    .fold(Error::new(Code::CliConfig, said), |told, help| told.help(help.clone()))
+            })?;
+        }
+        Ok(())
+    }
+
     /// Connects the models. What cannot be connected is told with its name; the others are.
     pub(crate) async fn connect<'a>(
         &self,

@@ -200,7 +200,7 @@ async fn in_place(wish: &Wish, pids: Vec<Pid>, settings: &Settings) -> Result<()
     let secrets = Redactor::new(config::secret_variables());
     let owned = own_store(settings, wish.command(), &secrets)?;
     let parts = wiring::parts(owned.store.clone(), secrets);
-    let kernel = Kernel::start(parts, wiring::options()).map_err(kernel_error)?;
+    let kernel = Kernel::start(parts, wiring::options(settings)).map_err(kernel_error)?;
     for &pid in &pids {
         kernel.attend(pid);
     }

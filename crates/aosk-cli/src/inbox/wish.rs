@@ -106,7 +106,13 @@ impl Wish {
             (Self::Stop, _) => format!("suspended; `aosk cont {short}{same}` lets it go on"),
             (Self::Renice(priority), _) => format!("has priority {}", priority.get()),
             (Self::Send(_), _) => "has the message".to_owned(),
-            (Self::Cont { .. }, ProcessState::Blocked { on: on @ BlockedOn::Quota { .. }, .. }) => {
+            (
+                Self::Cont { .. },
+                ProcessState::Blocked {
+                    on: on @ (BlockedOn::Quota { .. } | BlockedOn::Limit { until: None, .. }),
+                    ..
+                },
+            ) => {
                 return (Exit::Parked, format!("is parked: {}", blocked_on(on)));
             }
             (Self::Cont { limit: Some(limit) }, _) => format!("goes on and may spend {limit}"),

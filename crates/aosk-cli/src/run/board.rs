@@ -234,7 +234,9 @@ fn is_told(what: &What) -> bool {
             | What::LlmFailed(_)
             | What::ToolReturned(_)
             | What::Interrupted(_)
-            | What::Blocked(aosk_abi::Blocked { on: BlockedOn::Quota { .. } })
+            | What::Blocked(aosk_abi::Blocked {
+                on: BlockedOn::Quota { .. } | BlockedOn::Limit { .. },
+            })
             | What::Exited(_)
     )
 }

@@ -67,6 +67,7 @@ pub(crate) async fn run(
     let endpoints = Arc::new(Endpoints::load(folders)?);
     let secrets = endpoints.redactor();
     crate::print::hide(secrets.clone());
+    endpoints.check_pools(settings)?;
 
     let beginning = Beginning { args, settings, endpoints, secrets, screen };
 
@@ -204,7 +205,7 @@ impl Beginning<'_> {
             parts.alternatives = endpoints.alternatives();
             parts.connect = Some(endpoints.clone());
         }
-        let mut options = wiring::options();
+        let mut options = wiring::options(settings);
         options.spend_limit = Some(settings.max_spend);
         options.retry.attempts = ATTEMPTS;
         let kernel = Kernel::start(parts, options).map_err(kernel_error)?;

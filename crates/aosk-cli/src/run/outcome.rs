@@ -57,7 +57,7 @@ impl Result {
                 Exit::Usage => Exit::Failed,
                 exit => exit,
             },
-            Outcome::Parked(BlockedOn::Quota { .. }) => Exit::Parked,
+            Outcome::Parked(BlockedOn::Quota { .. } | BlockedOn::Limit { .. }) => Exit::Parked,
             Outcome::Broken { code, .. } => Exit::of(code.as_str()).max(Exit::Failed),
             Outcome::Exited(_) | Outcome::Parked(_) | Outcome::Suspended | Outcome::Stopped => {
                 Exit::Failed
@@ -160,6 +160,11 @@ impl Result {
                 .help(format!(
                     "`aosk run --resume PID --max-spend-usd X{same}` goes on with a higher limit"
                 )),
+            ),
+            Outcome::Parked(on @ BlockedOn::Limit { .. }) => Some(
+                Error::new(Code::KernelQuota, format!("{name}: waits for {}", blocked_on(on)))
+                    .help("raise the quota in your config.toml, under [pools] or [tenants]")
+                    .help(format!("`aosk run --resume{same}` goes on then")),
             ),
             _ => None,
         }

@@ -57,6 +57,14 @@ fn a_wrong_key_or_value_is_named_with_file_line_and_suggestion() {
         ("color = \"nevr\"\n", 1, "did you mean `never`?"),
         ("model = 7\n", 1, "`model`"),
         ("model = \n", 1, "config.toml"),
+        ("[tenants.local]\nweight = 0\n", 2, "give 1 to 1048576"),
+        ("[tenants.local]\nweight = 1048577\n", 2, "give 1 to 1048576"),
+        ("[tenants.local]\nwieght = 1\n", 2, "wieght"),
+        ("[tenants.local]\n\nquota.requests = \"0/minute\"\n", 3, "give at least 1"),
+        ("[pools.local]\nquota.requests = \"60\"\n", 2, "60/minute"),
+        ("[pools.local]\norder = \"random\"\n", 2, "fsp"),
+        ("[tenants.local.groups.g]\nquota.spend = \"0/day\"\n", 2, "more than 0"),
+        ("[tenant.local]\nweight = 1\n", 1, "did you mean `tenants`?"),
     ] {
         world.configure("config.toml", text);
         let path = world.config("config.toml");
@@ -89,6 +97,8 @@ fn a_project_file_may_not_say_where_data_money_and_keys_go() {
         ("OPENAI_API_KEY = \"sk-1\"\n", "keys.toml"),
         ("data_dir = \"/tmp\"\n", "AOSK_DATA_DIR"),
         ("[models.x]\nwindow = 1\n", "models.toml"),
+        ("[tenants.local]\nquota.spend = \"9/day\"\n", "your own config.toml"),
+        ("[pools.local]\norder = \"fair\"\n", "your own config.toml"),
         ("max_spend_usd = 1.01\n", "$1.01, above your own limit of $1.00"),
     ] {
         world.write("aosk.toml", text);
@@ -96,6 +106,35 @@ fn a_project_file_may_not_say_where_data_money_and_keys_go() {
     }
     world.configure("config.toml", "max_spend_usd = 2\n");
     assert_eq!(world.run(&["ps"]).code, Some(0), "it is below the user's own limit now");
+}
+
+#[test]
+fn a_quota_of_a_pool_that_is_not_there_is_refused_before_anything_runs() {
+    let world = World::new();
+    let agent = world.agent("a", "");
+    world.configure("models.toml", "[aliases]\nfast = [\"gpt-5-mini\"]\n");
+    for (name, said) in [("gpt-5-mimi", "did you mean \"gpt-5-mini\"?"), ("fast", "an alias of")] {
+        world.configure("config.toml", &format!("[pools.{name}]\nquota.calls_at_once = 1\n"));
+        world.run(&["run", &agent, "hi"]).failed(2, "AOSK-C002").says(said);
+        assert!(!world.data().join("aosk.db").exists(), "nothing was begun");
+    }
+}
+
+#[test]
+fn an_agent_whose_quota_does_not_cover_a_call_is_parked_and_goes_on_with_a_greater_one() {
+    let world = World::with(&says("hello"));
+    world.configure(
+        "models.toml",
+        "[models.mine]\nprovider = \"local\"\nwindow = 9000\nmax_output = 100\nprice = { input = 1, output = 2 }\n",
+    );
+    world.configure("config.toml", "[tenants.local]\nquota.spend = \"0.0001\"\n");
+    let agent = world.agent("a", "model = \"mine\"");
+    let ran = world.run(&["run", &agent, "hi"]);
+    ran.failed(3, "AOSK-K012").says("money (tenant local)");
+    let listed = world.run(&["ps"]);
+    assert!(listed.out.contains("blocked since"), "{listed:?}");
+    world.configure("config.toml", "[tenants.local]\nquota.spend = \"1/day\"\n");
+    assert_eq!(world.run(&["run", "--resume"]).code, Some(0));
 }
 
 #[test]

@@ -66,22 +66,17 @@ impl Driver {
         None
     }
 
-    /// How long to wait before the endpoint is asked again, if it is. One that throttles is left
-    /// alone that long by all.
-    pub(super) fn pause(&self, op: Op, attempt: u32, error: &CallError) -> Result<Duration, Error> {
+    /// How long to wait before the endpoint is asked again, if it is.
+    pub(super) fn pause(&self, op: Op, attempt: u32, error: &CallError) -> Duration {
         let shared = &self.process.shared;
         if !matches!(error.kind, FailureKind::Throttled | FailureKind::Transient) {
-            return Ok(Duration::ZERO);
+            return Duration::ZERO;
         }
         let mut jitter = [0; 2];
         shared.parts.random.fill(&mut jitter);
         let next = self.made(op, attempt) + 1;
         let backoff = shared.options.retry.wait(next, u16::from_le_bytes(jitter));
-        let wait = error.retry_after.map_or(backoff, Retry::believed);
-        if error.kind == FailureKind::Throttled {
-            shared.dispatcher.pause(&self.means.model.device.info().name, wait)?;
-        }
-        Ok(wait)
+        error.retry_after.map_or(backoff, Retry::believed)
     }
 
     /// How many attempts were made at the present model.
@@ -107,6 +102,9 @@ impl Driver {
         };
         let made = self.made(op, attempt);
         let passes = matches!(error.kind, FailureKind::Throttled | FailureKind::Transient);
+        // Whoever has too much to do will have less: to wait for it is no failure, and no process
+        // hears of it.
+        let waits = error.kind == FailureKind::Throttled;
         let others = self.alternatives(error);
         let early = if others.is_empty() { retry.attempts } else { Retry::EARLY };
         let mut wait = match error.kind {
@@ -114,6 +112,7 @@ impl Driver {
                 self.recalibrate(error, planned);
                 Some(Duration::ZERO)
             }
+            FailureKind::Throttled if others.is_empty() => Some(pause),
             _ => (passes && made < early.min(retry.attempts)).then_some(pause),
         };
         let mut next = None;
@@ -122,7 +121,7 @@ impl Driver {
             // Another model is asked at once; where there is none, this one has all its attempts.
             wait = match next {
                 Some(_) => Some(Duration::ZERO),
-                None => (passes && made < retry.attempts).then_some(pause),
+                None => (waits || passes && made < retry.attempts).then_some(pause),
             };
         }
         let given_up = passes && (wait.is_none() || next.is_some());

@@ -1,18 +1,18 @@
 //! Model calls: plan, intent, one attempt, outcome; then again if it pays.
 
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use aosk_abi::{
-    Blocked, BlockedOn, Content, LlmRequested, LlmReturned, Manifest, MicroDollars, Op, Pid,
-    Planned, ReplyPart, ToolSpec, What,
+    Blocked, BlockedOn, Content, FailureKind, LlmRequested, LlmReturned, Manifest, MicroDollars,
+    Op, Pid, Planned, ReplyPart, Timestamp, ToolSpec, Usage, What,
 };
-use aosk_ports::{Delta, Demand, Part, Progress, Rendered, Reply, Request};
+use aosk_ports::{Delta, Demand, Part, Progress, RateLimits, Rendered, Reply, Request};
 
 use super::failure::{Failed, stuck};
+use super::turn::Turned;
 use super::{Driver, Interruption, Wait};
-use crate::dispatch::Slot;
+use crate::dispatch::{Ear, Slot};
 use crate::error::Error;
 use crate::image::Pending;
 use crate::observe::{Notice, Observer};
@@ -33,50 +33,33 @@ pub(super) struct Call {
 
 impl Driver {
     /// Makes one attempt of the model call `op`. Whether another is to be made is what the image
-    /// says afterwards.
-    pub(super) async fn infer(&mut self, op: Op) -> Result<(), Error> {
+    /// says afterwards. Answers how long and until when to sleep, where the wait for a quota is long
+    /// and others want the place in memory.
+    pub(super) async fn infer(&mut self, op: Op) -> Result<Option<(Duration, Timestamp)>, Error> {
         if self.means.asked != self.process.image.model {
             let name = self.process.image.model.clone();
             let model = self.process.shared.model(&name).await?;
             self.ask(name, model);
         }
         self.process.shared.clone().leased().await?;
-        let Some(slot) = self.turn().await? else {
-            return Ok(());
+        let slot = match self.turn(op).await? {
+            Turned::Go(slot) => slot,
+            Turned::Rest => return Ok(None),
+            Turned::Sleep(left, until) => return Ok(Some((left, until))),
         };
         // The turn may have come together with a signal.
         if self.hear()?.is_some() {
-            slot.settle(Some(0));
-            return Ok(());
+            slot.withdraw();
+            return Ok(None);
         }
-        self.attempt(op, slot).await
-    }
-
-    /// A slot of the device; `None` where the process came to rest while it waited.
-    async fn turn(&mut self) -> Result<Option<Slot>, Error> {
-        let device = self.means.model.device.info().name.clone();
-        let estimate = self.process.image.pages.tokens().0 + self.max_output().0;
-        let mut turn =
-            self.process.shared.dispatcher.queue(self.process.pid(), &device, estimate)?;
-        if let Poll::Ready(slot) = futures::poll!(&mut turn) {
-            return slot.map(Some);
-        }
-        // What was made so far becomes durable while the process waits for its turn.
-        self.process.commit().await?;
-        let waiting = Notice::Waiting(BlockedOn::Slot { device });
-        self.process.shared.parts.observer.notice(self.process.pid(), &waiting);
-        match self.interruptible(turn, Wait::Turn).await? {
-            Ok(slot) => slot.map(Some),
-            Err(Interruption::Stop) => Err(Error::Stopping),
-            Err(Interruption::Rest) => Ok(None),
-        }
+        self.attempt(op, slot).await.map(|()| None)
     }
 
     async fn attempt(&mut self, op: Op, slot: Slot) -> Result<(), Error> {
         let call = match self.planned_call(op).await? {
             Ok(call) => call,
             Err(impossible) => {
-                slot.settle(Some(0));
+                slot.withdraw();
                 let restart = &self.means.manifest.restart;
                 return self.process.end_failed(
                     impossible.code(),
@@ -86,10 +69,15 @@ impl Driver {
             }
         };
         let prices = self.means.model.device.info().prices;
-        let reserved =
-            prices.ceiling(self.padded(call.planned.prompt_tokens), call.request.max_output);
+        let most = self.most(call.planned.prompt_tokens, call.request.max_output);
+        if !slot.covers(&most) {
+            // The plan is kept, so the next turn is for what it takes.
+            slot.withdraw();
+            return Ok(());
+        }
+        let reserved = most.money;
         if let Some(on) = self.over_budget(reserved) {
-            slot.settle(Some(0));
+            slot.withdraw();
             return self.process.emit(What::Blocked(Blocked { on }));
         }
         let attempt = match self.intend_call(op, reserved).await {
@@ -97,6 +85,7 @@ impl Driver {
             Err(error) => {
                 // Nothing was sent, so nothing is spent.
                 self.process.shared.budget.settle(reserved, MicroDollars::ZERO);
+                slot.withdraw();
                 return Err(error);
             }
         };
@@ -106,6 +95,7 @@ impl Driver {
         let progress = Watching {
             observer: self.process.shared.parts.observer.clone(),
             pid: self.process.pid(),
+            ear: slot.ear(),
         };
         let limit = call.rendered.timeout + OVERTIME;
         let answer = async {
@@ -122,7 +112,7 @@ impl Driver {
             Ok(Ok(reply)) => {
                 let cost = reply.usage.map_or(reserved, |usage| prices.cost(&usage));
                 self.process.shared.budget.settle(reserved, cost);
-                slot.settle(reply.usage.map(|usage| usage.input.0 + usage.output.0));
+                slot.settle(reply.usage.map(|usage| (usage, cost)));
                 if let Some(usage) = reply.usage {
                     self.means.model.tokenizer.observe(call.planned.prompt_tokens, usage.input);
                 }
@@ -133,8 +123,17 @@ impl Driver {
                 let cost = self.cost_of(&error, reserved);
                 self.process.shared.budget.settle(reserved, cost);
                 // Before the slot goes to the next: that one would be throttled as well.
-                let pause = self.pause(op, attempt, &error)?;
-                slot.settle(error.usage.map(|usage| usage.input.0 + usage.output.0));
+                let pause = self.pause(op, attempt, &error);
+                match (error.kind, error.usage) {
+                    (FailureKind::Throttled, Some(usage)) if usage == Usage::default() => {
+                        slot.refused(pause);
+                    }
+                    (FailureKind::Throttled, usage) => {
+                        self.process.shared.dispatcher.pause(&device.info().name, pause)?;
+                        slot.settle(usage.map(|usage| (usage, cost)));
+                    }
+                    (_, usage) => slot.settle(usage.map(|usage| (usage, cost))),
+                }
                 let failed = Failed { op, attempt, error, cost, pause };
                 self.failed_call(&failed, &call.planned).await
             }
@@ -284,10 +283,15 @@ fn plain(text: &str) -> String {
 struct Watching {
     observer: Arc<dyn Observer>,
     pid: Pid,
+    ear: Ear,
 }
 
 impl Progress for Watching {
     fn delta(&self, delta: Delta) {
         self.observer.notice(self.pid, &Notice::Streaming(delta));
+    }
+
+    fn limits(&self, limits: &RateLimits) {
+        self.ear.hear(limits);
     }
 }

@@ -14,6 +14,7 @@ mod messages;
 mod prompt;
 mod recall;
 mod tools;
+mod turn;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -172,7 +173,8 @@ impl Driver {
     pub(crate) async fn run(mut self) -> Ended {
         let image = &self.process.image;
         let shared = self.process.shared.clone();
-        if let Err(error) = shared.dispatcher.admit(image.pid, &image.tenant, image.priority) {
+        let (pid, tenant, manifest) = (image.pid, &image.tenant, &self.means.manifest);
+        if let Err(error) = shared.dispatcher.admit(pid, tenant, image.priority, manifest) {
             return Ended::Outcome(Outcome::broken(&error));
         }
         let ended = match self.steps().await {
@@ -235,7 +237,10 @@ impl Driver {
                         self.process.request_checkpoint();
                         return Ok(Ended::Yielded);
                     }
-                    self.infer(op).await?;
+                    if let Some((left, until)) = self.infer(op).await? {
+                        self.process.request_checkpoint();
+                        return Ok(Ended::Asleep(left, until));
+                    }
                 }
                 Action::Stuck => {
                     return Err(Error::refused(

@@ -263,7 +263,10 @@ impl Image {
         match &self.state {
             ProcessState::Suspended { .. } => true,
             // Money may have become free elsewhere: the cap of a run ends with the run.
-            ProcessState::Blocked { on: BlockedOn::Quota { .. }, .. } => true,
+            ProcessState::Blocked {
+                on: BlockedOn::Quota { .. } | BlockedOn::Limit { until: None, .. },
+                ..
+            } => true,
             ProcessState::Blocked { on, .. } => *on == review,
             _ => false,
         }

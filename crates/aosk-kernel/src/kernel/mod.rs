@@ -45,8 +45,8 @@ impl Kernel {
     /// Starts a kernel. It must be called within a tokio runtime.
     ///
     /// # Errors
-    /// [`Error::Refused`] where there is no place in memory, or a device has no slots or is given
-    /// with two numbers of them.
+    /// [`Error::Refused`] where there is no place in memory, a device has no slots or is given
+    /// with two numbers of them, or a weight or quota is out of range.
     pub fn start(parts: Parts, options: Options) -> Result<Self, Error> {
         if options.resident == 0 {
             return Err(Error::refused(
@@ -58,7 +58,8 @@ impl Kernel {
         let mut slots: Vec<(&str, usize)> =
             infos.iter().map(|info| (info.name.as_str(), info.slots)).collect();
         slots.sort_unstable();
-        let dispatcher = Dispatcher::new(parts.clock.clone(), slots.into_iter())?;
+        let (clock, observer) = (parts.clock.clone(), parts.observer.clone());
+        let dispatcher = Dispatcher::new(clock, observer, &options.sharing, slots.into_iter())?;
         let budget = Budget::new(options.spend_limit);
         let table = Arc::new(Mutex::new(Table::new(options.resident)));
         let (stop, lined) = (StopSign::new(), std::sync::atomic::AtomicUsize::new(0));

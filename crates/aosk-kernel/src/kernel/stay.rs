@@ -279,7 +279,11 @@ pub(super) fn go_on(process: &mut Process, raise: Option<MicroDollars>) -> Resul
             process.emit(What::SignalReceived(SignalReceived { signal: Signal::Cont }))
         }
         ProcessState::Blocked {
-            on: BlockedOn::Quota { .. } | BlockedOn::Review { .. }, ..
+            on:
+                BlockedOn::Quota { .. }
+                | BlockedOn::Review { .. }
+                | BlockedOn::Limit { until: None, .. },
+            ..
         } => process.emit(What::Unblocked(Unblocked {})),
         _ => Ok(()),
     }

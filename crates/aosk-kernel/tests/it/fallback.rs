@@ -50,8 +50,9 @@ async fn the_next_model_goes_on_where_the_first_one_stopped() {
 
 #[tokio::test(start_paused = true)]
 async fn who_has_an_alternative_tries_twice_and_the_last_one_as_often_as_ever() {
-    let kit = Kit::new((0..9).map(|_| slow()).collect());
-    let other = spare("spare", (0..9).map(|_| slow()).collect());
+    let ill = || failure(FailureKind::Transient, Code::LlmTransient, None);
+    let kit = Kit::new((0..9).map(|_| ill()).collect());
+    let other = spare("spare", (0..9).map(|_| ill()).collect());
     let kernel = kit.kernel_with_spares(&[&other]);
     let pid = kernel.spawn(spawn("go")).await.unwrap();
     let outcome = kernel.wait(pid).await.unwrap();

@@ -18,6 +18,7 @@ mod fold;
 mod kill;
 mod many;
 mod nodes;
+mod quota;
 mod reading;
 mod recall;
 mod recovery;

@@ -11,7 +11,7 @@ use aosk_abi::{
 };
 use aosk_kernel::{
     Connect, Error, Image, Kernel, Model, Notice, Observer, Options, Outcome, Parts, Redactor,
-    Spawn, load,
+    Spawn, Warned, load,
 };
 use aosk_ports::{
     CallError, Demand, Device, DeviceInfo, FlightRecorder, Journal, Part, Prices, Progress,
@@ -92,6 +92,14 @@ impl Puppet {
         let dollar = MicroDollars(1_000_000_000);
         self.info.prices =
             Prices { input: dollar, cached: dollar, cache_write: dollar, output: dollar };
+        self
+    }
+
+    /// A call of the greatest reply costs a cent, whatever goes in.
+    pub fn a_cent(mut self) -> Self {
+        let (max_output, cent) = (self.info.max_output.0, 10_000);
+        let output = MicroDollars(cent * 1_000_000 / max_output);
+        self.info.prices = Prices { output, ..Prices::default() };
         self
     }
 
@@ -212,6 +220,29 @@ impl Tokenizer for Quarters {
     fn observe(&self, _: Tokens, _: Tokens) {}
 }
 
+/// A token for each byte.
+pub struct Bytes;
+
+impl Tokenizer for Bytes {
+    fn id(&self) -> String {
+        "bytes".into()
+    }
+
+    fn count(&self, text: &str) -> Tokens {
+        Tokens(text.len() as u64)
+    }
+
+    fn per_message(&self) -> Tokens {
+        Tokens(4)
+    }
+
+    fn error(&self) -> Ppm {
+        Ppm(0)
+    }
+
+    fn observe(&self, _: Tokens, _: Tokens) {}
+}
+
 /// A tool that counts its calls by idempotency key.
 pub struct Counter {
     spec: ToolSpec,
@@ -295,6 +326,7 @@ impl Connect for Connector {
 pub struct Watcher {
     pub happened: Mutex<Vec<(Pid, Seq, Event)>>,
     pub committed: Mutex<HashMap<Pid, Seq>>,
+    pub warned: Mutex<Vec<Warned>>,
 }
 
 impl Observer for Watcher {
@@ -308,6 +340,10 @@ impl Observer for Watcher {
             }
             Notice::Streaming(_) | Notice::Waiting(_) => {}
         }
+    }
+
+    fn warned(&self, warned: &Warned) {
+        self.warned.lock().unwrap().push(warned.clone());
     }
 }
 

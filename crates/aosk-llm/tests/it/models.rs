@@ -280,7 +280,9 @@ fn an_alias_is_its_first_model_and_lists_the_others() {
         ("[aliases]\nfast = []", "names no model"),
         ("[aliases]\nfast = [\"kimi-k3\", \"kimi-k3\"]", "twice"),
         ("[aliases]\nkimi-k3 = [\"gpt-5-mini\"]", "a model has this name"),
-        ("[aliases]\na = [\"kimi-k3\"]\nb = [\"a\"]", "no model \"a\""),
+        ("[aliases]\na = [\"kimi-k3\"]\nb = [\"a\"]", "\"a\", an alias"),
+        ("[aliases]\na = [\"b\"]\nb = [\"a\"]", "leads back to itself"),
+        ("[aliases]\na = [\"a\"]", "leads back to itself"),
     ] {
         let message = message(text);
         assert!(message.contains(said), "{message}");

@@ -200,7 +200,7 @@ fn quotas_of_nothing_and_calls_larger_than_a_window_are_refused() {
     let asked = |output| costing(0, output, 0);
     let refused = machine.scheduler.wake(&0, machine.pool, asked(11), machine.now);
     let (resource, limit) = (Resource::Output, 10);
-    assert_eq!(refused, Err(Error::NeverFits { resource, asked: 11, limit }));
+    assert_eq!(refused, Err(Error::NeverFits { level: "tenant", resource, asked: 11, limit }));
     assert_eq!(machine.scheduler.waiting(&0), None);
     machine.wake(0, asked(10));
     // A limit that is lowered under a call that waits holds it until it is raised again.
@@ -240,4 +240,54 @@ fn a_clock_that_goes_back_lets_nothing_more_through() {
     }
     machine.now = seconds(160);
     assert!(machine.pick().is_some());
+}
+
+#[test]
+fn whoever_takes_a_wish_back_that_had_no_room_leaves_the_others_none_of_its_wait() {
+    let mut machine = many(2, 2);
+    machine.quota(&Owner::Tenant(tenant("a")), money(100, Some(seconds(86_400))));
+    machine.wake(0, costing(0, 0, 60));
+    let (first, _) = machine.pick().expect("60 of 100");
+    machine.wake(0, costing(0, 0, 41));
+    machine.wake(1, costing(0, 0, 40));
+    assert_eq!(machine.pick(), None, "41 is first and does not fit");
+    machine.scheduler.block(&0).expect("known");
+    assert_eq!(machine.pick().map(|flight| flight.1), Some(1), "40 does");
+    machine.charge(first, used(0, 0, 60));
+}
+
+#[test]
+fn a_call_that_is_not_made_gives_its_request_back_and_one_that_was_made_does_not() {
+    let mut machine = many(2, 2);
+    machine.quota(
+        &Owner::Tenant(tenant("a")),
+        Quota { requests: per_minute(1), input: per_minute(100), ..Quota::default() },
+    );
+    machine.wake(0, costing(100, 0, 0));
+    let (id, _) = machine.pick().expect("the first of a minute");
+    assert!(machine.scheduler.is_limited(id));
+    machine.scheduler.withdraw(id).expect("in flight");
+    machine.wake(1, costing(100, 0, 0));
+    let (id, _) = machine.pick().expect("nothing was used");
+    machine.charge(id, used(0, 0, 0));
+    machine.wake(0, costing(1, 0, 0));
+    assert_eq!(machine.pick(), None, "one request a minute");
+}
+
+#[test]
+fn what_others_spent_of_a_budget_is_gone_until_its_window_ends() {
+    let mut machine = many(1, 1);
+    let owner = Owner::Tenant(tenant("a"));
+    machine.quota(&owner, money(100, Some(MINUTE)));
+    let now = machine.now;
+    machine.scheduler.spent_elsewhere(&owner, MicroDollars(60), now).expect("known");
+    machine.wake(0, costing(0, 0, 41));
+    assert_eq!(machine.pick(), None);
+    machine.scheduler.block(&0).expect("known");
+    machine.wake(0, costing(0, 0, 40));
+    let (id, _) = machine.pick().expect("40 are left");
+    machine.charge(id, used(0, 0, 40));
+    machine.now = MINUTE;
+    machine.wake(0, costing(0, 0, 100));
+    assert!(machine.pick().is_some(), "another window");
 }

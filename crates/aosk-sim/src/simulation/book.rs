@@ -337,7 +337,12 @@ impl Book {
         let rests = match state {
             Some(ProcessState::Exited { .. } | ProcessState::Suspended { .. }) => true,
             Some(ProcessState::Blocked { on, .. }) => {
-                matches!(on, BlockedOn::Quota { .. } | BlockedOn::Review { .. })
+                matches!(
+                    on,
+                    BlockedOn::Quota { .. }
+                        | BlockedOn::Review { .. }
+                        | BlockedOn::Limit { until: None, .. }
+                )
             }
             _ => false,
         };

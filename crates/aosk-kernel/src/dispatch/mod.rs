@@ -1,0 +1,375 @@
+//! The queue in front of the devices.
+//!
+//! The scheduler decides; this keeps who waits for its decision and wakes them. A turn that is
+//! dropped leaves the queue, a slot that is dropped frees its place, so neither a killed process
+//! nor a panic can leak capacity.
+//!
+//! A call reserves what it may take of every quota on its way when it gets its slot, before its
+//! prompt is planned: to plan first would show the model what was true when it came into the queue.
+//! So what is reserved is an upper estimate, and a plan that turns out larger goes back into the
+//! queue with its own size.
+
+mod share;
+mod slot;
+mod window;
+
+use std::collections::{BTreeMap, HashMap};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use aosk_abi::{BlockedOn, Code, Manifest, Pid, PoolSpec, Priority, Scarce, Sharing, Tenant};
+use aosk_ports::Clock;
+use aosk_scheduler::{
+    Amounts, Class, History, Owner, Place, PoolId, Resource, Scheduler, Short, Step, Units, Wait,
+};
+use tokio::sync::oneshot;
+
+use crate::error::Error;
+use crate::observe::{Observer, Warned};
+
+pub(crate) use slot::{Ear, Slot};
+
+/// How many calls of the model's default output, a quarter each, are believed of a device that
+/// has not answered yet.
+const PRIOR_WORTH: u64 = 4;
+
+/// Hands out the devices' slots.
+pub(crate) struct Dispatcher {
+    clock: Arc<dyn Clock>,
+    observer: Arc<dyn Observer>,
+    pools: BTreeMap<String, PoolSpec>,
+    queue: Mutex<Queue>,
+    itself: Weak<Self>,
+}
+
+struct Queue {
+    scheduler: Scheduler<Pid>,
+    devices: HashMap<String, Pool>,
+    /// By the numbers of the pools.
+    names: Vec<String>,
+    waiting: HashMap<Pid, (Ask, oneshot::Sender<Slot>)>,
+    alarm: Option<Duration>,
+}
+
+/// What is known of a device.
+struct Pool {
+    id: PoolId,
+    slots: usize,
+    /// How long its replies were, in tokens.
+    outputs: History,
+}
+
+/// What a process asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ask {
+    /// How many tokens probably go in.
+    pub(crate) input: u64,
+    /// The most that the call can take of quotas.
+    pub(crate) most: Amounts,
+    /// When the call should begin, from now.
+    pub(crate) deadline: Option<Duration>,
+}
+
+/// A process's wait for its turn.
+pub(crate) struct Turn {
+    dispatcher: Arc<Dispatcher>,
+    pid: Pid,
+    granted: oneshot::Receiver<Slot>,
+}
+
+/// Why a process waits, and how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// As everybody sees it.
+    pub(crate) on: BlockedOn,
+    /// Until there is room; `None` where no time makes room.
+    pub(crate) left: Option<Duration>,
+    /// Whether it is its own quota that has none.
+    pub(crate) by_itself: bool,
+}
+
+impl Dispatcher {
+    pub(crate) fn new<'a>(
+        clock: Arc<dyn Clock>,
+        observer: Arc<dyn Observer>,
+        sharing: &Sharing,
+        devices: impl Iterator<Item = (&'a str, usize)>,
+    ) -> Result<Arc<Self>, Error> {
+        let mut scheduler = Scheduler::new();
+        share::tenants(&mut scheduler, sharing, now_of(clock.as_ref()))?;
+        let queue = Queue {
+            scheduler,
+            devices: HashMap::new(),
+            names: Vec::new(),
+            waiting: HashMap::new(),
+            alarm: None,
+        };
+        let dispatcher = Arc::new_cyclic(|itself| Self {
+            clock,
+            observer,
+            pools: sharing.pools.clone(),
+            queue: Mutex::new(queue),
+            itself: itself.clone(),
+        });
+        for (name, slots) in devices {
+            dispatcher.add(name, slots)?;
+        }
+        Ok(dispatcher)
+    }
+
+    /// Adds a device that takes `slots` calls at once, if it is not there.
+    pub(crate) fn add(&self, name: &str, slots: usize) -> Result<(), Error> {
+        let refused = |why: String| {
+            let message = format!("the device {name:?} cannot be used: {why}");
+            Err(Error::refused(Code::KernelSetup, message))
+        };
+        let mut queue = self.lock();
+        match queue.devices.get(name) {
+            Some(known) if known.slots == slots => Ok(()),
+            Some(known) => refused(format!(
+                "it is given with {} slots and with {slots}; one name stands for one endpoint",
+                known.slots
+            )),
+            None if slots == 0 => refused("it has no slots; give it at least 1".to_owned()),
+            None => {
+                let spec = self.pools.get(name).cloned().unwrap_or_default();
+                let id = share::pool(&mut queue.scheduler, &spec, slots, now_of(&*self.clock))?;
+                queue.names.push(name.to_owned());
+                queue.devices.insert(name.to_owned(), Pool { id, slots, outputs: History::new() });
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes a process known, if it is not.
+    pub(crate) fn admit(
+        &self,
+        pid: Pid,
+        tenant: &Tenant,
+        priority: Priority,
+        manifest: &Manifest,
+    ) -> Result<(), Error> {
+        let mut queue = self.lock();
+        let group = manifest.group.clone().unwrap_or_default();
+        let place = Place { tenant: tenant.clone(), group, class: Class::Normal, priority };
+        match queue.scheduler.admit_to(pid, &place) {
+            Ok(()) => share::process(&mut queue.scheduler, pid, manifest, now_of(&*self.clock)),
+            // A sleeper keeps its account.
+            Err(aosk_scheduler::Error::AlreadyAdmitted(_)) => Ok(()),
+            Err(error) => Err(bug(error)),
+        }
+    }
+
+    /// Changes how important a process is, if it is known.
+    pub(crate) fn renice(&self, pid: Pid, priority: Priority) {
+        // One that is unknown is admitted with what its journal says.
+        drop(self.lock().scheduler.renice(&pid, priority));
+    }
+
+    /// Forgets a process.
+    pub(crate) fn remove(&self, pid: Pid) {
+        // An unknown process is what is wanted.
+        drop(self.lock().scheduler.remove(&pid));
+    }
+
+    /// Puts the process into the queue of a device. The inner error is what it waits for that no
+    /// time brings: its call is larger than a whole window of a quota.
+    pub(crate) fn queue(
+        self: &Arc<Self>,
+        pid: Pid,
+        device: &str,
+        ask: Ask,
+    ) -> Result<Result<Turn, Held>, Error> {
+        let (grant, granted) = oneshot::channel();
+        let now = self.clock.monotonic();
+        {
+            let mut queue = self.lock();
+            let pool = queue.device(device)?;
+            let prior = ask.most.output.0 / 4;
+            let estimate = ask.input.saturating_add(pool.outputs.next(prior, PRIOR_WORTH));
+            let step = Step {
+                estimate: Units(estimate),
+                most: ask.most,
+                deadline: ask.deadline.map(|deadline| now.saturating_add(deadline)),
+                warm: None,
+            };
+            let id = pool.id;
+            match queue.scheduler.wake(&pid, id, step, now) {
+                Ok(()) => {}
+                Err(aosk_scheduler::Error::NeverFits { level, resource, .. }) => {
+                    let owner = queue.way(level, device, pid);
+                    let on = BlockedOn::Limit { owner, scarce: scarce(resource), until: None };
+                    return Ok(Err(Held { on, left: None, by_itself: level == "process" }));
+                }
+                Err(error) => return Err(bug(error)),
+            }
+            queue.waiting.insert(pid, (ask, grant));
+        }
+        self.pump();
+        Ok(Ok(Turn { dispatcher: self.clone(), pid, granted }))
+    }
+
+    /// What keeps a process that waits for its turn; `None` where that is only its turn, or a free
+    /// slot.
+    pub(crate) fn held(&self, pid: Pid) -> Option<Held> {
+        let queue = self.lock();
+        let (owner, short) = match queue.scheduler.waits_for(&pid)? {
+            Wait::Turn { .. } => return None,
+            Wait::Quota { short: Short { resource: Resource::Concurrency, .. }, .. } => {
+                return None;
+            }
+            Wait::Quota { owner, short } => (owner, Some(short)),
+            Wait::Pause { pool, until } => {
+                let left = until.saturating_sub(self.clock.monotonic());
+                let owner = queue.owner(&Owner::Pool(pool));
+                return Some(self.until(owner, Scarce::Pause, Some(left), false));
+            }
+        };
+        let short = short?;
+        let left = short.until.map(|until| until.saturating_sub(self.clock.monotonic()));
+        let by_itself = matches!(owner, Owner::Process(_));
+        Some(self.until(queue.owner(&owner), scarce(short.resource), left, by_itself))
+    }
+
+    fn until(
+        &self,
+        owner: String,
+        scarce: Scarce,
+        left: Option<Duration>,
+        by_itself: bool,
+    ) -> Held {
+        let now = self.clock.now();
+        let millis = |left: Duration| u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        let until = left.map(|left| now.plus_millis(millis(left)));
+        Held { on: BlockedOn::Limit { owner, scarce, until }, left, by_itself }
+    }
+
+    /// Lets nobody begin a call on the device for that long.
+    pub(crate) fn pause(&self, device: &str, wait: Duration) -> Result<(), Error> {
+        let until = self.clock.monotonic().saturating_add(wait);
+        let mut queue = self.lock();
+        let id = queue.device(device)?.id;
+        queue.scheduler.pause(id, until).map_err(bug)
+    }
+
+    /// Hands out every slot that is free, and sets an alarm for the next device that opens.
+    fn pump(self: &Arc<Self>) {
+        let mut queue = self.lock();
+        let now = self.clock.monotonic();
+        // Slots whose process left the queue a moment ago are given back after the lock is freed.
+        let mut unwanted = Vec::new();
+        while let Some(dispatch) = queue.scheduler.pick(now) {
+            let slot = |ask| Slot::new(self.clone(), &dispatch, ask);
+            match queue.waiting.remove(&dispatch.key) {
+                Some((ask, grant)) => unwanted.extend(grant.send(slot(Some(ask))).err()),
+                None => unwanted.push(slot(None)),
+            }
+        }
+        let next = queue.scheduler.next_wakeup(now);
+        if let Some(at) = next
+            && queue.alarm.is_none_or(|set| at < set || set <= now)
+        {
+            queue.alarm = Some(at);
+            let (itself, sleep) = (self.itself.clone(), self.clock.sleep(at.saturating_sub(now)));
+            tokio::spawn(async move {
+                sleep.await;
+                if let Some(dispatcher) = itself.upgrade() {
+                    dispatcher.pump();
+                }
+            });
+        }
+        let warnings = queue.scheduler.take_warnings();
+        let warned: Vec<Warned> = warnings
+            .iter()
+            .map(|warning| Warned { owner: queue.owner(&warning.owner), percent: warning.percent })
+            .collect();
+        drop(queue);
+        for Warned { owner, percent } in &warned {
+            tracing::warn!("{percent} % of the budget of {owner} is spent or reserved");
+        }
+        warned.iter().for_each(|warned| self.observer.warned(warned));
+        drop(unwanted);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn device(&mut self, name: &str) -> Result<&mut Pool, Error> {
+        self.devices.get_mut(name).ok_or_else(|| {
+            Error::refused(Code::LlmUnknownModel, format!("no device is named {name:?}"))
+        })
+    }
+
+    /// Whose quota that is, in words.
+    fn owner(&self, owner: &Owner<Pid>) -> String {
+        match owner {
+            Owner::Pool(id) => match self.names.get(id.index()) {
+                Some(name) => format!("pool {name}"),
+                None => format!("pool {}", id.index()),
+            },
+            Owner::Tenant(tenant) => format!("tenant {}", tenant.as_str()),
+            Owner::Group(_, group) => format!("group {group}"),
+            Owner::Process(_) => "process".to_owned(),
+        }
+    }
+
+    /// The same for a level of a process's way.
+    fn way(&self, level: &str, device: &str, pid: Pid) -> String {
+        match (level, self.scheduler.place(&pid)) {
+            ("tenant", Some((tenant, _))) => self.owner(&Owner::Tenant(tenant.clone())),
+            ("group", Some((tenant, group))) => {
+                self.owner(&Owner::Group(tenant.clone(), group.to_owned()))
+            }
+            ("pool", _) => format!("pool {device}"),
+            _ => "process".to_owned(),
+        }
+    }
+}
+
+impl Future for Turn {
+    type Output = Result<Slot, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.granted).poll(context).map_err(|_| Error::Stopping)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let left = {
+            let mut queue = self.dispatcher.lock();
+            let left = queue.waiting.remove(&self.pid).is_some();
+            if left {
+                drop(queue.scheduler.block(&self.pid));
+            }
+            left
+        };
+        // Its wish may have been what held others back.
+        if left {
+            self.dispatcher.pump();
+        }
+    }
+}
+
+fn now_of(clock: &dyn Clock) -> share::Now {
+    share::Now { wall: clock.now(), monotonic: clock.monotonic() }
+}
+
+const fn scarce(resource: Resource) -> Scarce {
+    match resource {
+        Resource::Requests => Scarce::Requests,
+        Resource::Input => Scarce::Input,
+        Resource::Output => Scarce::Output,
+        Resource::Money => Scarce::Money,
+        Resource::Concurrency => Scarce::Calls,
+    }
+}
+
+fn bug(error: aosk_scheduler::Error) -> Error {
+    Error::refused(Code::KernelFold, format!("the scheduler refused: {error}"))
+}

@@ -1,0 +1,133 @@
+//! From quotas and shares as people write them to those of the scheduler.
+
+use std::time::Duration;
+
+use aosk_abi::{
+    Code, Limits, Manifest, OrderSpec, Pid, PoolSpec, Sharing, Spend, Tenant, Timestamp,
+};
+use aosk_scheduler::{
+    Budget, Order, Owner, PoolId, PoolOptions, Quota, Rate, Scheduler, Units, Weight,
+};
+
+use super::window::window;
+use crate::error::Error;
+
+/// How many units a call with a deadline may run ahead of its turn: about one call of a long
+/// conversation, so that a deadline is worth a call and never a share.
+const AHEAD: u64 = 16_384;
+
+/// One moment on both clocks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Now {
+    pub(super) wall: Timestamp,
+    pub(super) monotonic: Duration,
+}
+
+/// Enters tenants and groups.
+pub(super) fn tenants(
+    scheduler: &mut Scheduler<Pid>,
+    sharing: &Sharing,
+    now: Now,
+) -> Result<(), Error> {
+    sharing.check().map_err(|(at, error)| refused(&at.join("."), &error))?;
+    for (name, spec) in &sharing.tenants {
+        let at = format!("tenants.{name}");
+        let tenant: Tenant = name.parse().map_err(|error| refused(&at, &error))?;
+        if let Some(weight) = spec.weight {
+            let weight = Weight::new(weight).map_err(|error| refused(&at, &error))?;
+            scheduler.weigh_tenant(&tenant, weight);
+        }
+        limit(scheduler, &Owner::Tenant(tenant.clone()), &spec.quota, &at, now)?;
+        for (group, spec) in &spec.groups {
+            let at = format!("{at}.groups.{group}");
+            if let Some(weight) = spec.weight {
+                let weight = Weight::new(weight).map_err(|error| refused(&at, &error))?;
+                scheduler.weigh_group(&tenant, group, weight);
+            }
+            let owner = Owner::Group(tenant.clone(), group.clone());
+            limit(scheduler, &owner, &spec.quota, &at, now)?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds a pool.
+pub(super) fn pool(
+    scheduler: &mut Scheduler<Pid>,
+    spec: &PoolSpec,
+    slots: usize,
+    now: Now,
+) -> Result<PoolId, Error> {
+    let mut options = PoolOptions::new(slots);
+    options.window = Units(spec.ahead_tokens.unwrap_or(AHEAD));
+    options.order = match spec.order {
+        None | Some(OrderSpec::Fsp) => Order::Fsp,
+        Some(OrderSpec::Fair) => Order::Fair,
+        Some(OrderSpec::Fifo) => Order::Fifo,
+        Some(OrderSpec::RoundRobin) => Order::RoundRobin,
+        Some(OrderSpec::Priority) => Order::Priority,
+    };
+    let id = scheduler.add_pool(options).map_err(super::bug)?;
+    limit(scheduler, &Owner::Pool(id), &spec.quota, "pools", now)?;
+    Ok(id)
+}
+
+/// Gives a process that was admitted the quota of its manifest. Its money is in its own account,
+/// which is durable.
+pub(super) fn process(
+    scheduler: &mut Scheduler<Pid>,
+    pid: Pid,
+    manifest: &Manifest,
+    now: Now,
+) -> Result<(), Error> {
+    let own = &manifest.quota;
+    let limits = Limits {
+        requests: own.requests,
+        input_tokens: own.input_tokens,
+        output_tokens: own.output_tokens,
+        ..Limits::default()
+    };
+    limit(scheduler, &Owner::Process(pid), &limits, "quota", now)
+}
+
+fn limit(
+    scheduler: &mut Scheduler<Pid>,
+    owner: &Owner<Pid>,
+    limits: &Limits,
+    at: &str,
+    now: Now,
+) -> Result<(), Error> {
+    let rate = |rate: aosk_abi::Rate| Rate {
+        limit: rate.limit(),
+        window: Duration::from_secs(rate.seconds()),
+    };
+    let quota = Quota {
+        requests: limits.requests.map(rate),
+        input: limits.input_tokens.map(rate),
+        output: limits.output_tokens.map(rate),
+        money: limits.spend.map(|spend| budget(spend, now)),
+        concurrency: limits.calls_at_once,
+    };
+    if quota == Quota::default() {
+        return Ok(());
+    }
+    scheduler.set_quota(owner, quota, now.monotonic).map_err(|error| refused(at, &error))
+}
+
+/// A budget whose window ends on this clock when it ends on the wall's.
+fn budget(spend: Spend, now: Now) -> Budget {
+    let Some(per) = spend.per else {
+        return Budget { limit: spend.limit, opened: now.monotonic, window: None };
+    };
+    let (began, ends) = window(per, now.wall);
+    let left = Duration::from_millis(ends.millis_since(now.wall));
+    Budget {
+        limit: spend.limit,
+        opened: now.monotonic.saturating_add(left),
+        window: Some(Duration::from_millis(ends.millis_since(began))),
+    }
+}
+
+fn refused(at: &str, error: &dyn std::fmt::Display) -> Error {
+    Error::refused(Code::KernelSetup, format!("`{at}`: {error}"))
+}
