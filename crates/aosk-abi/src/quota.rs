@@ -243,6 +243,16 @@ impl Sharing {
     /// The greatest weight.
     pub const GREATEST_WEIGHT: u32 = 1 << 20;
 
+    /// Whether anybody has a budget of money.
+    #[must_use]
+    pub fn has_budgets(&self) -> bool {
+        let groups = self.tenants.values().flat_map(|tenant| tenant.groups.values());
+        let pools = self.pools.values().map(|pool| &pool.quota);
+        let tenants = self.tenants.values().map(|tenant| &tenant.quota);
+        let mut all = pools.chain(tenants).chain(groups.map(|group| &group.quota));
+        all.any(|limits| limits.spend.is_some())
+    }
+
     /// Checks what the types alone do not hold.
     ///
     /// # Errors

@@ -19,6 +19,7 @@
 //! assert_eq!(secrets.text("bad key sk-live-0123456789"), format!("bad key {REDACTED}"));
 //! ```
 
+mod books;
 mod budget;
 mod contents;
 mod dispatch;

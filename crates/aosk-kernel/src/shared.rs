@@ -9,6 +9,7 @@ use aosk_abi::Code;
 use aosk_ports::{Standing, StoreError};
 use tokio::sync::Notify;
 
+use crate::books::Books;
 use crate::budget::Budget;
 use crate::dispatch::Dispatcher;
 use crate::error::Error;
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) models: Mutex<HashMap<String, Model>>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) budget: Budget,
+    pub(crate) books: Books,
     pub(crate) stop: StopSign,
     /// How many processes wait for a place in memory.
     pub(crate) lined: AtomicUsize,

@@ -9,6 +9,7 @@
 //!    [`Ticket`]; awaiting the ticket awaits durability; dropping it cancels nothing.
 //! 4. **Time and randomness are inputs.** Nothing reads a clock but through [`Clock`].
 
+mod budgets;
 mod clock;
 mod content;
 mod device;
@@ -21,6 +22,7 @@ mod tokenizer;
 mod tool;
 mod window;
 
+pub use budgets::{Budgets, Draw, Drawn};
 pub use clock::{Clock, Random};
 pub use content::{ContentReader, ContentStore, ContentWriter, HOLD};
 pub use device::{

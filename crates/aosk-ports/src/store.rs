@@ -12,6 +12,7 @@ use aosk_abi::{
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
+use crate::budgets::Budgets;
 use crate::window;
 
 /// One process's events, committed together or not at all, with the contents that they name.
@@ -447,6 +448,6 @@ pub trait Leases: Send + Sync {
 }
 
 /// A whole store, as a kernel has it.
-pub trait Store: Journal + Inbox + JournalWriter + Leases {}
+pub trait Store: Journal + Inbox + JournalWriter + Leases + Budgets {}
 
-impl<T: Journal + Inbox + JournalWriter + Leases> Store for T {}
+impl<T: Journal + Inbox + JournalWriter + Leases + Budgets> Store for T {}

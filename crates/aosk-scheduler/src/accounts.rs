@@ -112,18 +112,41 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
         Ok(())
     }
 
-    /// Money of somebody's budget was spent where this scheduler does not see it, by an earlier one
-    /// or by another node: it is gone from the window of `now`. Without a budget nothing happens.
+    /// Begins another window of somebody's budget, of which `left` is neither spent nor reserved;
+    /// what calls in flight have reserved was taken from the window before. Without a budget nothing
+    /// happens.
     ///
     /// # Errors
     /// [`Error::UnknownPool`], [`Error::UnknownProcess`].
-    pub fn spent_elsewhere(
+    pub fn begin_window(&mut self, owner: &Owner<K>, left: MicroDollars) -> Result<(), Error> {
+        if let Some(meter) = self.meter(owner)? {
+            meter.begin(left);
+        }
+        self.reopen(owner);
+        Ok(())
+    }
+
+    /// No more than `left` of somebody's budget is neither spent nor reserved in the window of
+    /// `now`: others have spent of it, whom this scheduler does not see. Without a budget nothing
+    /// happens.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPool`], [`Error::UnknownProcess`].
+    pub fn leave(
         &mut self,
         owner: &Owner<K>,
-        money: MicroDollars,
+        left: MicroDollars,
         now: Duration,
     ) -> Result<(), Error> {
         let now = self.now.max(crate::time::nanos(now));
+        if let Some(meter) = self.meter(owner)? {
+            meter.leave(left, now);
+        }
+        self.now = now;
+        Ok(())
+    }
+
+    fn meter(&mut self, owner: &Owner<K>) -> Result<Option<&mut Meter>, Error> {
         let meter = match owner {
             Owner::Pool(id) => &mut self.pool_mut(*id)?.meter,
             Owner::Tenant(name) => {
@@ -132,7 +155,7 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
             }
             Owner::Group(tenant, name) => {
                 let tenant = self.registry.tenant(tenant);
-                let id = self.registry.group(tenant, name);
+                let Some(id) = self.registry.known_group(tenant, name) else { return Ok(None) };
                 &mut self.registry.groups[id].meter
             }
             Owner::Process(key) => {
@@ -140,11 +163,35 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
                 &mut self.registry.processes[id].meter
             }
         };
-        if let Some(meter) = meter {
-            meter.spent(money, now);
+        Ok(meter.as_deref_mut())
+    }
+
+    /// Lets those try again whom somebody's quota held back.
+    fn reopen(&mut self, owner: &Owner<K>) {
+        match owner {
+            Owner::Pool(id) => {
+                if let Some(pool) = self.pools.get_mut(id.0) {
+                    pool.release(Node::Pool, self.now);
+                }
+            }
+            Owner::Tenant(name) => {
+                if let Some(id) = self.registry.known_tenant(name) {
+                    self.reopen_tenant(id);
+                }
+            }
+            Owner::Group(tenant, name) => {
+                let tenant = self.registry.known_tenant(tenant);
+                let group = tenant.and_then(|tenant| self.registry.known_group(tenant, name));
+                if let Some(id) = group {
+                    self.reopen_group(id);
+                }
+            }
+            Owner::Process(key) => {
+                if let Some(id) = self.registry.process(key) {
+                    self.reopen_process(id);
+                }
+            }
         }
-        self.now = now;
-        Ok(())
     }
 
     /// How many calls somebody has in flight and what money is spent or reserved in this window,

@@ -267,10 +267,20 @@ impl Meter {
         }
     }
 
-    /// Money of this window was spent elsewhere.
-    pub(crate) fn spent(&mut self, money: MicroDollars, now: u64) {
+    /// Another window begins, of which so much is left.
+    pub(crate) fn begin(&mut self, left: MicroDollars) {
+        if let Some(budget) = self.quota.money {
+            let gone = budget.limit.saturating_sub(left).0;
+            self.purse = Purse { window: self.purse.window + 1, gone, warned: 0, ..self.purse };
+        }
+    }
+
+    /// No more than that is left of this window.
+    pub(crate) fn leave(&mut self, left: MicroDollars, now: u64) {
         self.turn(now);
-        self.purse.gone = self.purse.gone.saturating_add(money.0);
+        if let Some(budget) = self.quota.money {
+            self.purse.gone = self.purse.gone.max(budget.limit.saturating_sub(left).0);
+        }
     }
 
     /// The share in percent that was passed since the last time it was asked.

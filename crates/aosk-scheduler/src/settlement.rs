@@ -123,7 +123,7 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
                     meter.settle(&most, (requests, &amounts), marks, now);
                 }
             }
-            self.reopen(flight, is_same);
+            self.reopen_way(flight, is_same);
             self.warn(flight.pool as usize, flight.process);
         }
         self.leave_group(flight.group);
@@ -134,7 +134,7 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
     }
 
     /// Lets those try again whom a quota on the way of the flight held back.
-    fn reopen(&mut self, flight: &Flight, is_same: bool) {
+    fn reopen_way(&mut self, flight: &Flight, is_same: bool) {
         let marks = flight.reserved.as_ref().map(|reserved| &reserved.marks);
         let [_, tenant, group, own] =
             marks.map_or([false; 4], |marks| marks.each_ref().map(Option::is_some));

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use aosk_abi::{Code, ContentKey, Epoch, Hash, Pid, Record, Seq, Tenant};
 use aosk_ports::{
-    Append, Checkpoint, Inbox, InboxId, InboxItem, Journal, JournalWriter, Leases, Posted,
-    ProcessFilter, Receipt, Standing, StoreError, Ticket,
+    Append, Budgets, Checkpoint, Draw, Drawn, Inbox, InboxId, InboxItem, Journal, JournalWriter,
+    Leases, Posted, ProcessFilter, Receipt, Standing, StoreError, Ticket,
 };
 use futures::future::BoxFuture;
 
@@ -185,6 +185,12 @@ impl Leases for FailPoints {
 
     fn elsewhere(&self, tenant: &Tenant, pid: Pid) -> Answer<'_, Option<String>> {
         self.meet("elsewhere", || self.store.elsewhere(tenant, pid))
+    }
+}
+
+impl Budgets for FailPoints {
+    fn draw(&self, draw: Draw) -> Answer<'_, Drawn> {
+        self.meet("draw", || self.store.draw(draw))
     }
 }
 

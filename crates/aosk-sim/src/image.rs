@@ -10,9 +10,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use aosk_abi::{Code, Content, ContentKey, Epoch, Hash, Pid, Record, Seq, Tenant};
+use aosk_abi::{
+    Code, Content, ContentKey, Epoch, Hash, MicroDollars, Pid, Record, Seq, Tenant, Timestamp,
+};
 use aosk_ports::{
-    Append, Checkpoint, InboxId, InboxItem, ProcessFilter, ProcessRow, Receipt, StoreError, Stretch,
+    Append, Checkpoint, Draw, Drawn, InboxId, InboxItem, ProcessFilter, ProcessRow, Receipt,
+    StoreError, Stretch,
 };
 
 use crate::flaw::Flaw;
@@ -33,6 +36,8 @@ struct Shelf {
     processes: BTreeMap<Pid, Stored>,
     blobs: Contents,
     inbox: BTreeMap<InboxId, (Pid, InboxItem)>,
+    /// What each drawer has drawn of a budget in a window.
+    drawn: BTreeMap<(String, Timestamp), BTreeMap<u64, MicroDollars>>,
 }
 
 /// A process.
@@ -226,6 +231,24 @@ impl Image {
         let id = InboxId(self.posted);
         shelf.inbox.insert(id, (pid, item));
         Ok(id)
+    }
+
+    /// Sets what a drawer has drawn of a budget.
+    pub(crate) fn draw(&mut self, draw: &Draw) -> Result<Drawn, StoreError> {
+        if draw.budget.len() > 400 || draw.budget.contains('\0') {
+            let message = "the name of a budget has more than 400 bytes, or U+0000";
+            return Err(StoreError::new(Code::StoreConflict, message));
+        }
+        let shelf = self.tenants.entry(draw.tenant.clone()).or_default();
+        let drawers = shelf.drawn.entry((draw.budget.clone(), draw.window)).or_default();
+        let own = drawers.get(&draw.drawer).copied().unwrap_or_default();
+        let others = drawers.iter().filter(|(drawer, _)| **drawer != draw.drawer);
+        let others: MicroDollars = others.map(|(_, drawn)| *drawn).sum();
+        let granted = draw.drawn <= own || others + draw.drawn <= draw.limit;
+        if granted {
+            drawers.insert(draw.drawer, draw.drawn);
+        }
+        Ok(Drawn { granted, others })
     }
 
     /// The items of all of a tenant's processes, oldest first.

@@ -14,8 +14,8 @@ use std::time::Duration;
 use aosk_abi::{Code, ContentKey, Epoch, Hash, Kind, MicroDollars, Pid, Record, Seq, Tenant};
 use aosk_kernel::Image as Fold;
 use aosk_ports::{
-    Append, Checkpoint, Committed, Inbox, InboxId, InboxItem, Journal, JournalWriter, Leases,
-    ProcessFilter, Receipt, Standing, StoreError, Ticket,
+    Append, Budgets, Checkpoint, Committed, Draw, Drawn, Inbox, InboxId, InboxItem, Journal,
+    JournalWriter, Leases, ProcessFilter, Receipt, Standing, StoreError, Ticket,
 };
 use futures::future::BoxFuture;
 use tokio::sync::oneshot;
@@ -403,6 +403,12 @@ impl Leases for MemoryStore {
             let owner = platter.owners.of(&tenant, pid).filter(|owner| *owner != open.id);
             Ok(owner.filter(|_| open.tenure.others.is_some()).map(|id| format!("store {id}")))
         })
+    }
+}
+
+impl Budgets for MemoryStore {
+    fn draw(&self, draw: Draw) -> BoxFuture<'_, Result<Drawn, StoreError>> {
+        self.inner().change(move |platter| platter.image.draw(&draw))
     }
 }
 

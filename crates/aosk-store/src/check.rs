@@ -5,7 +5,7 @@
 //! stores. So the bounds, the order of the questions and the words stand here once.
 
 use aosk_abi::{Code, Content, ContentKey, Epoch, Hash, Pid, Record, Seq, Tenant};
-use aosk_ports::{Append, Checkpoint, StoreError};
+use aosk_ports::{Append, Checkpoint, Draw, StoreError};
 
 /// The most bytes that the bodies of one append, or the contents beside them, may have; so a
 /// damaged length cannot make a reader ask for more memory than that.
@@ -133,6 +133,24 @@ pub(crate) fn conflict(pid: Pid, what: impl std::fmt::Display) -> StoreError {
         Code::StoreConflict,
         format!("process {pid}: {what}; the append was refused, nothing of it is stored"),
     )
+}
+
+/// The most bytes of a budget's name.
+const MAX_BUDGET: usize = 400;
+
+/// Checks that a budget has a name that every backend can keep.
+pub(crate) fn budget(draw: &Draw) -> Result<(), StoreError> {
+    let name = &draw.budget;
+    if name.len() <= MAX_BUDGET && !name.contains('\0') {
+        return Ok(());
+    }
+    Err(StoreError::new(
+        Code::StoreConflict,
+        format!(
+            "the name of a budget has {} bytes: give at most {MAX_BUDGET}, and no U+0000",
+            name.len()
+        ),
+    ))
 }
 
 /// Checks that a journal still ends where somebody who decided on it saw its end.

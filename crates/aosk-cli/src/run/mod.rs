@@ -121,6 +121,7 @@ pub(crate) async fn run(
     let stopped = results.iter().any(outcome::Result::is_stopped);
     // The inbox task ends, and with it the last user of the store but this one.
     machine.kernel.stop(Stop::Graceful);
+    machine.kernel.quiet().await;
     Ok(match interrupted {
         Some(signal) if stopped => signal,
         _ => worst.unwrap_or(Exit::Done),

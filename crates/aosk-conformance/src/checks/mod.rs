@@ -1,5 +1,6 @@
 //! The checks. Each takes a fresh world and panics if the store breaks the promise of its name.
 
+mod budget;
 mod checkpoint;
 mod chunked;
 mod content;
@@ -17,6 +18,10 @@ use std::fmt::Debug;
 use aosk_abi::Code;
 use aosk_ports::StoreError;
 
+pub use budget::{
+    a_budget_is_drawn_up_to_its_limit_by_all_together, a_budget_without_a_usable_name_is_refused,
+    budgets_tenants_and_windows_are_drawn_apart, many_who_draw_at_once_stay_below_the_limit,
+};
 pub use checkpoint::{a_checkpoint_of_another_event_is_refused, the_newest_checkpoint_is_found};
 pub use chunked::{
     a_list_without_its_chunks_and_a_foreign_chunk_are_refused,

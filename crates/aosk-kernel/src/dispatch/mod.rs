@@ -13,13 +13,15 @@ mod share;
 mod slot;
 mod window;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use aosk_abi::{BlockedOn, Code, Manifest, Pid, PoolSpec, Priority, Scarce, Sharing, Tenant};
+use aosk_abi::{
+    BlockedOn, Code, Limits, Manifest, MicroDollars, Pid, Priority, Scarce, Sharing, Tenant,
+};
 use aosk_ports::Clock;
 use aosk_scheduler::{
     Amounts, Class, History, Owner, Place, PoolId, Resource, Scheduler, Short, Step, Units, Wait,
@@ -30,6 +32,7 @@ use crate::error::Error;
 use crate::observe::{Observer, Warned};
 
 pub(crate) use slot::{Ear, Slot};
+pub(crate) use window::window;
 
 /// How many calls of the model's default output, a quarter each, are believed of a device that
 /// has not answered yet.
@@ -39,7 +42,7 @@ const PRIOR_WORTH: u64 = 4;
 pub(crate) struct Dispatcher {
     clock: Arc<dyn Clock>,
     observer: Arc<dyn Observer>,
-    pools: BTreeMap<String, PoolSpec>,
+    sharing: Sharing,
     queue: Mutex<Queue>,
     itself: Weak<Self>,
 }
@@ -79,6 +82,25 @@ pub(crate) struct Turn {
     granted: oneshot::Receiver<Slot>,
 }
 
+/// Whose budget is paid from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Payer {
+    Pool(String),
+    Tenant(Tenant),
+    Group(Tenant, String),
+}
+
+impl Payer {
+    /// The name of its budget in the store.
+    pub(crate) fn budget(&self) -> String {
+        match self {
+            Self::Pool(name) => format!("pool {name}"),
+            Self::Tenant(tenant) => format!("tenant {}", tenant.as_str()),
+            Self::Group(_, group) => format!("group {group}"),
+        }
+    }
+}
+
 /// Why a process waits, and how long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Held {
@@ -109,7 +131,7 @@ impl Dispatcher {
         let dispatcher = Arc::new_cyclic(|itself| Self {
             clock,
             observer,
-            pools: sharing.pools.clone(),
+            sharing: sharing.clone(),
             queue: Mutex::new(queue),
             itself: itself.clone(),
         });
@@ -134,7 +156,7 @@ impl Dispatcher {
             )),
             None if slots == 0 => refused("it has no slots; give it at least 1".to_owned()),
             None => {
-                let spec = self.pools.get(name).cloned().unwrap_or_default();
+                let spec = self.sharing.pools.get(name).cloned().unwrap_or_default();
                 let id = share::pool(&mut queue.scheduler, &spec, slots, now_of(&*self.clock))?;
                 queue.names.push(name.to_owned());
                 queue.devices.insert(name.to_owned(), Pool { id, slots, outputs: History::new() });
@@ -246,6 +268,41 @@ impl Dispatcher {
         Held { on: BlockedOn::Limit { owner, scarce, until }, left, by_itself }
     }
 
+    /// Another window of a budget begins, of which so much is left.
+    pub(crate) fn begin_window(
+        self: &Arc<Self>,
+        payer: &Payer,
+        left: MicroDollars,
+    ) -> Result<(), Error> {
+        {
+            let mut queue = self.lock();
+            let owner = queue.payer(payer)?;
+            if let Some(limits) = self.limits(payer) {
+                let now = now_of(&*self.clock);
+                share::limit(&mut queue.scheduler, &owner, &limits, &payer.budget(), now)?;
+            }
+            queue.scheduler.begin_window(&owner, left).map_err(bug)?;
+        }
+        self.pump();
+        Ok(())
+    }
+
+    /// No more than that is left of a budget: other nodes have spent of it.
+    pub(crate) fn leave(&self, payer: &Payer, left: MicroDollars) -> Result<(), Error> {
+        let mut queue = self.lock();
+        let owner = queue.payer(payer)?;
+        queue.scheduler.leave(&owner, left, self.clock.monotonic()).map_err(bug)
+    }
+
+    fn limits(&self, payer: &Payer) -> Option<Limits> {
+        let tenant = |tenant: &Tenant| self.sharing.tenants.get(tenant.as_str());
+        match payer {
+            Payer::Pool(name) => self.sharing.pools.get(name).map(|pool| pool.quota),
+            Payer::Tenant(name) => tenant(name).map(|tenant| tenant.quota),
+            Payer::Group(name, group) => tenant(name)?.groups.get(group).map(|group| group.quota),
+        }
+    }
+
     /// Lets nobody begin a call on the device for that long.
     pub(crate) fn pause(&self, device: &str, wait: Duration) -> Result<(), Error> {
         let until = self.clock.monotonic().saturating_add(wait);
@@ -302,6 +359,14 @@ impl Queue {
     fn device(&mut self, name: &str) -> Result<&mut Pool, Error> {
         self.devices.get_mut(name).ok_or_else(|| {
             Error::refused(Code::LlmUnknownModel, format!("no device is named {name:?}"))
+        })
+    }
+
+    fn payer(&mut self, payer: &Payer) -> Result<Owner<Pid>, Error> {
+        Ok(match payer {
+            Payer::Pool(name) => Owner::Pool(self.device(name)?.id),
+            Payer::Tenant(tenant) => Owner::Tenant(tenant.clone()),
+            Payer::Group(tenant, group) => Owner::Group(tenant.clone(), group.clone()),
         })
     }
 

@@ -90,7 +90,7 @@ pub(super) fn process(
     limit(scheduler, &Owner::Process(pid), &limits, "quota", now)
 }
 
-fn limit(
+pub(super) fn limit(
     scheduler: &mut Scheduler<Pid>,
     owner: &Owner<Pid>,
     limits: &Limits,

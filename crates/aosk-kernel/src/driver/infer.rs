@@ -80,16 +80,29 @@ impl Driver {
             slot.withdraw();
             return self.process.emit(What::Blocked(Blocked { on }));
         }
+        let device = self.means.model.device.clone();
+        let shared = self.process.shared.clone();
+        let (tenant, group) = self.place();
+        let paid = shared.books.pay(&tenant, &group, &device.info().name, reserved).await;
+        let paid = match paid {
+            Ok(Some(paid)) => paid,
+            // Others were faster; now the scheduler knows, and the next turn waits for it.
+            unpaid => {
+                shared.budget.settle(reserved, MicroDollars::ZERO);
+                slot.withdraw();
+                return unpaid.map(drop);
+            }
+        };
         let attempt = match self.intend_call(op, reserved).await {
             Ok(attempt) => attempt,
             Err(error) => {
                 // Nothing was sent, so nothing is spent.
-                self.process.shared.budget.settle(reserved, MicroDollars::ZERO);
+                shared.budget.settle(reserved, MicroDollars::ZERO);
+                shared.books.settle(&paid, MicroDollars::ZERO);
                 slot.withdraw();
                 return Err(error);
             }
         };
-        let device = self.means.model.device.clone();
         let clock = self.process.shared.parts.clock.clone();
         let started = clock.monotonic();
         let progress = Watching {
@@ -111,7 +124,8 @@ impl Driver {
         match answer {
             Ok(Ok(reply)) => {
                 let cost = reply.usage.map_or(reserved, |usage| prices.cost(&usage));
-                self.process.shared.budget.settle(reserved, cost);
+                shared.budget.settle(reserved, cost);
+                shared.books.settle(&paid, cost);
                 slot.settle(reply.usage.map(|usage| (usage, cost)));
                 if let Some(usage) = reply.usage {
                     self.means.model.tokenizer.observe(call.planned.prompt_tokens, usage.input);
@@ -121,7 +135,8 @@ impl Driver {
             }
             Ok(Err(error)) => {
                 let cost = self.cost_of(&error, reserved);
-                self.process.shared.budget.settle(reserved, cost);
+                shared.budget.settle(reserved, cost);
+                shared.books.settle(&paid, cost);
                 // Before the slot goes to the next: that one would be throttled as well.
                 let pause = self.pause(op, attempt, &error);
                 match (error.kind, error.usage) {

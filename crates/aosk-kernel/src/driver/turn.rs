@@ -7,7 +7,7 @@
 use std::task::Poll;
 use std::time::Duration;
 
-use aosk_abi::{Blocked, BlockedOn, Op, ProcessState, Timestamp, Tokens, What};
+use aosk_abi::{Blocked, BlockedOn, Op, ProcessState, Tenant, Timestamp, Tokens, What};
 use aosk_scheduler::Amounts;
 use futures::FutureExt;
 use futures::future::{Either, select};
@@ -50,6 +50,8 @@ impl Driver {
     pub(super) async fn turn(&mut self, op: Op) -> Result<Turned, Error> {
         let shared = self.process.shared.clone();
         let (pid, device) = (self.process.pid(), self.means.model.device.info().name.clone());
+        let (tenant, group) = self.place();
+        shared.books.open(&tenant, &group, &device).await?;
         let ask = self.asks(op);
         let mut turn = match shared.dispatcher.queue(pid, &device, ask)? {
             Ok(turn) => turn,
@@ -82,6 +84,8 @@ impl Driver {
                 Err(Interruption::Rest) => return Ok(Turned::Rest),
             }
             look = (look * 2).min(LAST_LOOK);
+            // The window of a budget may have ended.
+            shared.books.open(&tenant, &group, &self.means.model.device.info().name).await?;
             let Some(held) = shared.dispatcher.held(pid) else {
                 continue;
             };
@@ -106,6 +110,12 @@ impl Driver {
                 _ => {}
             }
         }
+    }
+
+    /// The tenant of the process, and the group inside it.
+    pub(super) fn place(&self) -> (Tenant, String) {
+        let group = self.means.manifest.group.clone().unwrap_or_default();
+        (self.process.image.tenant.clone(), group)
     }
 
     /// Writes down what the process waits for, unless that is known.

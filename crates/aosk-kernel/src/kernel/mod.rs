@@ -15,6 +15,7 @@ use aosk_abi::{Code, Manifest, MicroDollars, Pid};
 use aosk_ports::ProcessFilter;
 use tokio::sync::{Notify, OnceCell, mpsc};
 
+use crate::books::Books;
 use crate::budget::Budget;
 use crate::contents::Contents;
 use crate::dispatch::Dispatcher;
@@ -61,10 +62,19 @@ impl Kernel {
         let (clock, observer) = (parts.clock.clone(), parts.observer.clone());
         let dispatcher = Dispatcher::new(clock, observer, &options.sharing, slots.into_iter())?;
         let budget = Budget::new(options.spend_limit);
+        let mut drawer = [0; 8];
+        if options.sharing.has_budgets() {
+            parts.random.fill(&mut drawer);
+        }
+        let shares = (options.sharing.clone(), options.tenant.clone());
+        let (store, clock) = (parts.store.clone(), parts.clock.clone());
+        let drawer = u64::from_le_bytes(drawer);
+        let books = Books::new(store, clock, dispatcher.clone(), shares, drawer);
         let table = Arc::new(Mutex::new(Table::new(options.resident)));
         let (stop, lined) = (StopSign::new(), std::sync::atomic::AtomicUsize::new(0));
         let models = Mutex::new(parts.models.clone());
-        let shared = Arc::new(Shared { parts, options, models, dispatcher, budget, stop, lined });
+        let shared =
+            Arc::new(Shared { parts, options, models, dispatcher, budget, books, stop, lined });
         let (nudge, settled, accused) = (Arc::default(), Arc::default(), Arc::default());
         let kernel = Self { shared, table, nudge, settled, accused };
         if kernel.shared.parts.store.others().is_some() {
@@ -221,15 +231,21 @@ impl Kernel {
         outcomes
     }
 
-    /// Waits until no process runs, stands in line or waits for a moment.
+    /// Waits until no process runs, stands in line or waits for a moment. A kernel that was asked to
+    /// stop then gives back what it had drawn of budgets and not spent.
     pub async fn quiet(&self) {
         loop {
             let mut settled = std::pin::pin!(self.settled.notified());
             settled.as_mut().enable();
             if self.table().is_quiet() {
-                return;
+                break;
             }
             settled.await;
+        }
+        if !self.shared.stop.is_run()
+            && let Err(error) = self.shared.books.close().await
+        {
+            tracing::warn!(%error, "what was drawn of a budget stays spent until its window ends");
         }
     }
 

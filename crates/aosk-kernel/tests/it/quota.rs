@@ -7,7 +7,7 @@ use aosk_abi::{
     Usage, What,
 };
 use aosk_kernel::{Error, Kernel, Outcome, Warned};
-use aosk_ports::{Inbox as _, InboxItem, Part, Reply};
+use aosk_ports::{Inbox as _, InboxItem, Part, RateLimit, RateLimits, Reply};
 
 use crate::support::{Kit, Puppet, Say, failure, spawn};
 
@@ -241,5 +241,111 @@ async fn what_is_out_of_range_starts_no_kernel() {
             panic!("{text}");
         };
         assert!(message.contains(names), "{message}");
+    }
+}
+
+/// How many of the processes have ended well.
+async fn done(kit: &Kit, pids: &[Pid]) -> usize {
+    let mut done = 0;
+    for pid in pids {
+        let state = kit.image(*pid).await.state;
+        done += usize::from(matches!(state, ProcessState::Exited { .. }));
+    }
+    done
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_survives_a_crash_and_what_was_in_flight_stays_spent() {
+    let kit = kit(
+        Puppet::new(vec![whole(), Say::Hang, whole(), whole(), whole()]).a_cent(),
+        "[tenants.local]\nquota.spend = \"0.03\"",
+    );
+    let store = kit.boot();
+    let kernel = kit.kernel_on(store.clone());
+    let first = kernel.spawn(spawn("paid for")).await.unwrap();
+    assert!(is_done(&kernel.wait(first).await.unwrap()));
+    let cut = kernel.spawn(spawn("cut off")).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    store.crash();
+    drop(kernel);
+
+    let kernel = kit.kernel_on(kit.boot());
+    kernel.recover().await.unwrap();
+    assert!(is_done(&kernel.wait(cut).await.unwrap()), "one cent is left for it");
+    let last = kernel.spawn(spawn("too late")).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(done(&kit, &[first, cut, last]).await, 2);
+    assert_eq!(kit.puppet.asked.lock().unwrap().len(), 3, "three cents, three calls");
+}
+
+#[tokio::test(start_paused = true)]
+async fn kernels_that_share_a_store_never_spend_more_than_the_budget_together() {
+    let kit = kit(
+        Puppet::new((0..40).map(|_| whole()).collect()).a_cent().slots(20),
+        "[pools.puppet]\nquota.spend = \"0.05/day\"",
+    );
+    let kernels = [kit.kernel(), kit.kernel()];
+    let mut pids = Vec::new();
+    for kernel in &kernels {
+        pids.extend(spawn_many(kernel, 20).await);
+    }
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(done(&kit, &pids).await, 5);
+    assert_eq!(kit.puppet.asked.lock().unwrap().len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kernel_that_stops_gives_back_what_it_had_drawn_and_not_spent() {
+    // A call may cost a cent and costs 0.04 of one; a life that kept its cent would leave no other.
+    let kit = kit(Puppet::new(vec![]).a_cent(), "[tenants.local]\nquota.spend = \"0.0125\"");
+    for life in 0..5 {
+        let kernel = kit.kernel();
+        let pid = kernel.spawn(spawn("go")).await.unwrap();
+        assert!(is_done(&kernel.wait(pid).await.unwrap()), "life {life}");
+        kernel.stop(aosk_kernel::Stop::Graceful);
+        kernel.quiet().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_of_a_day_is_there_again_at_midnight() {
+    let kit = kit(
+        Puppet::new(vec![whole(), whole()]).a_cent(),
+        "[tenants.local]\nquota.spend = \"0.015/day\"",
+    );
+    let kernel = kit.kernel();
+    let pids = spawn_many(&kernel, 2).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(done(&kit, &pids).await, 1);
+    let waits = kit.image(pids[1]).await.state;
+    let ProcessState::Blocked { on: BlockedOn::Limit { scarce, until, .. }, .. } = waits else {
+        panic!("{waits:?}");
+    };
+    let until = until.expect("a midnight").as_millis();
+    let off = (until + 500) % 86_400_000;
+    assert!(scarce == Scarce::Money && off <= 1_000, "{until} is no midnight");
+    assert!(is_done(&kernel.wait(pids[1]).await.unwrap()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_endpoint_says_of_its_limits_slows_all_who_ask_it_and_nonsense_nobody() {
+    let limit = |remaining| RateLimit {
+        limit: Some(10),
+        remaining: Some(remaining),
+        resets_in: Some(Duration::from_secs(60)),
+    };
+    for (remaining, waits) in [(0, true), (-1, false), (11, false), (10, false)] {
+        let kit = Kit::with(Puppet::new(vec![]).slots(9));
+        let requests = limit(remaining);
+        kit.puppet.limits.lock().unwrap().push(RateLimits { requests, ..RateLimits::default() });
+        let kernel = kit.kernel();
+        let first = kernel.spawn(spawn("hears it")).await.unwrap();
+        assert!(is_done(&kernel.wait(first).await.unwrap()));
+        let begun = tokio::time::Instant::now();
+        let other = kernel.spawn(spawn("waits")).await.unwrap();
+        assert!(is_done(&kernel.wait(other).await.unwrap()));
+        // A tenth of what was used is there again after a tenth of the time.
+        let took = begun.elapsed().as_secs();
+        assert_eq!(took >= 5, waits, "{remaining} left: {took} s");
     }
 }

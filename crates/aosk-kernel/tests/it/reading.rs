@@ -7,8 +7,8 @@ use std::time::Duration;
 use aosk_abi::{Code, ContentKey, Epoch, Exit, Hash, Pid, Record, Seq, Signal, Tenant};
 use aosk_kernel::{Outcome, Stop, load};
 use aosk_ports::{
-    Append, Checkpoint, Inbox, InboxId, InboxItem, Journal, JournalWriter, Leases, Posted,
-    ProcessFilter, Receipt, Standing, StoreError, Ticket,
+    Append, Budgets, Checkpoint, Draw, Drawn, Inbox, InboxId, InboxItem, Journal, JournalWriter,
+    Leases, Posted, ProcessFilter, Receipt, Standing, StoreError, Ticket,
 };
 use aosk_sim::MemoryStore;
 use futures::future::BoxFuture;
@@ -98,6 +98,12 @@ impl Inbox for Odd {
 
     fn pending(&self, tenant: &Tenant) -> BoxFuture<'_, Result<Vec<Posted>, StoreError>> {
         self.store.pending(tenant)
+    }
+}
+
+impl Budgets for Odd {
+    fn draw(&self, draw: Draw) -> BoxFuture<'_, Result<Drawn, StoreError>> {
+        self.store.draw(draw)
     }
 }
 

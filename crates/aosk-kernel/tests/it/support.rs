@@ -15,7 +15,7 @@ use aosk_kernel::{
 };
 use aosk_ports::{
     CallError, Demand, Device, DeviceInfo, FlightRecorder, Journal, Part, Prices, Progress,
-    RenderError, Rendered, Reply, Request, Store, Tokenizer, Tool, ToolContext,
+    RateLimits, RenderError, Rendered, Reply, Request, Store, Tokenizer, Tool, ToolContext,
 };
 use aosk_sandbox::NoFiles;
 use aosk_sim::{Disk, DiskFaults, MemoryStore, Power, SeededRandom, SimClock};
@@ -51,6 +51,8 @@ pub struct Puppet {
     in_flight: AtomicUsize,
     pub peak: AtomicUsize,
     pub takes: Duration,
+    /// What it says of its limits, with one call each.
+    pub limits: Mutex<Vec<RateLimits>>,
     /// Whether it takes no temperature.
     pub is_set: bool,
 }
@@ -73,6 +75,7 @@ impl Puppet {
             in_flight: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
             takes: Duration::from_millis(10),
+            limits: Mutex::default(),
             is_set: false,
         }
     }
@@ -159,11 +162,13 @@ impl Device for Puppet {
         &'a self,
         rendered: &'a Rendered,
         request: &'a Request,
-        _: &'a dyn Progress,
+        progress: &'a dyn Progress,
     ) -> BoxFuture<'a, Result<Reply, CallError>> {
         Box::pin(async move {
             self.asked.lock().unwrap().push(request.clone());
             self.prompts.lock().unwrap().push(rendered.clone());
+            let said = self.limits.lock().unwrap().pop();
+            said.iter().for_each(|said| progress.limits(said));
             let say = self.script.lock().unwrap().pop_front().unwrap_or(Say::Text("done"));
             let now = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
             self.peak.fetch_max(now, Ordering::SeqCst);

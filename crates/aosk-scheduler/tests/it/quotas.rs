@@ -280,13 +280,22 @@ fn what_others_spent_of_a_budget_is_gone_until_its_window_ends() {
     let owner = Owner::Tenant(tenant("a"));
     machine.quota(&owner, money(100, Some(MINUTE)));
     let now = machine.now;
-    machine.scheduler.spent_elsewhere(&owner, MicroDollars(60), now).expect("known");
+    for left in [40, 90] {
+        machine.scheduler.leave(&owner, MicroDollars(left), now).expect("known");
+    }
     machine.wake(0, costing(0, 0, 41));
     assert_eq!(machine.pick(), None);
     machine.scheduler.block(&0).expect("known");
     machine.wake(0, costing(0, 0, 40));
     let (id, _) = machine.pick().expect("40 are left");
-    machine.charge(id, used(0, 0, 40));
+    machine.wake(0, costing(0, 0, 60));
+    assert_eq!(machine.pick(), None);
+    // Whoever keeps the books says when the next window begins, and what is left of it.
+    machine.scheduler.begin_window(&owner, MicroDollars(60)).expect("known");
+    machine.charge(id, used(0, 0, 0));
+    let (id, _) = machine.pick().expect("60 are left of the next");
+    assert_eq!(machine.scheduler.usage(&owner), Some((1, MicroDollars(100))));
+    machine.charge(id, used(0, 0, 60));
     machine.now = MINUTE;
     machine.wake(0, costing(0, 0, 100));
     assert!(machine.pick().is_some(), "another window");

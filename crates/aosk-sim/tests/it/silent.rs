@@ -6,8 +6,8 @@ use std::sync::Arc;
 use aosk_abi::{ContentKey, Epoch, Hash, Pid, Record, Seq, Tenant};
 use aosk_conformance::{Site, checks, run};
 use aosk_ports::{
-    Append, Checkpoint, Inbox, InboxId, InboxItem, Journal, JournalWriter, Leases, Posted,
-    ProcessFilter, Receipt, Standing, Store, StoreError, Ticket,
+    Append, Budgets, Checkpoint, Draw, Drawn, Inbox, InboxId, InboxItem, Journal, JournalWriter,
+    Leases, Posted, ProcessFilter, Receipt, Standing, Store, StoreError, Ticket,
 };
 use aosk_sim::{Disk, DiskFaults, MemoryStore, Power};
 use futures::future::BoxFuture;
@@ -41,6 +41,12 @@ impl Inbox for Silent {
 
     fn pending(&self, tenant: &Tenant) -> Answer<'_, Vec<Posted>> {
         self.0.pending(tenant)
+    }
+}
+
+impl Budgets for Silent {
+    fn draw(&self, draw: Draw) -> Answer<'_, Drawn> {
+        self.0.draw(draw)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod append;
 mod batch;
+mod budget;
 mod census;
 mod checkpoint;
 mod chunked;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use aosk_abi::{ContentKey, Epoch, Hash, Pid, Record, Seq, Tenant, Timestamp};
 use aosk_ports::{
-    Append, Checkpoint, Inbox, InboxId, InboxItem, Journal, JournalWriter, Leases, Posted,
-    ProcessFilter, Receipt, Standing, StoreError, Ticket,
+    Append, Budgets, Checkpoint, Draw, Drawn, Inbox, InboxId, InboxItem, Journal, JournalWriter,
+    Leases, Posted, ProcessFilter, Receipt, Standing, StoreError, Ticket,
 };
 use deadpool_postgres::Object;
 use futures::future::BoxFuture;
@@ -25,7 +25,7 @@ use super::reader::{Questions, first};
 use super::session::{Ground, Patience, Sessions};
 use super::wake::{Bell, POLL};
 use super::writer::{Desk, GRACE, Writer};
-use super::{census, inbox, partition, process, schema, tenant, vectors, wake};
+use super::{budget, census, inbox, partition, process, schema, tenant, vectors, wake};
 use crate::check::closed;
 
 /// A store in PostgreSQL, with this program as one of its nodes. Dropping it commits what is
@@ -392,6 +392,18 @@ impl Journal for PostgresStore {
         at: Option<Seq>,
     ) -> BoxFuture<'_, Result<Option<Checkpoint>, StoreError>> {
         self.ground.call(self.questions.clone().checkpoint(tenant.clone(), pid, at))
+    }
+}
+
+impl Budgets for PostgresStore {
+    fn draw(&self, draw: Draw) -> BoxFuture<'_, Result<Drawn, StoreError>> {
+        let sessions = self.sessions();
+        self.ground.call(async move {
+            let draw = &draw;
+            // Said again where the answer was lost, it is the same number.
+            let ask = |mut client: Object| async move { budget::draw(&mut client, draw).await };
+            sessions.ask(ask).await
+        })
     }
 }
 

@@ -4,6 +4,7 @@ mod append;
 mod backup;
 mod batch;
 mod bell;
+mod budget;
 mod checkpoint;
 mod chunked;
 pub(crate) mod compress;

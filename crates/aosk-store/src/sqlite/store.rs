@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use aosk_abi::{ContentKey, Epoch, Hash, Pid, Record, Seq, Tenant};
 use aosk_ports::{
-    Append, Checkpoint, Inbox, InboxId, InboxItem, Journal, JournalWriter, ProcessFilter, Receipt,
-    StoreError, Ticket,
+    Append, Budgets, Checkpoint, Draw, Drawn, Inbox, InboxId, InboxItem, Journal, JournalWriter,
+    ProcessFilter, Receipt, StoreError, Ticket,
 };
 use futures::future::{BoxFuture, TryFutureExt, ready};
 use rusqlite::Connection;
@@ -20,7 +20,7 @@ use super::lock::Lock;
 use super::reader::{SqliteReader, heard};
 use super::schema::{Access, open_owned, open_shared};
 use super::writer::Writer;
-use super::{inbox, process, tenant};
+use super::{budget, inbox, process, tenant};
 use crate::check;
 
 /// Where a store is and who opens it.
@@ -137,6 +137,12 @@ impl JournalWriter for SqliteStore {
             holdings.take(&tenant, pid);
             Ok(epoch)
         })
+    }
+}
+
+impl Budgets for SqliteStore {
+    fn draw(&self, draw: Draw) -> BoxFuture<'_, Result<Drawn, StoreError>> {
+        heard(self.writer.enqueue(None, 0, move |connection| budget::draw(connection, &draw)))
     }
 }
 

@@ -14,7 +14,7 @@ pub(super) const UNDO_9: &str = "CREATE TABLE stretches AS \
      DELETE FROM checkpoints WHERE settled; \
      ALTER TABLE checkpoints DROP COLUMN settled, ALTER COLUMN version SET NOT NULL, \
      ADD CONSTRAINT checkpoints_pkey PRIMARY KEY (tenant, pid, seq); \
-     DROP TABLE prunings, upkeep; DELETE FROM schema_migrations WHERE version >= 9";
+     DROP TABLE prunings, upkeep, budgets; DELETE FROM schema_migrations WHERE version >= 9";
 
 #[test]
 fn nodes_that_start_at_once_make_the_tables_once() {
