@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use crate::complaint::Complaint;
 use crate::failure::{complained, error, quote, refused, unbilled};
 use crate::http::{Body, Break, Http};
+use crate::rate_limits::rate_limits;
 
 /// How long the end of a stream's body may take once the reply is complete.
 const AFTER_LAST: Duration = Duration::from_millis(100);
@@ -103,6 +104,9 @@ impl Exchange<'_> {
         let url = endpoint.below(self.path);
         let body = Some(rendered.body.to_vec());
         let incoming = self.http.send(Method::POST, &url, self.headers, body).await?;
+        if let Some(limits) = rate_limits(&incoming.headers) {
+            progress.limits(&limits);
+        }
         match incoming.status {
             200..=299 => {}
             300..=399 => return Err(self.redirected(incoming.header(LOCATION))),

@@ -127,6 +127,7 @@ fn classify(
         Some(401 | 403) => refused_key(&said, endpoint),
         Some(404) => unknown_model(&said, model),
         Some(429) => throttled(&said),
+        Some(529) => overloaded(&said),
         Some(408 | 409 | 425) | Some(500..) => transient(&said),
         Some(400..) => make(
             FailureKind::Fatal,
@@ -171,6 +172,11 @@ fn refused_key(said: &str, endpoint: &Endpoint) -> CallError {
 
 fn throttled(said: &str) -> CallError {
     error(FailureKind::Throttled, Code::LlmThrottled, format!("{said}; it limits the rate"))
+}
+
+/// Anthropic's and others' word for too much to do: nothing is wrong with the call.
+fn overloaded(said: &str) -> CallError {
+    error(FailureKind::Throttled, Code::LlmThrottled, format!("{said}; it has too much to do"))
 }
 
 fn transient(said: &str) -> CallError {
@@ -226,7 +232,7 @@ mod tests {
             (408, String::new(), Transient, Code::LlmTransient),
             (500, "oops".into(), Transient, Code::LlmTransient),
             (503, r#"{"error":{"message":"Loading model","type":"unavailable_error","code":503}}"#.into(), Transient, Code::LlmTransient),
-            (529, r#"{"error":{"message":"Overloaded"}}"#.into(), Transient, Code::LlmTransient),
+            (529, r#"{"error":{"message":"Overloaded"}}"#.into(), Throttled, Code::LlmThrottled),
         ];
         for (status, body, kind, code) in cases {
             let error = refused(&endpoint(), "x", *status, &HeaderMap::new(), body);

@@ -46,6 +46,7 @@ mod models;
 mod openai;
 mod outage;
 mod quirks;
+mod rate_limits;
 mod remote;
 mod retry_after;
 mod scripted;

@@ -72,7 +72,7 @@ async fn every_error_of_the_api_is_told_apart() {
         ),
         (500, "api_error", "Internal server error", Transient, Code::LlmTransient),
         (504, "timeout_error", "Timed out", Transient, Code::LlmTransient),
-        (529, "overloaded_error", "Overloaded", Transient, Code::LlmTransient),
+        (529, "overloaded_error", "Overloaded", Throttled, Code::LlmThrottled),
     ] {
         let error = error_of(json(&format!("{status} X"), &complaint(kind, message))).await;
         assert_eq!((error.kind, error.code), (failure, code), "{status} {message}: {error}");
@@ -111,7 +111,7 @@ async fn a_rate_limit_says_when_to_come_back() {
     let error = error_of(answer("529 Overloaded", &[("retry-after", "3")], &body)).await;
     assert_eq!(
         (error.kind, error.retry_after),
-        (FailureKind::Transient, Some(Duration::from_secs(3)))
+        (FailureKind::Throttled, Some(Duration::from_secs(3)))
     );
 }
 
