@@ -46,6 +46,8 @@ pub(crate) struct Flight {
     pub(crate) group: u32,
     pub(crate) step: Step,
     pub(crate) was_ahead: bool,
+    /// Its endpoint has said something of its limits in answer to it, so it has arrived there.
+    pub(crate) is_heard: bool,
     /// What was reserved on the way, where there is any quota.
     pub(crate) reserved: Option<Box<Reserved>>,
 }
@@ -378,6 +380,7 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
             group,
             step,
             was_ahead,
+            is_heard: false,
             reserved,
         };
         self.flights.insert(dispatch, flight);

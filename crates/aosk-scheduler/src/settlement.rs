@@ -66,7 +66,8 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
 
     /// What the endpoint said of one of its limits in the answer to a call that is in flight:
     /// heard for all who use the pool, until the next answer. It can only tighten the pool's own
-    /// quota. What calls begun after this one have reserved is added to it.
+    /// quota. What calls begun after this one have reserved is added to it, and so is what those
+    /// before it have of which the endpoint has said nothing yet: they may still be on their way.
     ///
     /// # Errors
     /// [`Error::UnknownDispatch`] for a call that is not in flight: its answer is old.
@@ -78,9 +79,14 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
         now: Duration,
     ) -> Result<Heard, Error> {
         self.now = self.now.max(crate::time::nanos(now));
-        let number = self.flights.get(&id).ok_or(Error::UnknownDispatch(id))?.pool;
-        let later = self.flights.range(id..).skip(1).map(|(_, flight)| flight);
-        let reserved = later.filter(|flight| flight.pool == number).map(|flight| match resource {
+        let flight = self.flights.get_mut(&id).ok_or(Error::UnknownDispatch(id))?;
+        flight.is_heard = true;
+        let number = flight.pool;
+        let unknown = self
+            .flights
+            .iter()
+            .filter(|(other, flight)| flight.pool == number && (**other > id || !flight.is_heard));
+        let reserved = unknown.map(|(_, flight)| match resource {
             Resource::Input => flight.step.most.input.0,
             Resource::Output => flight.step.most.output.0,
             Resource::Requests | Resource::Money | Resource::Concurrency => 1,

@@ -38,6 +38,10 @@ pub(crate) use window::window;
 /// has not answered yet.
 const PRIOR_WORTH: u64 = 4;
 
+/// How many calls a device is given at once before it has said anything: of two hundred that came
+/// together, a limit of forty refused seventy that it would have told of.
+const BEFORE_IT_SPOKE: usize = 8;
+
 /// Hands out the devices' slots.
 pub(crate) struct Dispatcher {
     clock: Arc<dyn Clock>,
@@ -60,6 +64,8 @@ struct Queue {
 struct Pool {
     id: PoolId,
     slots: usize,
+    /// Whether it has answered anything yet.
+    spoke: bool,
     /// How long its replies were, in tokens.
     outputs: History,
 }
@@ -157,9 +163,13 @@ impl Dispatcher {
             None if slots == 0 => refused("it has no slots; give it at least 1".to_owned()),
             None => {
                 let spec = self.sharing.pools.get(name).cloned().unwrap_or_default();
-                let id = share::pool(&mut queue.scheduler, &spec, slots, now_of(&*self.clock))?;
+                let (few, now) = (slots.min(BEFORE_IT_SPOKE), now_of(&*self.clock));
+                let id = share::pool(&mut queue.scheduler, &spec, few, now)?;
                 queue.names.push(name.to_owned());
-                queue.devices.insert(name.to_owned(), Pool { id, slots, outputs: History::new() });
+                queue.devices.insert(
+                    name.to_owned(),
+                    Pool { id, slots, spoke: false, outputs: History::new() },
+                );
                 Ok(())
             }
         }
@@ -368,6 +378,16 @@ impl Queue {
             Payer::Tenant(tenant) => Owner::Tenant(tenant.clone()),
             Payer::Group(tenant, group) => Owner::Group(tenant.clone(), group.clone()),
         })
+    }
+
+    /// A device has answered: it is given as many calls as it has slots.
+    fn hears(&mut self, pool: PoolId) {
+        let name = &self.names[pool.index()];
+        if let Some(device) = self.devices.get_mut(name).filter(|device| !device.spoke) {
+            device.spoke = true;
+            // It has slots: that was checked when it was added.
+            drop(self.scheduler.set_slots(pool, device.slots));
+        }
     }
 
     /// Whose quota that is, in words.

@@ -52,7 +52,7 @@ impl Slot {
 
     /// What hears the endpoint's limits while the call is in flight.
     pub(crate) fn ear(&self) -> Ear {
-        Ear { dispatcher: self.dispatcher.clone(), id: self.id }
+        Ear { dispatcher: self.dispatcher.clone(), id: self.id, pool: self.pool }
     }
 
     /// The call ended and used that much; where that is not known, all that it reserved.
@@ -80,6 +80,9 @@ impl Drop for Slot {
         {
             let mut queue = self.dispatcher.lock();
             let queue = &mut *queue;
+            if matches!(self.end, End::Used(..) | End::Refused(_)) {
+                queue.hears(self.pool);
+            }
             // A slot is dropped once, so each is known and in flight.
             drop(match &self.end {
                 End::Unknown => {
@@ -109,6 +112,7 @@ impl Drop for Slot {
 pub(crate) struct Ear {
     dispatcher: Arc<Dispatcher>,
     id: DispatchId,
+    pool: PoolId,
 }
 
 impl Ear {
@@ -141,6 +145,7 @@ impl Ear {
             }
         }
         if changed {
+            self.dispatcher.lock().hears(self.pool);
             self.dispatcher.pump();
         }
     }

@@ -349,3 +349,17 @@ async fn what_an_endpoint_says_of_its_limits_slows_all_who_ask_it_and_nonsense_n
         assert_eq!(took >= 5, waits, "{remaining} left: {took} s");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_has_not_spoken_yet_is_given_few_calls_and_then_as_many_as_it_has_slots() {
+    let peak = |kit: &Kit| kit.puppet.peak.load(std::sync::atomic::Ordering::SeqCst);
+    for (slots, first) in [(7, 7), (8, 8), (9, 8), (40, 8)] {
+        let kit = Kit::with(Puppet::new(vec![]).slots(slots));
+        let kernel = kit.kernel();
+        let pids = spawn_many(&kernel, 60).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert_eq!(peak(&kit), first, "{slots} slots");
+        assert!(kernel.wait_each(&pids).await.iter().all(|(_, outcome)| is_done(outcome)));
+        assert_eq!(peak(&kit), slots, "{slots} slots");
+    }
+}

@@ -60,6 +60,21 @@ fn what_was_reserved_since_the_answer_was_sent_is_added_to_it() {
 }
 
 #[test]
+fn a_call_that_may_still_be_on_its_way_is_added_too_until_its_own_answer_comes() {
+    let (mut machine, id) = machine();
+    machine.wake(1, costing(700, 0, 0));
+    let (slow, _) = machine.pick().expect("a free slot");
+    machine.wake(2, costing(100, 0, 0));
+    let (fast, _) = machine.pick().expect("a free slot");
+    hear(&mut machine, id, Resource::Input, said(1_000, 1_000, 6));
+    assert_eq!(hear(&mut machine, fast, Resource::Input, said(1_000, 900, 6)), Heard::Taken);
+    machine.wake(3, costing(300, 0, 0));
+    assert_eq!(machine.pick(), None, "the 700 may not be counted in the 900 that are left");
+    assert_eq!(hear(&mut machine, slow, Resource::Input, said(1_000, 900, 6)), Heard::Taken);
+    assert!(machine.pick().is_some(), "only the 100 that came after it may not be");
+}
+
+#[test]
 fn an_endpoint_can_only_tighten() {
     let (mut machine, id) = machine();
     let quota = Quota { requests: per_minute(2), ..Quota::default() };
