@@ -13,10 +13,13 @@ mod lines;
 mod memory;
 mod model;
 mod noop;
+mod overhead;
 mod paging;
 mod payload;
 mod place;
 mod plan;
+mod provider;
+mod quota;
 mod recall;
 mod recover;
 mod report;
@@ -53,6 +56,10 @@ enum Bench {
     Memory(memory::Args),
     /// How long it takes to open a store and to fold what is in it.
     Recover(recover::Args),
+    /// How well a provider's hidden limits are used, and how many calls it refuses.
+    Quota(quota::Args),
+    /// From a process that is ready to its call, and how many processes the kernel ends in an hour.
+    KernelOverhead(overhead::Args),
     /// What a decision of the scheduler costs, and how fair it is, with very many who wait.
     Sched(sched::Args),
     /// How long programs of a recorded trace wait, in the scheduler's order and in others.
@@ -86,6 +93,8 @@ fn main() -> std::process::ExitCode {
         Bench::Idle(args) => idle::run(&args),
         Bench::Memory(args) => memory::run(&args),
         Bench::Recover(args) => recover::run(&args),
+        Bench::Quota(args) => quota::run(&args),
+        Bench::KernelOverhead(args) => overhead::run(&args),
         Bench::Sched(args) => sched::run(&args),
         Bench::SchedTrace(args) => sched_trace::run(&args),
         Bench::Audit(args) => audit::run(&args),

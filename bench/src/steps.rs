@@ -231,6 +231,25 @@ fn kernel_on(
     device: Arc<dyn Device>,
     observer: Arc<dyn Observer>,
 ) -> Result<Kernel, Failure> {
+    kernel_with(store, device, observer, Options::new(Tenant::local(), "bench"))
+}
+
+/// A kernel on the embedded store in `dir`, with those options.
+pub fn open_with(
+    dir: &Path,
+    device: Arc<dyn Device>,
+    observer: Arc<dyn Observer>,
+    options: Options,
+) -> Result<Kernel, Failure> {
+    kernel_with(embedded(dir)?, device, observer, options)
+}
+
+fn kernel_with(
+    store: Arc<dyn Store>,
+    device: Arc<dyn Device>,
+    observer: Arc<dyn Observer>,
+    options: Options,
+) -> Result<Kernel, Failure> {
     let name = device.info().name.clone();
     let model = Model { device, tokenizer: Arc::new(Quarters) };
     let parts = Parts {
@@ -246,13 +265,17 @@ fn kernel_on(
         observer,
         secrets: Redactor::default(),
     };
-    Ok(Kernel::start(parts, Options::new(Tenant::local(), "bench"))?)
+    Ok(Kernel::start(parts, options)?)
 }
 
 /// Begins an agent that makes that many steps.
 pub async fn spawn(kernel: &Kernel, steps: u64) -> Result<Pid, Failure> {
     let manifest = Manifest::from_toml(&format!("name = \"noop\"\nmax_steps = {steps}\n"))?;
-    let model = "noop".to_owned();
-    let task = "Go on.".to_owned();
+    spawn_as(kernel, manifest, "noop").await
+}
+
+/// Begins an agent that asks that model.
+pub async fn spawn_as(kernel: &Kernel, manifest: Manifest, model: &str) -> Result<Pid, Failure> {
+    let (model, task) = (model.to_owned(), "Go on.".to_owned());
     Ok(kernel.spawn(Spawn { manifest, model, task, alias: None, parent: None }).await?)
 }
