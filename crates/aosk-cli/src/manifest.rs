@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use aosk_abi::{Code, Manifest};
-use aosk_kernel::{PROGRAMS, policies};
+use aosk_kernel::{KERNEL_TOOLS, PROGRAMS, policies};
 use aosk_tools::Registry;
 use toml::de::{DeTable, DeValue};
 
@@ -42,7 +42,9 @@ pub(crate) fn read(path: &Path, allowed: &[PathBuf], tools: &Registry) -> Result
             return Err(unknown(code, keys, named, known).at(path, line_of(&text, keys)));
         }
     }
-    tools.specs(&manifest.tools).map_err(|error| {
+    let is_given = |name: &&String| !KERNEL_TOOLS.contains(&name.as_str());
+    let given: Vec<&String> = manifest.tools.iter().filter(is_given).collect();
+    tools.specs(&given).map_err(|error| {
         Error::new(Code::KernelUnknownTool, error.to_string()).at(path, line_of(&text, &["tools"]))
     })?;
     if let Some(workspace) = manifest.workspace.take() {

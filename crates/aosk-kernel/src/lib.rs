@@ -46,7 +46,7 @@ pub use image::{
 };
 pub use kernel::{Kernel, Spawn};
 pub use load::load;
-pub use names::{PROGRAMS, policies};
+pub use names::{KERNEL_TOOLS, PROGRAMS, policies};
 pub use observe::{Notice, Observer, Warned};
 pub use options::{Connect, Model, OpenSandbox, Options, Parts, Retry};
 pub use program::Program;

@@ -9,16 +9,30 @@ use crate::endpoint::{Answer, Endpoint, call};
 use crate::scene::{pausing, run};
 use crate::world::{Ran, World, lines};
 
-/// A machine on which an agent read more than its window holds, and the agent's pid.
+/// The first page that the prompt says has left.
+fn first_stub(text: &str) -> Option<u64> {
+    let (_, stub) = text
+        .split_once(" are swapped out")
+        .and_then(|(before, _)| before.rsplit_once("[pages "))?;
+    stub.split('-').next()?.parse().ok()
+}
+
+/// A machine on which an agent read more than its window holds and asked for a page that had left,
+/// and the agent's pid.
 fn crowded() -> (World, String) {
-    let endpoint = Endpoint::new(|asked| match asked.results() {
-        // Some results have left by then, so the number only grows up to what the window holds.
-        _ if asked.text().contains("page 12 of") => Answer::Text("I have read it.".to_owned()),
-        _ => {
-            let last =
-                (1..=12).rev().find(|page| asked.text().contains(&format!("page {page} of")));
-            call("read_file", json!({"path": format!("{}.txt", last.unwrap_or(0) + 1)}))
+    let endpoint = Endpoint::new(|asked| {
+        let text = asked.text();
+        if text.contains("[recalled") {
+            return Answer::Text("I have read it.".to_owned());
         }
+        if text.contains("page 12 of") {
+            // A call and its result left together, the call first.
+            let page = first_stub(&text).expect("pages have left") + 1;
+            return call("recall", json!({ "page": page }));
+        }
+        // Some results have left by then, so the number only grows up to what the window holds.
+        let last = (1..=12).rev().find(|page| text.contains(&format!("page {page} of")));
+        call("read_file", json!({"path": format!("{}.txt", last.unwrap_or(0) + 1)}))
     });
     let world = World::with(&endpoint);
     world.configure(
@@ -33,8 +47,10 @@ fn crowded() -> (World, String) {
         }
         world.write(&format!("{page}.txt"), text);
     }
-    let agent =
-        world.agent("reader", "model = \"small\"\ntools = [\"read_file\"]\nworkspace = \".\"");
+    let agent = world.agent(
+        "reader",
+        "model = \"small\"\ntools = [\"read_file\", \"recall\"]\nworkspace = \".\"",
+    );
     let ran = world.run(&["run", &agent, "Read every page."]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let pid = world.only_pid();
@@ -85,6 +101,11 @@ fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("{value} is no number"))
 }
 
+/// Where the newest event stands.
+fn last(events: &[Value]) -> u64 {
+    events.len() as u64 - 1
+}
+
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
 }
@@ -95,7 +116,7 @@ fn the_window_at_any_event_is_what_the_journal_planned() {
     let events = world.events(&pid);
     let window = mem(&world, &[&pid]);
     agrees(&window, &events);
-    assert_eq!((text(&window["state"]), number(&window["event"])), ("completed", 64));
+    assert_eq!((text(&window["state"]), number(&window["event"])), ("completed", last(&events)));
     assert!(number(&window["evictions"]) > 0, "{window:#}");
     for plan in events.iter().filter(|event| event["kind"] == "planned") {
         let seq = plan["seq"].to_string();
@@ -118,6 +139,14 @@ fn the_window_at_any_event_is_what_the_journal_planned() {
             body["evicted"].as_array().into_iter().flatten().collect::<Vec<_>>()
         );
     }
+    // A page that was asked for is there under a new number, as old and as often needed.
+    assert_eq!(window["came_again"], 1);
+    assert!(!window["stubs"].as_array().expect("stubs").is_empty());
+    let pages = window["pages"].as_array().expect("pages");
+    let before = pages.iter().find(|page| page["place"] == "renumbered").expect("it left once");
+    let now = pages.iter().find(|page| page["page"] == before["now"]).expect("it is back");
+    assert_eq!((text(&now["place"]), number(&now["accesses"])), ("log", 1));
+    assert_eq!((&now["event"], &now["age"]), (&before["event"], &before["age"]));
     // What was sent and reported is that of the replies.
     let replies: Vec<&Value> =
         events.iter().filter(|event| event["kind"] == "llm_returned").collect();
@@ -147,12 +176,18 @@ fn the_map_fits_into_eighty_columns_and_says_what_left() {
         "one cell: 10, S system",
         "tool result read_file",
         "pinned 1.00",
-        "came, 4 left",
+        "1 came again",
     ] {
         assert!(shown.out.contains(said), "{said:?}: {}", shown.out);
     }
-    let begins = |mark: &str| shown.out.lines().filter(|line| line.starts_with(mark)).count();
-    assert_eq!((begins("+  "), begins("-  ")), (2, 4), "{}", shown.out);
+    let plans = world.events(&pid);
+    let left = plans.iter().rev().find(|event| event["body"]["evicted"].is_array());
+    let left = left.expect("pages left");
+    let then = world.run(&["mem", &pid, "--at", &left["seq"].to_string()]).out;
+    for (mark, what) in [("+  ", "admitted"), ("-  ", "evicted")] {
+        let marked = then.lines().filter(|line| line.starts_with(mark)).count();
+        assert_eq!(marked, left["body"][what].as_array().map_or(0, Vec::len), "{then}");
+    }
     // Colour is for terminals and for those who ask.
     assert!(!shown.out.contains('\x1b'));
     assert!(world.run(&["mem", &pid, "--color", "always"]).out.contains("\x1b[33m"));
@@ -170,9 +205,12 @@ fn the_map_fits_into_eighty_columns_and_says_what_left() {
 #[test]
 fn what_cannot_be_shown_is_said() {
     let (world, pid) = crowded();
-    assert_eq!(world.run(&["mem", &pid, "--at", "63"]).code, Some(0));
-    assert_eq!(world.run(&["mem", &pid, "--at", "64"]).code, Some(0));
-    world.run(&["mem", &pid, "--at", "65"]).failed(2, "AOSK-C001").says("its newest is 64");
+    let newest = last(&world.events(&pid));
+    for (at, code) in [(newest - 1, 0), (newest, 0), (newest + 1, 2)] {
+        assert_eq!(world.run(&["mem", &pid, "--at", &at.to_string()]).code, Some(code), "{at}");
+    }
+    let ran = world.run(&["mem", &pid, "--at", &(newest + 1).to_string()]);
+    ran.failed(2, "AOSK-C001").says(&format!("its newest is {newest}"));
     world.run(&["mem", "nobody"]).failed(2, "AOSK-C005").says("aosk ps --all");
     world.run(&["mem"]).failed(2, "AOSK-C001").says("--top");
     world.run(&["mem", &pid, "--top"]).failed(2, "AOSK-C001");
