@@ -45,7 +45,7 @@ pub struct Args {
     #[arg(long, default_value_t = 40, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(2..))]
     turns: usize,
     /// How many words a part has on average.
-    #[arg(long, default_value_t = 110, value_parser = clap::value_parser!(u64).range(2..))]
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(2..))]
     words: u64,
     /// The budget as a share of the history.
     #[arg(long, default_value_t = 0.25, value_parser = share)]

@@ -21,7 +21,7 @@ const LABEL: usize = 5;
 pub(super) enum Part {
     /// Pages of that kind.
     Pages(PageKind),
-    /// The tail, and what a message costs besides its text.
+    /// The tail, the stubs of what left, and what a message costs besides its text.
     Overhead,
     /// Nothing yet.
     Free,
@@ -63,7 +63,7 @@ impl Part {
     const fn said(self) -> &'static str {
         match self {
             Self::Pages(kind) => name(kind),
-            Self::Overhead => "tail and framing",
+            Self::Overhead => "tail, stubs and framing",
             Self::Free => "free",
             Self::Reply => "kept for the reply",
         }

@@ -1,6 +1,6 @@
 //! The context window of one process, for people and for programs.
 
-use aosk_abi::{Planned, Seq, Usage, What};
+use aosk_abi::{Planned, Seq, Stub, Usage, What};
 use aosk_kernel::Image;
 use serde::Serialize;
 
@@ -35,6 +35,8 @@ pub(super) struct Window<'a> {
     newest_plan: Option<Newest>,
     resident: Size,
     swapped: Size,
+    /// What the prompt says of the pages that have left.
+    stubs: &'a [Stub],
     /// How many pages have ever left; one that left, came again and left counts twice.
     evictions: usize,
     /// How many pages brought a content that had left.
@@ -69,7 +71,7 @@ struct Room<'a> {
     prompt: u64,
     head: u64,
     log: u64,
-    /// The tail, and what a message costs besides its text.
+    /// The tail, the stubs, and what a message costs besides its text.
     overhead: u64,
     free: u64,
     /// How much of the prompt's room is used, in percent.
@@ -130,6 +132,7 @@ impl<'a> Window<'a> {
             }),
             resident: Size::of(pages.iter().filter(|row| row.is_resident())),
             swapped: Size::of(pages.iter().filter(|row| row.is_swapped())),
+            stubs: &image.stubs,
             evictions: pages.iter().filter(|row| !row.is_resident()).count(),
             came_again: prompts.again(),
             waiting: image.arrivals.len(),
@@ -207,7 +210,7 @@ impl<'a> Window<'a> {
                     (
                         "segments",
                         format!(
-                            "head {}, log {}, tail and framing {}",
+                            "head {}, log {}, tail, stubs and framing {}",
                             count(room.head),
                             count(room.log),
                             count(room.overhead)
@@ -227,7 +230,7 @@ impl<'a> Window<'a> {
                             "event {}, step {}: {} came, {} left",
                             newest.event,
                             newest.step,
-                            pages(newest.admitted),
+                            several(newest.admitted, "page"),
                             newest.evicted
                         ),
                     ),
@@ -238,21 +241,29 @@ impl<'a> Window<'a> {
         rows.extend([
             (
                 "resident",
-                format!("{}, {} tokens", pages(self.resident.pages), count(self.resident.tokens)),
+                format!(
+                    "{}, {} tokens",
+                    several(self.resident.pages, "page"),
+                    count(self.resident.tokens)
+                ),
             ),
             (
                 "swapped",
                 format!(
-                    "{}, {} tokens; {} ever left, {} came again",
-                    pages(self.swapped.pages),
+                    "{}, {} tokens, named by {}; {} ever left, {} came again",
+                    several(self.swapped.pages, "page"),
                     count(self.swapped.tokens),
+                    several(self.stubs.len(), "stub"),
                     self.evictions,
                     self.came_again
                 ),
             ),
         ]);
         if self.waiting > 0 {
-            rows.push(("waiting", format!("{} for the next plan", contents(self.waiting))));
+            rows.push((
+                "waiting",
+                format!("{} for the next plan", several(self.waiting, "content")),
+            ));
         }
         if self.prompts.calls > 0 {
             let Sums { calls, sent, repeated, uncut } = self.prompts;
@@ -318,12 +329,8 @@ impl<'a> Room<'a> {
     }
 }
 
-fn pages(number: usize) -> String {
-    if number == 1 { "1 page".to_owned() } else { format!("{number} pages") }
-}
-
-fn contents(number: usize) -> String {
-    if number == 1 { "1 content".to_owned() } else { format!("{number} contents") }
+fn several(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
 /// A share in percent to one decimal; `None` of nothing.
