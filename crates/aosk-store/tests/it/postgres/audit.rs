@@ -6,7 +6,7 @@ use aosk_ports::{Append, Journal, JournalWriter};
 use tokio_postgres::Client;
 
 use super::schema::UNDO_9;
-use super::server::{fresh, is_here, open, options, options_in_a_database_of_its_own, psql};
+use super::server::{fresh, is_here, open, options_in_a_database_of_its_own, psql};
 use crate::child::pid;
 use crate::support::{block_on, noise};
 
