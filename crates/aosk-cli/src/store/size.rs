@@ -114,6 +114,7 @@ fn what_on_server(name: &str) -> &'static str {
         "posts" => "which signals and messages were posted in the last day",
         "fragments" | "kinds" => "what the views need to read events",
         "schema_migrations" => "which schema it is",
+        search if search.starts_with("search_") => "the search index, which can be made again",
         other => what(other),
     }
 }
@@ -126,6 +127,7 @@ fn what(name: &str) -> &'static str {
         "checkpoints" => "saved folds, from which processes are read back",
         "stretches" => "what of saved folds never changes again",
         "prunings" => "which processes were removed",
+        "budgets" => "what has been drawn of shared budgets",
         "upkeep" => "when the store was last looked after",
         "chunked" => "which chunks make up long contents",
         "held" => "what came in by itself, until something names it",
