@@ -5,6 +5,7 @@
 //! call, where they invalidate nothing that an endpoint has cached. They are the same bytes: not the
 //! call's result, which only says what follows.
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use aosk_abi::{
@@ -114,6 +115,12 @@ impl Driver {
         let (mut pages, mut size) = (Vec::new(), Tokens::ZERO);
         let coming = image.arrivals.iter().filter(|it| is_recalled(it.source, it.unit));
         let due: Tokens = coming.clone().map(|arrival| arrival.tokens).sum();
+        // Made once, because a model may well ask for all pages there are.
+        let mut here: HashSet<_> =
+            image.pages.resident().map(|page| (page.source, page.range)).collect();
+        here.extend(coming.map(|arrival| (arrival.source, arrival.range)));
+        let newest: HashMap<_, PageId> =
+            image.pages.pages().iter().map(|page| ((page.source, page.range), page.id)).collect();
         for id in (first..=last).map(PageId) {
             let Some(page) = image.pages.page(id) else {
                 let most = image.pages.pages().len().saturating_sub(1);
@@ -125,14 +132,10 @@ impl Driver {
                 .into());
             };
             let content = (page.source, page.range);
-            let is_here = image.pages.resident().any(|it| (it.source, it.range) == content)
-                || coming.clone().any(|it| (it.source, it.range) == content);
             let is_text = !matches!(image.transcript.get(page.source), Some(Shape::Opaque { .. }));
-            // Its newest number is the one that goes on counting how often it was needed.
-            let newest = image.pages.pages().iter().rfind(|it| (it.source, it.range) == content);
-            let newest = newest.map_or(id, |page| page.id);
-            if !is_here && is_text && !pages.contains(&newest) {
-                pages.push(newest);
+            if is_text && here.insert(content) {
+                // Its newest number is the one that goes on counting how often it was needed.
+                pages.push(newest.get(&content).copied().unwrap_or(id));
                 size += page.tokens;
             }
         }
@@ -150,7 +153,9 @@ impl Driver {
         if pages.is_empty() {
             return Err(ToolResult::failed(
                 "already_here",
-                format!("what is left of the pages {first} to {last} stands in the context"),
+                format!(
+                    "all there is to read of the pages {first} to {last} stands in the context"
+                ),
                 "read it there",
             )
             .into());

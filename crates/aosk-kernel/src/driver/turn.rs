@@ -158,11 +158,8 @@ impl Driver {
             AROUND + shape.map_or(0, |shape| shape.content().len) / BYTES_PER_TOKEN
         });
         let arrived: u64 = lengths.sum();
-        let own = self.means.manifest.context.window.unwrap_or(Tokens(u64::MAX));
-        let window = own.min(self.means.model.device.info().window);
         // A plan never takes more than the window leaves beside the reply.
-        let room = window.saturating_sub(max_output);
-        let upper = self.padded(Tokens(known + arrived + TAIL)).min(room);
+        let upper = self.padded(Tokens(known + arrived + TAIL)).min(self.room());
         Ask { input: known + arrived / 2, most: self.ceilings(upper, max_output), deadline }
     }
 
