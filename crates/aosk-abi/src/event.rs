@@ -18,7 +18,7 @@ use crate::amount::{MicroDollars, Timestamp, Tokens};
 use crate::canonical::{CanonicalError, to_canonical_json_at};
 use crate::condition::Changes;
 use crate::content::{ContentRef, Hash};
-use crate::id::{Epoch, Op, PageId, Pid, Step};
+use crate::id::{Epoch, Op, PageId, Pid, Seq, Step};
 use crate::inference::{FailureKind, ReplyPart, StopReason, Usage};
 use crate::page::{Admission, Stub};
 use crate::priority::Priority;
@@ -164,6 +164,12 @@ kinds! {
     11 v 1 Restarted "restarted";
     /// The kernel failed inside itself while it executed the process.
     12 v 1 Crashed "crashed";
+    /// A message was taken out of the mailbox.
+    13 v 1 MessageTaken "message_taken";
+    /// A child is about to begin.
+    14 v 1 ChildBegun "child_begun";
+    /// A child has ended.
+    15 v 1 ChildEnded "child_ended";
     /// The context was planned.
     16 v 1 Planned "planned";
     /// A model call is about to be made.
@@ -254,6 +260,9 @@ pub struct Exited {
 pub struct Blocked {
     /// For what.
     pub on: BlockedOn,
+    /// The tool call that waits; absent where the kernel does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub op: Option<Op>,
 }
 
 /// The process goes on.
@@ -285,6 +294,10 @@ pub struct MessageReceived {
     pub content: ContentRef,
     /// The sender: a pid or `user`.
     pub from: String,
+    /// The sender's operation, where a process sent it: with the pid it names the message, and it
+    /// goes into the mailbox instead of the conversation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub op: Option<Op>,
 }
 
 /// The program added a message to the conversation.
@@ -326,6 +339,47 @@ pub struct Restarted {
 pub struct Crashed {
     /// What is known of it, secrets redacted.
     pub message: ContentRef,
+}
+
+/// A message was taken out of the mailbox; the result of the call says what it says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MessageTaken {
+    /// Where it was received.
+    pub message: Seq,
+    /// The tool call that took it.
+    pub op: Op,
+}
+
+/// A child is about to begin; durable before its first event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChildBegun {
+    /// Its pid.
+    pub child: Pid,
+    /// What it may spend, out of what its parent may; spent until the child has ended. Absent: no
+    /// limit holds for either.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub granted: Option<MicroDollars>,
+    /// Its name in the manifest.
+    pub name: String,
+    /// The tool call that began it.
+    pub op: Op,
+}
+
+/// A child has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChildEnded {
+    /// What it answered, or why it could not; absent where it said nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<ContentRef>,
+    /// Which.
+    pub child: Pid,
+    /// How: the name of its exit.
+    pub exit: String,
+    /// What it spent.
+    pub spent: MicroDollars,
 }
 
 /// The context was planned. The plan is a difference to the one before, so that its size follows
@@ -453,6 +507,9 @@ pub struct ToolRequested {
     pub isolation: String,
     /// The operation.
     pub op: Op,
+    /// The process that it is about, where the kernel found one for a name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Pid>,
     /// The tool.
     pub tool: String,
 }

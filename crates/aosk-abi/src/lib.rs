@@ -53,9 +53,10 @@ pub use code::Code;
 pub use condition::{Changes, Conditions};
 pub use content::{Content, ContentKey, ContentRef, Hash, HashParseError};
 pub use event::{
-    Blocked, Cancelled, Crashed, Event, Exited, Interrupted, Kind, LlmFailed, LlmRequested,
-    LlmReturned, MessageReceived, Planned, PriorityChanged, Recalled, Recovered, Restarted,
-    SignalReceived, Spawned, SpendRaised, Told, ToolRequested, ToolReturned, Unblocked, What,
+    Blocked, Cancelled, ChildBegun, ChildEnded, Crashed, Event, Exited, Interrupted, Kind,
+    LlmFailed, LlmRequested, LlmReturned, MessageReceived, MessageTaken, Planned, PriorityChanged,
+    Recalled, Recovered, Restarted, SignalReceived, Spawned, SpendRaised, Told, ToolRequested,
+    ToolReturned, Unblocked, What,
 };
 pub use id::{Epoch, IdError, Op, PageId, Pid, Seq, Step, Tenant};
 pub use inference::{FailureKind, ReplyPart, Role, StopReason, Usage};

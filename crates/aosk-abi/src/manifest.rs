@@ -66,6 +66,10 @@ pub struct Manifest {
     /// Whether it begins again when it has ended.
     #[serde(default)]
     pub restart: RestartSpec,
+    /// The agents that it may spawn, each with a name of its own among them. What one leaves out of
+    /// `model` and `workspace` is its parent's; it is always of its parent's group.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub children: Vec<Self>,
 }
 
 fn react() -> String {
@@ -281,6 +285,23 @@ impl Manifest {
         if let Some(twice) = self.tools.iter().find(|tool| !seen.insert(tool.as_str())) {
             return Err(("tools", format!("`tools` names {twice:?} twice")));
         }
+        let mut seen = std::collections::BTreeSet::new();
+        for child in &self.children {
+            child.in_range()?;
+            if !seen.insert(child.name.as_str()) {
+                return Err(("children", format!("two of `children` are named {:?}", child.name)));
+            }
+            if let Some(group) = &child.group {
+                return Err((
+                    "group",
+                    format!(
+                        "`group` of the child {:?} is {group:?}: leave it out, a child is of its \
+                         parent's group",
+                        child.name
+                    ),
+                ));
+            }
+        }
         Ok(())
     }
 }
@@ -353,6 +374,23 @@ mod tests {
         }
         let error = manifest.check().expect_err("no amount");
         assert!(error.message.contains("spend_usd") && error.line.is_none(), "{error}");
+    }
+
+    #[test]
+    fn children_are_manifests_with_names_of_their_own_and_no_group() {
+        let with = |text: &str| Manifest::from_toml(&format!("name = \"a\"\n{text}"));
+        let child = "[[children]]\nname = \"b\"\n";
+        let parsed = with(&format!("{child}tools = [\"now\"]")).expect("valid");
+        assert_eq!(parsed.children[0].tools, ["now"]);
+        for (wrong, part) in [
+            (format!("{child}{child}"), "two of `children`"),
+            (format!("{child}group = \"g\""), "parent's group"),
+            (format!("{child}max_steps = 0"), "`max_steps` is 0"),
+            (format!("{child}modle = \"x\""), "modle"),
+        ] {
+            let error = with(&wrong).expect_err(part);
+            assert!(error.message.contains(part), "{error}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::amount::{MicroDollars, Timestamp};
 use crate::content::ContentRef;
+use crate::id::Pid;
 
 /// Where a process stands. `Exited` is final, but for a message that continues the conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,7 +84,7 @@ pub enum BlockedOn {
         /// The device.
         device: String,
     },
-    /// A moment; for example the next attempt of a call.
+    /// A moment: the next attempt of a call, a restart, the end of a sleep.
     Timer {
         /// When it goes on.
         until: Timestamp,
@@ -98,6 +99,23 @@ pub enum BlockedOn {
     Tool {
         /// How many are awaited.
         calls: u64,
+    },
+    /// A message of another process.
+    Message {
+        /// Of which; absent: of any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<Pid>,
+        /// When it gives up; absent: never.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+    },
+    /// The ends of its children.
+    Child {
+        /// Those that are awaited, all of them.
+        children: Vec<Pid>,
+        /// When it gives up; absent: never.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
     },
 }
 
@@ -130,6 +148,32 @@ impl Scarce {
             Self::Money => "money",
             Self::Calls => "calls at once",
             Self::Pause => "the end of a pause that the endpoint asked for",
+        }
+    }
+}
+
+impl BlockedOn {
+    /// The processes that are awaited; empty where anybody may end the wait, or nobody.
+    #[must_use]
+    pub fn awaited(&self) -> &[Pid] {
+        match self {
+            Self::Message { from: Some(from), .. } => std::slice::from_ref(from),
+            Self::Child { children, .. } => children,
+            _ => &[],
+        }
+    }
+
+    /// When it ends by itself.
+    #[must_use]
+    pub const fn until(&self) -> Option<Timestamp> {
+        match self {
+            Self::Timer { until } => Some(*until),
+            Self::Limit { until, .. } | Self::Message { until, .. } | Self::Child { until, .. } => {
+                *until
+            }
+            Self::Quota { .. } | Self::Slot { .. } | Self::Review { .. } | Self::Tool { .. } => {
+                None
+            }
         }
     }
 }

@@ -5,12 +5,13 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on says why")]
 
 use aosk_abi::{
-    Admission, Blocked, BlockedOn, Cancelled, Changes, ContentKey, ContentRef, Crashed,
-    DecodeError, Effect, Epoch, Event, Exit, Exited, FailureKind, Hash, Interrupted, Kind,
-    LlmFailed, LlmRequested, LlmReturned, MessageReceived, MicroDollars, Op, PageId, PageKind, Pid,
-    Planned, Ppm, Priority, PriorityChanged, Recalled, Record, Recovered, ReplyPart, Restarted,
-    Seq, Signal, SignalReceived, Source, Spawned, SpendRaised, Step, StopReason, Stub, Tenant,
-    Timestamp, Tokens, Told, ToolRequested, ToolReturned, Unblocked, Usage, What,
+    Admission, Blocked, BlockedOn, Cancelled, Changes, ChildBegun, ChildEnded, ContentKey,
+    ContentRef, Crashed, DecodeError, Effect, Epoch, Event, Exit, Exited, FailureKind, Hash,
+    Interrupted, Kind, LlmFailed, LlmRequested, LlmReturned, MessageReceived, MessageTaken,
+    MicroDollars, Op, PageId, PageKind, Pid, Planned, Ppm, Priority, PriorityChanged, Recalled,
+    Record, Recovered, ReplyPart, Restarted, Seq, Signal, SignalReceived, Source, Spawned,
+    SpendRaised, Step, StopReason, Stub, Tenant, Timestamp, Tokens, Told, ToolRequested,
+    ToolReturned, Unblocked, Usage, What,
 };
 
 const GOLDEN: &str = include_str!("golden/events-v1.txt");
@@ -94,6 +95,7 @@ fn every_kind() -> Vec<What> {
                 spent: MicroDollars(99_990),
                 needed: MicroDollars(420),
             },
+            op: None,
         }),
         What::SpendRaised(SpendRaised { limit: MicroDollars(200_000) }),
         What::Unblocked(Unblocked {}),
@@ -132,6 +134,7 @@ fn every_kind() -> Vec<What> {
             effect: Effect::Pure,
             attempt: 1,
             isolation: "none".into(),
+            to: None,
         }),
         What::ToolReturned(ToolReturned {
             op: Op(1),
@@ -140,7 +143,11 @@ fn every_kind() -> Vec<What> {
             took_ms: 1,
         }),
         What::Interrupted(Interrupted { op: Op(2), result: text("{\"success\":false}") }),
-        What::MessageReceived(MessageReceived { from: "user".into(), content: text("and now?") }),
+        What::MessageReceived(MessageReceived {
+            from: "user".into(),
+            content: text("and now?"),
+            op: None,
+        }),
         What::Told(Told { op: Op(3), content: text("Go on.") }),
         What::SignalReceived(SignalReceived { signal: Signal::Kill }),
         What::Cancelled(Cancelled { op: Op(4) }),
@@ -171,6 +178,43 @@ fn every_kind() -> Vec<What> {
             stubs: vec![Stub { first: PageId(4), last: PageId(5), pages: 2, tokens: Tokens(800) }],
         }),
         What::Recalled(Recalled { op: Op(7), pages: vec![PageId(4), PageId(5)] }),
+        What::ChildBegun(ChildBegun {
+            op: Op(9),
+            child: Pid::from_alias("child"),
+            name: "helper".into(),
+            granted: Some(MicroDollars(5_000)),
+        }),
+        What::Blocked(Blocked {
+            on: BlockedOn::Child {
+                children: vec![Pid::from_alias("child")],
+                until: Some(Timestamp::from_millis(1_700_000_060_000)),
+            },
+            op: Some(Op(10)),
+        }),
+        What::ChildEnded(ChildEnded {
+            child: Pid::from_alias("child"),
+            exit: "completed".into(),
+            answer: Some(text("42")),
+            spent: MicroDollars(1_200),
+        }),
+        What::Blocked(Blocked {
+            on: BlockedOn::Message { from: Some(Pid::from_alias("child")), until: None },
+            op: Some(Op(11)),
+        }),
+        What::MessageReceived(MessageReceived {
+            from: Pid::from_alias("child").to_string(),
+            content: text("done"),
+            op: Some(Op(3)),
+        }),
+        What::ToolRequested(ToolRequested {
+            op: Op(12),
+            tool: "send".into(),
+            effect: Effect::Idempotent,
+            attempt: 1,
+            isolation: "none".into(),
+            to: Some(Pid::from_alias("child")),
+        }),
+        What::MessageTaken(MessageTaken { op: Op(11), message: Seq(26) }),
     ]
 }
 

@@ -41,6 +41,26 @@ pub(crate) fn read(
     Ok(Wanted { manifest, task: task::check(task::For::Task, task)?, path: path.to_owned() })
 }
 
+/// What is asked for on the command line goes before what the agents that it may spawn ask for.
+pub(crate) fn override_models(manifest: &mut Manifest) {
+    for child in &mut manifest.children {
+        child.model = None;
+        override_models(child);
+    }
+}
+
+/// The models that an agent and those that it may spawn ask for by name.
+pub(crate) fn models<'a>(manifest: &'a Manifest, model: &'a str) -> Vec<&'a str> {
+    let of_child = |child: &'a Manifest| models(child, child.model.as_deref().unwrap_or(model));
+    std::iter::once(model).chain(manifest.children.iter().flat_map(of_child)).collect()
+}
+
+/// Takes secrets out of every prompt of a manifest that leaves this program.
+pub(crate) fn clean(manifest: &mut Manifest, secrets: &Redactor) {
+    manifest.system = secrets.text(&manifest.system).into_owned();
+    manifest.children.iter_mut().for_each(|child| clean(child, secrets));
+}
+
 /// Names stand in lists and events as they are, so they cannot be redacted: one that holds a
 /// secret is refused.
 ///
@@ -68,7 +88,9 @@ pub(crate) fn refuse_secrets(
             .help("keys come from variables such as OPENAI_API_KEY"));
         }
     }
-    Ok(())
+    manifest.children.iter().try_for_each(|child| {
+        refuse_secrets(child, child.model.as_deref().unwrap_or(model), None, secrets)
+    })
 }
 
 /// The error with the line of the manifest that asks for what there is not. What can be checked

@@ -105,6 +105,9 @@ pub(crate) fn named(what: &What) -> Vec<(String, ContentRef)> {
         ],
         What::MessageReceived(message) => one("message", &message.content),
         What::Told(told) => one("message", &told.content),
+        What::ChildEnded(ended) => {
+            ended.answer.iter().map(|content| ("answer".to_owned(), *content)).collect()
+        }
         What::LlmReturned(returned) => returned
             .parts
             .iter()

@@ -31,6 +31,19 @@ pub(crate) fn read(path: &Path, allowed: &[PathBuf], tools: &Registry) -> Result
             None => told.help("`aosk init` writes a manifest that explains every key"),
         }
     })?;
+    complete(&mut manifest, &text, path, allowed, tools)?;
+    Ok(manifest)
+}
+
+/// Checks what a manifest that came with `text` names, and that of the agents that it may spawn, and
+/// makes their workspaces absolute. Lines are known for what stands at the top alone.
+fn complete(
+    manifest: &mut Manifest,
+    text: &str,
+    path: &Path,
+    allowed: &[PathBuf],
+    tools: &Registry,
+) -> Result<(), Error> {
     let policies: Vec<&str> = policies().collect();
     let (program, policy) = (manifest.program.as_str(), manifest.context.policy.as_str());
     let names: [(Code, &[&str], &str, &[&str]); 2] = [
@@ -39,19 +52,19 @@ pub(crate) fn read(path: &Path, allowed: &[PathBuf], tools: &Registry) -> Result
     ];
     for (code, keys, named, known) in names {
         if !known.contains(&named) {
-            return Err(unknown(code, keys, named, known).at(path, line_of(&text, keys)));
+            return Err(unknown(code, keys, named, known).at(path, line_of(text, keys)));
         }
     }
     let is_given = |name: &&String| !KERNEL_TOOLS.contains(&name.as_str());
     let given: Vec<&String> = manifest.tools.iter().filter(is_given).collect();
     tools.specs(&given).map_err(|error| {
-        Error::new(Code::KernelUnknownTool, error.to_string()).at(path, line_of(&text, &["tools"]))
+        Error::new(Code::KernelUnknownTool, error.to_string()).at(path, line_of(text, &["tools"]))
     })?;
     if let Some(workspace) = manifest.workspace.take() {
-        let line = line_of(&text, &["workspace"]);
+        let line = line_of(text, &["workspace"]);
         manifest.workspace = Some(resolve(path, line, &workspace, allowed)?);
     }
-    Ok(manifest)
+    manifest.children.iter_mut().try_for_each(|child| complete(child, "", path, allowed, tools))
 }
 
 fn read_text(path: &Path) -> Result<String, Error> {
@@ -180,6 +193,26 @@ mod tests {
         assert!(read("../other", std::slice::from_ref(&outside)).is_ok());
         assert!(read("link", &[outside]).is_ok());
         assert!(read("missing", &[]).is_err());
+    }
+
+    #[test]
+    fn children_are_held_to_what_their_parent_is() {
+        let dir = tempfile::tempdir().expect("folder");
+        let path = dir.path().join("agent.toml");
+        let read = |child: &str| {
+            let text = format!("name = \"a\"\n[[children]]\nname = \"b\"\n{child}");
+            std::fs::write(&path, text).expect("manifest");
+            super::read(&path, &[], &Registry::builtin())
+        };
+        let found = read("workspace = \".\"").expect("inside").children.remove(0).workspace;
+        assert_eq!(found.map(PathBuf::from), dir.path().canonicalize().ok());
+        for (wrong, code) in [
+            ("workspace = \"..\"", Code::ToolWorkspace),
+            ("tools = [\"fly\"]", Code::KernelUnknownTool),
+            ("program = \"fly\"", Code::KernelUnknownProgram),
+        ] {
+            assert_eq!(read(wrong).expect_err(wrong).code, code);
+        }
     }
 
     #[test]

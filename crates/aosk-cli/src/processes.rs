@@ -267,10 +267,26 @@ pub(crate) fn blocked_on(on: &BlockedOn) -> String {
             }
         }
         BlockedOn::Slot { device } => format!("a slot of {}", text::one_line(device)),
-        BlockedOn::Timer { until } => format!("the next attempt at {}", time_of_day(*until)),
+        BlockedOn::Timer { until } => format!("the time {}", time_of_day(*until)),
+        BlockedOn::Message { from, until } => {
+            let from = from.map_or_else(|| "another agent".to_owned(), |from| from.to_string());
+            format!("a message of {from}{}", at_most_until(*until))
+        }
+        BlockedOn::Child { children, until } => {
+            let awaited = match &children[..] {
+                [child] => format!("the end of {child}"),
+                children => format!("the ends of {} children", children.len()),
+            };
+            format!("{awaited}{}", at_most_until(*until))
+        }
         BlockedOn::Tool { calls: 1 } => "a tool call".to_owned(),
         BlockedOn::Tool { calls } => format!("{calls} tool calls"),
     }
+}
+
+/// When a wait is given up, where it is.
+fn at_most_until(until: Option<aosk_abi::Timestamp>) -> String {
+    until.map_or_else(String::new, |until| format!(", at most until {}", moment(until)))
 }
 
 #[cfg(test)]

@@ -49,6 +49,9 @@ pub(crate) async fn spawn(
         Some(named) => named.clone(),
         None => endpoints.default_model(settings)?,
     };
+    if args.model.is_some() {
+        agent::override_models(&mut manifest);
+    }
     agent::refuse_secrets(&manifest, &model, args.alias.as_deref(), &secrets)?;
     let (_, endpoint) = endpoints.select(&model)?;
     if let Some(alias) = &args.alias {
@@ -57,7 +60,7 @@ pub(crate) async fn spawn(
     }
     let spend_limit =
         manifest.spend_limit().map_or(settings.max_spend, |own| own.min(settings.max_spend));
-    manifest.system = secrets.text(&manifest.system).into_owned();
+    agent::clean(&mut manifest, &secrets);
     let name = manifest.name.clone();
     let manifest = toml::to_string(&manifest)
         .map_err(|error| Error::new(Code::Manifest, error.to_string()).at(&wanted.path, None))?;

@@ -27,7 +27,7 @@ impl Teller {
                 (None, format!("taken over by {}", one_line(&recovered.instance)))
             }
             What::Exited(exited) => exit_line(&exited.exit),
-            What::Blocked(Blocked { on }) => {
+            What::Blocked(Blocked { on, .. }) => {
                 let ink = matches!(on, BlockedOn::Quota { .. } | BlockedOn::Limit { .. })
                     .then_some(Ink::Warning);
                 (ink, format!("waits for {}", blocked_on(on)))
@@ -52,6 +52,19 @@ impl Teller {
             What::MessageReceived(message) => {
                 let from = one_line(&message.from);
                 (None, format!("{} bytes from {from}", message.content.len))
+            }
+            What::MessageTaken(taken) => {
+                (None, format!("reads the message of event {}", taken.message))
+            }
+            What::ChildBegun(begun) => {
+                let granted = begun.granted.map(|granted| format!(", which may spend {granted}"));
+                let name = one_line(&begun.name);
+                (None, format!("begins {name}, {}{}", begun.child, granted.unwrap_or_default()))
+            }
+            What::ChildEnded(ended) => {
+                let ink = (ended.exit != "completed").then_some(Ink::Warning);
+                let (child, exit) = (ended.child, one_line(&ended.exit));
+                (ink, format!("its child {child} has ended: {exit}, {}", ended.spent))
             }
             What::Told(told) => (None, format!("{} bytes to the model", told.content.len)),
             What::Planned(planned) => (None, planned_line(planned)),

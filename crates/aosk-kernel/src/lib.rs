@@ -24,6 +24,7 @@ mod budget;
 mod contents;
 mod dispatch;
 mod driver;
+mod errands;
 mod error;
 mod flight;
 mod image;
@@ -42,7 +43,8 @@ mod system;
 pub use driver::Outcome;
 pub use error::Error;
 pub use image::{
-    Account, Action, CHECKPOINT_VERSION, FoldError, Image, Pending, Saved, Shape, Transcript,
+    Account, Action, CHECKPOINT_VERSION, Child, End, FoldError, Image, Letter, Mailbox, Pending,
+    Saved, Shape, Transcript, Waits,
 };
 pub use kernel::{Kernel, Spawn};
 pub use load::load;

@@ -212,6 +212,12 @@ impl Process {
                 .observer
                 .notice(self.image.pid, &Notice::Committed { last, row: &row });
         }
+        // What came twice made no event that it could leave the inbox with.
+        if !self.batch.consumed.is_empty() {
+            let twice = std::mem::take(&mut self.batch.consumed);
+            let (store, image) = (&self.shared.parts.store, &self.image);
+            store.dismiss(&image.tenant, image.pid, image.next, &twice).await?;
+        }
         Ok(())
     }
 
@@ -236,7 +242,16 @@ impl Process {
                 let from = self.shared.parts.secrets.text(&from).replace('\0', "\u{fffd}");
                 let text = self.shared.parts.secrets.text(&text).into_owned();
                 let content = self.contents.seal(text.into_bytes());
-                let message = MessageReceived { from, content: content.reference() };
+                let message = MessageReceived { from, content: content.reference(), op: None };
+                self.emit_with(What::MessageReceived(message), [content])
+            }
+            // It came before: a sender posts again what it does not know to be here.
+            InboxItem::Mail { from, op, .. } if self.image.mailbox.has_heard(from, op) => Ok(()),
+            InboxItem::Mail { from, op, text } => {
+                let text = self.shared.parts.secrets.text(&text).into_owned();
+                let content = self.contents.seal(text.into_bytes());
+                let (from, content_ref) = (from.to_string(), content.reference());
+                let message = MessageReceived { from, content: content_ref, op: Some(op) };
                 self.emit_with(What::MessageReceived(message), [content])
             }
             InboxItem::Priority { priority } => {

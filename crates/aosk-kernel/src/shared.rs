@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use crate::books::Books;
 use crate::budget::Budget;
 use crate::dispatch::Dispatcher;
+use crate::errands::Errands;
 use crate::error::Error;
 use crate::options::{Model, Options, Parts};
 
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) budget: Budget,
     pub(crate) books: Books,
+    pub(crate) errands: Errands,
     pub(crate) stop: StopSign,
     /// How many processes wait for a place in memory.
     pub(crate) lined: AtomicUsize,

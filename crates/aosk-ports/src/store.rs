@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use aosk_abi::{
-    Code, Content, ContentKey, Epoch, Hash, MicroDollars, Pid, Priority, ProcessState, Record, Seq,
-    Signal, Tenant, Timestamp, Usage,
+    Code, Content, ContentKey, Epoch, Hash, MicroDollars, Op, Pid, Priority, ProcessState, Record,
+    Seq, Signal, Tenant, Timestamp, Usage,
 };
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -181,10 +181,21 @@ pub enum InboxItem {
         /// Which.
         signal: Signal,
     },
-    /// A message. It continues the conversation of a process that has ended.
+    /// A message of the user. It continues the conversation of a process that has ended.
     Message {
-        /// The sender: a pid or `user`.
+        /// The sender: `user`, or what a program calls itself.
         from: String,
+        /// What it says, UTF-8.
+        text: String,
+    },
+    /// A message of another process. It waits in the mailbox until its reader takes it, and opens
+    /// nothing that has ended.
+    Mail {
+        /// The sender.
+        from: Pid,
+        /// The sender's operation: one message has one, however often it is posted, and later ones
+        /// have greater ones.
+        op: Op,
         /// What it says, UTF-8.
         text: String,
     },

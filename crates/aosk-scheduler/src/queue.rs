@@ -311,12 +311,13 @@ impl Queue {
         }
     }
 
-    /// The flow has another priority and weight from now on.
+    /// The flow has another priority and weight from now on, also for what it waits for.
     pub(crate) fn reweigh(
         &mut self,
         flows: &mut Slab<Flow>,
         id: u32,
         (priority, weight): (u8, u32),
+        options: &PoolOptions,
     ) {
         let flow = &mut flows[id];
         if flow.is_active() {
@@ -331,7 +332,14 @@ impl Queue {
             *self.priorities.entry(priority).or_default() += 1;
         }
         flow.account.reweigh(weight);
-        flow.priority = priority;
+        let is_other = std::mem::replace(&mut flow.priority, priority) != priority;
+        if flow.waits && is_other && options.order == Order::Priority {
+            // Behind those who were as important before it.
+            self.arrivals += 1;
+            let rank = self.rank(&flows[id], options);
+            self.waiting.put(flows, id, rank);
+        }
+        self.follow(flows, id, options);
     }
 
     /// The flow is gone for good.

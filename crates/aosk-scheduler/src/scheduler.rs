@@ -229,7 +229,8 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
             let pool = &mut self.pools[pool as usize];
             let group = pool.flows[flow].group;
             let queue = &mut pool.groups[group].queue;
-            queue.reweigh(&mut pool.flows, flow, (priority.get(), Weight::of(priority).get()));
+            let weight = Weight::of(priority).get();
+            queue.reweigh(&mut pool.flows, flow, (priority.get(), weight), &pool.options);
         }
         Ok(())
     }

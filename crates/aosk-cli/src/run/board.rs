@@ -117,6 +117,9 @@ impl Agent {
                     }
                 }
             }
+            What::Blocked(aosk_abi::Blocked { on, op: Some(_) }) => {
+                self.activity = Activity::Waiting(blocked_on(on));
+            }
             What::LlmReturned(_) | What::Unblocked(_) => self.activity = Activity::Ready,
             What::Exited(exited) => self.over(exited.exit.name().to_owned()),
             _ => {}
@@ -236,7 +239,10 @@ fn is_told(what: &What) -> bool {
             | What::Interrupted(_)
             | What::Blocked(aosk_abi::Blocked {
                 on: BlockedOn::Quota { .. } | BlockedOn::Limit { .. },
+                ..
             })
+            | What::ChildBegun(_)
+            | What::ChildEnded(_)
             | What::Exited(_)
     )
 }

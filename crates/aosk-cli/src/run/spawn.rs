@@ -34,8 +34,11 @@ pub(super) async fn start(
     let Beginning { args, settings, endpoints, secrets, screen } = beginning;
     let mut spawns = Vec::with_capacity(wanted.len());
     let mut paths = Vec::with_capacity(wanted.len());
-    for Wanted { manifest, task, path } in wanted {
+    for Wanted { mut manifest, task, path } in wanted {
         paths.push(path);
+        if args.cassette.is_some() || args.model.is_some() {
+            agent::override_models(&mut manifest);
+        }
         let model = match (&args.cassette, args.model.as_ref().or(manifest.model.as_ref())) {
             (Some(cassette), _) => endpoints.play(cassette)?.0,
             (None, Some(named)) => named.clone(),
@@ -46,13 +49,14 @@ pub(super) async fn start(
     for spawn in &spawns {
         agent::refuse_secrets(&spawn.manifest, &spawn.model, None, secrets)?;
     }
+    let asked: Vec<&str> =
+        spawns.iter().flat_map(|it| agent::models(&it.manifest, &it.model)).collect();
     if args.cassette.is_none() {
-        endpoints.check(spawns.iter().map(|spawn| spawn.model.as_str()))?;
+        endpoints.check(asked.iter().copied())?;
     }
     let what = args.agent.as_ref().map(|agent| agent.to_string_lossy()).unwrap_or_default();
     let owned = beginning.own_store(&what)?;
-    let connected =
-        endpoints.connect(spawns.iter().map(|spawn| spawn.model.as_str()), args).await?;
+    let connected = endpoints.connect(asked.iter().copied(), args).await?;
     if let Some(error) = connected.failed.into_values().next() {
         return Err(error);
     }

@@ -9,6 +9,7 @@
 //! So what is reserved is an upper estimate, and a plan that turns out larger goes back into the
 //! queue with its own size.
 
+mod lending;
 mod share;
 mod slot;
 mod window;
@@ -28,6 +29,7 @@ use aosk_scheduler::{
 };
 use tokio::sync::oneshot;
 
+use self::lending::Lending;
 use crate::error::Error;
 use crate::observe::{Observer, Warned};
 
@@ -57,6 +59,7 @@ struct Queue {
     /// By the numbers of the pools.
     names: Vec<String>,
     waiting: HashMap<Pid, (Ask, oneshot::Sender<Slot>)>,
+    lending: Lending,
     alarm: Option<Duration>,
 }
 
@@ -132,6 +135,7 @@ impl Dispatcher {
             devices: HashMap::new(),
             names: Vec::new(),
             waiting: HashMap::new(),
+            lending: Lending::default(),
             alarm: None,
         };
         let dispatcher = Arc::new_cyclic(|itself| Self {
@@ -185,25 +189,45 @@ impl Dispatcher {
     ) -> Result<(), Error> {
         let mut queue = self.lock();
         let group = manifest.group.clone().unwrap_or_default();
+        queue.settle(|lending| lending.take_back(pid));
+        let priority = queue.lending.own(pid, priority);
         let place = Place { tenant: tenant.clone(), group, class: Class::Normal, priority };
         match queue.scheduler.admit_to(pid, &place) {
             Ok(()) => share::process(&mut queue.scheduler, pid, manifest, now_of(&*self.clock)),
             // A sleeper keeps its account.
-            Err(aosk_scheduler::Error::AlreadyAdmitted(_)) => Ok(()),
+            Err(aosk_scheduler::Error::AlreadyAdmitted(_)) => {
+                queue.scheduler.renice(&pid, priority).map_err(bug)
+            }
             Err(error) => Err(bug(error)),
         }
     }
 
     /// Changes how important a process is, if it is known.
     pub(crate) fn renice(&self, pid: Pid, priority: Priority) {
-        // One that is unknown is admitted with what its journal says.
-        drop(self.lock().scheduler.renice(&pid, priority));
+        let mut queue = self.lock();
+        if queue.scheduler.place(&pid).is_some() {
+            let priority = queue.lending.own(pid, priority);
+            // One that is unknown is admitted with what its journal says.
+            drop(queue.scheduler.renice(&pid, priority));
+        }
+    }
+
+    /// The process waits for those, who are as important as it is meanwhile.
+    pub(crate) fn lend(&self, waiter: Pid, priority: Priority, to: &[Pid]) {
+        self.lock().settle(|lending| lending.lend(waiter, priority, to));
+    }
+
+    /// The process waits for nobody any more.
+    pub(crate) fn take_back(&self, waiter: Pid) {
+        self.lock().settle(|lending| lending.take_back(waiter));
     }
 
     /// Forgets a process.
     pub(crate) fn remove(&self, pid: Pid) {
+        let mut queue = self.lock();
+        queue.lending.forget(pid);
         // An unknown process is what is wanted.
-        drop(self.lock().scheduler.remove(&pid));
+        drop(queue.scheduler.remove(&pid));
     }
 
     /// Puts the process into the queue of a device. The inner error is what it waits for that no
@@ -366,6 +390,14 @@ impl Dispatcher {
 }
 
 impl Queue {
+    /// Makes those as important as a change of what is lent says.
+    fn settle(&mut self, change: impl FnOnce(&mut Lending) -> Vec<(Pid, Priority)>) {
+        for (pid, priority) in change(&mut self.lending) {
+            // One that is unknown here is admitted with what it is lent then.
+            drop(self.scheduler.renice(&pid, priority));
+        }
+    }
+
     fn device(&mut self, name: &str) -> Result<&mut Pool, Error> {
         self.devices.get_mut(name).ok_or_else(|| {
             Error::refused(Code::LlmUnknownModel, format!("no device is named {name:?}"))

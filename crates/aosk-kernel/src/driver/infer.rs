@@ -78,7 +78,11 @@ impl Driver {
         let reserved = most.money;
         if let Some(on) = self.over_budget(reserved) {
             slot.withdraw();
-            return self.process.emit(What::Blocked(Blocked { on }));
+            // What children leave over comes back when they end.
+            if self.awaits_money().await? {
+                return Ok(());
+            }
+            return self.process.emit(What::Blocked(Blocked { on, op: None }));
         }
         let device = self.means.model.device.clone();
         let shared = self.process.shared.clone();

@@ -8,13 +8,17 @@
 //! A driver lets go of its process as soon as nothing is to be done for long: what waits costs no
 //! memory but its place in a table.
 
+mod children;
 mod failure;
 mod infer;
+mod mail;
 mod messages;
+mod own;
 mod prompt;
 mod recall;
 mod tools;
 mod turn;
+mod wait;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +38,7 @@ use crate::shared::Shared;
 
 pub(crate) use infer::demand_of;
 use messages::MessageCache;
-pub(crate) use recall::{RECALL, recall_spec};
+pub(crate) use own::Own;
 
 /// Why a kernel let go of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +77,8 @@ pub(crate) enum Ended {
     Outcome(Outcome),
     /// It waits that long for a moment that the journal names.
     Asleep(Duration, Timestamp),
+    /// It waits for other processes, without an end of its own.
+    Waiting(BlockedOn),
     /// Others wait for its place in memory, and it had its share.
     Yielded,
 }
@@ -106,6 +112,8 @@ pub(crate) struct Driver {
     waited: Option<Timestamp>,
     /// Steps since it came into memory.
     steps: u64,
+    /// How it leaves memory for the money that its children have.
+    rests: Option<Ended>,
 }
 
 /// What a driver waits for, which says what may end the wait early.
@@ -152,6 +160,7 @@ impl Driver {
             inbox,
             waited,
             steps: 0,
+            rests: None,
         }
     }
 
@@ -185,8 +194,16 @@ impl Driver {
             }
             ended => ended,
         };
+        if let (Ok(Ended::Asleep(..) | Ended::Waiting(_)), Some(waits)) =
+            (&ended, &self.process.image.waits)
+        {
+            shared.dispatcher.lend(pid, self.process.image.priority, waits.on.awaited());
+        }
         // What happened before an error happened all the same.
         let kept = self.process.commit().await;
+        if kept.is_ok() {
+            shared.end_children(&self.process.image).await;
+        }
         let ended = ended.and_then(|ended| kept.map(|()| ended));
         ended.unwrap_or_else(|error| Ended::Outcome(Outcome::broken(&error)))
     }
@@ -231,7 +248,12 @@ impl Driver {
                 Action::Exit(op, exit) => {
                     self.process.end(Some(op), exit, &self.means.manifest.restart, [])?;
                 }
-                Action::Tools(ops) => self.run_tools(&ops).await?,
+                Action::Tools(ops) => {
+                    if let Some(ended) = self.run_tools(&ops).await? {
+                        self.process.request_checkpoint();
+                        return Ok(ended);
+                    }
+                }
                 Action::Infer(op) => {
                     if self.has_had_its_share() {
                         self.process.request_checkpoint();
@@ -240,6 +262,10 @@ impl Driver {
                     if let Some((left, until)) = self.infer(op).await? {
                         self.process.request_checkpoint();
                         return Ok(Ended::Asleep(left, until));
+                    }
+                    if let Some(ended) = self.rests.take() {
+                        self.process.request_checkpoint();
+                        return Ok(ended);
                     }
                 }
                 Action::Stuck => {

@@ -70,11 +70,6 @@ pub(super) fn heading(shape: &Shape) -> String {
 }
 
 impl Driver {
-    /// Whether the call is the kernel's own to answer.
-    pub(super) fn is_recall(&self, call: &ToolCall) -> bool {
-        call.name == RECALL && self.recalls()
-    }
-
     /// Whether the agent can ask for pages back.
     pub(super) fn recalls(&self) -> bool {
         self.means.specs.iter().any(|spec| spec.name == RECALL)

@@ -8,7 +8,7 @@ use aosk_abi::{Effect, Op, ToolCall, ToolRequested, ToolResult, ToolReturned, Wh
 use aosk_ports::{Tool, ToolContext};
 use tokio::task::JoinSet;
 
-use super::{Driver, Interruption, Wait};
+use super::{Driver, Ended, Interruption, Wait};
 use crate::error::Error;
 use crate::flight::Flight;
 use crate::image::Pending;
@@ -30,15 +30,27 @@ struct Ready {
 impl Driver {
     /// Brings every call of `ops` to its outcome. They run at once; outcomes are journaled in the
     /// order in which they come.
-    pub(super) async fn run_tools(&mut self, ops: &[Op]) -> Result<(), Error> {
+    /// Calls of the kernel's own that wait come last, one at a time; answers how the process leaves
+    /// memory for one.
+    pub(super) async fn run_tools(&mut self, ops: &[Op]) -> Result<Option<Ended>, Error> {
         self.process.shared.clone().leased().await?;
         let calls = self.pending_calls(ops);
         self.load_arguments(&calls).await?;
-        let mut ready = Vec::new();
+        let (mut ready, mut waiting) = (Vec::new(), Vec::new());
         for (op, call, attempts, effect) in calls {
-            if self.is_recall(&call) {
-                self.recall(op, &call).await?;
-                continue;
+            match self.own(&call) {
+                Some(own) if own.waits() => {
+                    waiting.push((own, op, call));
+                    continue;
+                }
+                Some(own) => {
+                    if self.hear()?.is_some() {
+                        return Ok(None);
+                    }
+                    self.answer(own, op, &call, attempts + 1).await?;
+                    continue;
+                }
+                None => {}
             }
             match (attempts, effect) {
                 (1.., Some(Effect::Unsafe)) => self.process.interrupt(op, &call)?,
@@ -51,14 +63,22 @@ impl Driver {
                 },
             }
         }
-        if ready.is_empty() {
-            return Ok(());
+        if !ready.is_empty() {
+            // The intent is durable before the effect begins.
+            self.process.commit().await?;
+            // The commit may have waited for a server longer than the lease.
+            self.process.shared.clone().leased().await?;
+            self.run_at_once(ready).await?;
         }
-        // The intent is durable before the effect begins.
-        self.process.commit().await?;
-        // The commit may have waited for a server longer than the lease.
-        self.process.shared.clone().leased().await?;
-        self.run_at_once(ready).await
+        for (own, op, call) in waiting {
+            if self.hear()?.is_some() {
+                return Ok(None);
+            }
+            if let Some(ended) = self.wait_in(own, op, &call).await? {
+                return Ok(Some(ended));
+            }
+        }
+        Ok(None)
     }
 
     fn pending_calls(&self, ops: &[Op]) -> Vec<(Op, ToolCall, u32, Option<Effect>)> {
@@ -143,6 +163,7 @@ impl Driver {
             effect: tool.spec().effect,
             attempt,
             isolation: isolation.to_owned(),
+            to: None,
         }))
     }
 

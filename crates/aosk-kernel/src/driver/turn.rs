@@ -56,7 +56,7 @@ impl Driver {
         let mut turn = match shared.dispatcher.queue(pid, &device, ask)? {
             Ok(turn) => turn,
             Err(held) => {
-                self.process.emit(What::Blocked(Blocked { on: held.on }))?;
+                self.process.emit(What::Blocked(Blocked { on: held.on, op: None }))?;
                 return Ok(Turned::Rest);
             }
         };
@@ -96,7 +96,7 @@ impl Driver {
             match (held.left, &held.on) {
                 (None, _) => {
                     drop(turn);
-                    self.process.emit(What::Blocked(Blocked { on: held.on }))?;
+                    self.process.emit(What::Blocked(Blocked { on: held.on, op: None }))?;
                     return Ok(Turned::Rest);
                 }
                 (Some(left), BlockedOn::Limit { until: Some(until), .. }) => {
@@ -136,7 +136,7 @@ impl Driver {
         if is_known {
             return Ok(());
         }
-        self.process.emit(What::Blocked(Blocked { on: held.on.clone() }))?;
+        self.process.emit(What::Blocked(Blocked { on: held.on.clone(), op: None }))?;
         self.process.commit().await
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aosk_abi::{MicroDollars, Op, Usage};
+use aosk_abi::{MicroDollars, Op, Pid, Usage};
 use serde::{Deserialize, Serialize};
 
 /// Tokens and money of one process.
@@ -22,13 +22,36 @@ pub struct Account {
     pub reserved: BTreeMap<Op, MicroDollars>,
     /// What the process may spend.
     pub limit: Option<MicroDollars>,
+    /// What children may spend out of the limit that have not ended, as far as is known here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub granted: BTreeMap<Pid, MicroDollars>,
 }
 
 impl Account {
-    /// Everything that counts against the limit.
+    /// Everything that counts against the limit, also what children spend of it.
     #[must_use]
     pub fn spent(&self) -> MicroDollars {
-        self.settled + self.unreconciled + self.reserved.values().copied().sum()
+        let reserved = self.reserved.values().chain(self.granted.values());
+        self.settled + self.unreconciled + reserved.copied().sum()
+    }
+
+    /// What is left of the limit; `None` where none holds. `otherwise` is as in
+    /// [`exceeds`](Self::exceeds).
+    #[must_use]
+    pub fn left(&self, otherwise: Option<MicroDollars>) -> Option<MicroDollars> {
+        let limit = self.limit.or(otherwise)?;
+        Some(MicroDollars(limit.0.saturating_sub(self.spent().0)))
+    }
+
+    /// A child may spend that much of it.
+    pub(super) fn grant(&mut self, child: Pid, granted: Option<MicroDollars>) {
+        self.granted.extend(granted.map(|granted| (child, granted)));
+    }
+
+    /// A child has ended and spent that much.
+    pub(super) fn reclaim(&mut self, child: Pid, spent: MicroDollars) {
+        self.granted.remove(&child);
+        self.settled += spent;
     }
 
     /// The limit that does not cover a call of that ceiling. `otherwise` is the limit of a process

@@ -1,14 +1,14 @@
 //! The fold: what each event does to an image.
 
 use aosk_abi::{
-    Admission, BlockedOn, Code, DecodeError, Event, FailureKind, Hash, Input, Kind, LlmFailed,
-    LlmRequested, LlmReturned, Op, PageKind, Pid, Planned, Ppm, ProcessState, Recalled, Record,
-    ReplyPart, ReplySummary, Seq, Signal, Source, Spawned, Step, Tenant, Tokens, ToolCall,
-    ToolRequested, What,
+    Admission, Blocked, BlockedOn, ChildBegun, ChildEnded, Code, DecodeError, Event, FailureKind,
+    Hash, Input, Kind, LlmFailed, LlmRequested, LlmReturned, MessageReceived, Op, PageKind, Pid,
+    Planned, Ppm, ProcessState, Recalled, Record, ReplyPart, ReplySummary, Seq, Signal, Source,
+    Spawned, Step, Tenant, Timestamp, Tokens, ToolCall, ToolRequested, What,
 };
 use aosk_context::{Arrival, PageTable};
 
-use super::{Account, Image, Pending, Shape, Transcript};
+use super::{Account, Child, End, Image, Letter, Mailbox, Pending, Shape, Transcript, Waits};
 use crate::program::{Program, Running};
 
 /// A journal that does not fold: damaged, or of a program that behaves otherwise than it did.
@@ -32,6 +32,24 @@ pub enum FoldError {
         kind: Kind,
         /// The operation it names.
         op: Op,
+    },
+    /// An event is about a child that there is not, or that has ended.
+    #[error("event {seq} ({kind}) is about the child {child}, which is none that lives")]
+    Child {
+        /// Where it stands.
+        seq: Seq,
+        /// Its kind.
+        kind: Kind,
+        /// The child it names.
+        child: Pid,
+    },
+    /// A message names a sender that is no process, though it says that one sent it.
+    #[error("event {seq} ({kind}) is a process's message, and its sender is none")]
+    Sender {
+        /// Where it stands.
+        seq: Seq,
+        /// Its kind.
+        kind: Kind,
     },
     /// An event came after the process's end, or a second `spawned`.
     #[error("event {seq} ({kind}) cannot follow: the process is {state}")]
@@ -110,6 +128,7 @@ impl Image {
             step: Step(0),
             began_at: Step(0),
             restarts: 0,
+            adopted: false,
             crashes: 0,
             model: spawned.model.clone(),
             priority: spawned.priority,
@@ -123,6 +142,9 @@ impl Image {
             plan: None,
             next_op: Op(0),
             pending: std::collections::BTreeMap::new(),
+            waits: None,
+            mailbox: Mailbox::default(),
+            children: std::collections::BTreeMap::new(),
             program,
             spawned,
         };
@@ -167,9 +189,13 @@ impl Image {
             What::Recovered(_) => self.recovered(),
             What::Exited(exited) => {
                 self.pending.clear();
+                self.waits = None;
                 self.state = ProcessState::Exited { exit: exited.exit.clone() };
             }
             What::Blocked(blocked) => {
+                if let Some(op) = blocked.op {
+                    self.waits_in(op, blocked, event.at).ok_or_else(|| about(op))?;
+                }
                 self.go_to(ProcessState::Blocked { on: blocked.on.clone(), since: event.at });
             }
             What::Unblocked(_) => {
@@ -189,17 +215,39 @@ impl Image {
             What::SignalReceived(received) => match received.signal {
                 Signal::Stop => self.state = ProcessState::Suspended { since: event.at },
                 Signal::Cont if self.waits_for_a_person() => {
-                    self.state = ProcessState::Ready;
+                    self.state = self.continued();
                     self.crashes = 0;
                 }
                 Signal::Cont | Signal::Kill => {}
             },
+            What::MessageReceived(message) if message.op.is_some() => {
+                self.letter(message, seq).ok_or(FoldError::Sender { seq, kind })?;
+            }
             What::MessageReceived(message) => {
+                self.spoken_to();
                 self.arrive(Source { seq, part: 0 }, seq, Shape::User(message.content));
                 if self.state.is_final() {
+                    // What was left of its parent's money went back with its end.
+                    self.adopted = true;
+                    if self.spawned.parent.is_some() && self.account.limit.is_some() {
+                        self.account.limit = Some(self.account.spent());
+                    }
                     self.begin_again(Input::Continued, seq);
                     self.state = ProcessState::Ready;
                 }
+            }
+            What::MessageTaken(taken) => {
+                self.mailbox.take(taken.message).ok_or_else(|| about(taken.op))?;
+            }
+            What::ChildBegun(begun) => {
+                self.child_begun(begun).ok_or_else(|| about(begun.op))?;
+            }
+            What::ChildEnded(ended) => {
+                self.child_ended(ended, seq).ok_or(FoldError::Child {
+                    seq,
+                    kind,
+                    child: ended.child,
+                })?;
             }
             What::PriorityChanged(changed) => self.priority = changed.priority,
             What::Restarted(restarted) => {
@@ -251,7 +299,9 @@ impl Image {
     fn can_follow(&self, what: &What) -> bool {
         match &self.state {
             ProcessState::Exited { exit } => {
-                exit.can_be_continued() && matches!(what, What::MessageReceived(_))
+                let is_spoken_to =
+                    matches!(what, What::MessageReceived(message) if message.op.is_none());
+                exit.can_be_continued() && is_spoken_to
             }
             _ => true,
         }
@@ -275,6 +325,7 @@ impl Image {
     /// The program begins anew behind what was said so far.
     fn begin_again(&mut self, input: Input, seq: Seq) {
         self.pending.clear();
+        self.waits = None;
         self.plan = None;
         self.began_at = self.step;
         if self.model != self.spawned.model {
@@ -437,12 +488,13 @@ impl Image {
     }
 
     fn tool_requested(&mut self, requested: &ToolRequested, event: &Event) -> Option<()> {
-        let Some(Pending::Tool { attempts, effect, .. }) = self.pending.get_mut(&requested.op)
+        let Some(Pending::Tool { attempts, effect, to, .. }) = self.pending.get_mut(&requested.op)
         else {
             return None;
         };
         *attempts = requested.attempt;
         *effect = Some(requested.effect);
+        *to = requested.to;
         let calls = self.tools_in_flight();
         self.go_to(ProcessState::Blocked { on: BlockedOn::Tool { calls }, since: event.at });
         Some(())
@@ -460,6 +512,9 @@ impl Image {
         };
         let shape = Shape::ToolResult { id: call.id, name: call.name, content: result, failed };
         self.arrive(Source { seq, part: 0 }, unit, shape);
+        if self.waits.take_if(|waits| waits.op == op).is_some() {
+            self.go_to(ProcessState::Ready);
+        }
         if let ProcessState::Blocked { on: BlockedOn::Tool { .. }, since } = self.state {
             self.state = match self.tools_in_flight() {
                 0 => ProcessState::Ready,
@@ -467,6 +522,58 @@ impl Image {
             };
         }
         self.hear(Input::ToolDone { op }, seq);
+        Some(())
+    }
+
+    /// The process waits in a tool call.
+    fn waits_in(&mut self, op: Op, blocked: &Blocked, since: Timestamp) -> Option<()> {
+        let Some(Pending::Tool { .. }) = self.pending.get(&op) else {
+            return None;
+        };
+        self.waits = Some(Waits { op, on: blocked.on.clone(), since, spoken_to: false });
+        Some(())
+    }
+
+    /// Whoever waits in a tool call hears the user, and then waits no longer.
+    fn spoken_to(&mut self) {
+        if let Some(waits) = &mut self.waits {
+            waits.spoken_to = true;
+            if matches!(self.state, ProcessState::Blocked { .. }) {
+                self.state = ProcessState::Ready;
+            }
+        }
+    }
+
+    /// Where a process stands that was suspended and goes on: where it waited, if that is not over.
+    fn continued(&self) -> ProcessState {
+        match &self.waits {
+            Some(Waits { on, since, spoken_to: false, .. }) => {
+                ProcessState::Blocked { on: on.clone(), since: *since }
+            }
+            _ => ProcessState::Ready,
+        }
+    }
+
+    fn letter(&mut self, message: &MessageReceived, seq: Seq) -> Option<()> {
+        let (from, op) = (message.from.parse().ok()?, message.op?);
+        self.mailbox.put(op, Letter { from, seq, content: message.content });
+        Some(())
+    }
+
+    fn child_begun(&mut self, begun: &ChildBegun) -> Option<()> {
+        let Some(Pending::Tool { .. }) = self.pending.get(&begun.op) else {
+            return None;
+        };
+        let (name, op, granted) = (begun.name.clone(), begun.op, begun.granted);
+        self.children.insert(begun.child, Child { name, op, granted, end: None });
+        self.account.grant(begun.child, granted);
+        Some(())
+    }
+
+    fn child_ended(&mut self, ended: &ChildEnded, seq: Seq) -> Option<()> {
+        let child = self.children.get_mut(&ended.child).filter(|child| child.end.is_none())?;
+        child.end = Some(End { exit: ended.exit.clone(), seq, answer: ended.answer });
+        self.account.reclaim(ended.child, ended.spent);
         Some(())
     }
 

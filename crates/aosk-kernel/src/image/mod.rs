@@ -8,6 +8,8 @@ mod account;
 mod apply;
 mod checkpoint;
 mod history;
+mod kin;
+mod mailbox;
 mod pending;
 mod transcript;
 mod wire;
@@ -15,8 +17,8 @@ mod wire;
 use std::collections::BTreeMap;
 
 use aosk_abi::{
-    Conditions, Epoch, Hash, Op, Pid, Planned, Priority, ProcessState, Seq, Spawned, Step, Stub,
-    Tenant, Timestamp,
+    BlockedOn, Conditions, Epoch, Hash, Op, Pid, Planned, Priority, ProcessState, Seq, Spawned,
+    Step, Stub, Tenant, Timestamp,
 };
 use aosk_context::{Arrival, PageTable};
 use aosk_ports::ProcessRow;
@@ -25,6 +27,8 @@ use serde::{Deserialize, Serialize};
 pub use account::Account;
 pub use apply::FoldError;
 pub use checkpoint::{CHECKPOINT_VERSION, Saved};
+pub use kin::{Child, End};
+pub use mailbox::{Letter, Mailbox};
 pub use pending::{Action, Pending};
 pub use transcript::{Shape, Transcript};
 
@@ -57,6 +61,9 @@ pub struct Image {
     pub began_at: Step,
     /// How often the program ended and began again by itself.
     pub restarts: u64,
+    /// Whether a user took it up again after it had ended: then it is nobody's child any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
     /// How often the kernel fell over while it executed the process, since that last got on.
     pub crashes: u64,
     /// The model that it asks now: the one it was spawned with, or an alternative to it.
@@ -87,7 +94,29 @@ pub struct Image {
     pub next_op: Op,
     /// Syscalls without an outcome.
     pub pending: BTreeMap<Op, Pending>,
+    /// The tool call that the process waits in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<Waits>,
+    /// Messages of other processes.
+    #[serde(default, skip_serializing_if = "Mailbox::is_new")]
+    pub mailbox: Mailbox,
+    /// The processes that it spawned.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub children: BTreeMap<Pid, Child>,
     program: Running,
+}
+
+/// A tool call that waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waits {
+    /// The call.
+    pub op: Op,
+    /// For what.
+    pub on: BlockedOn,
+    /// Since when.
+    pub since: Timestamp,
+    /// Whether the user has written meanwhile, which ends the wait.
+    pub spoken_to: bool,
 }
 
 impl Image {

@@ -1,6 +1,6 @@
 //! Syscalls without an outcome, and what follows from them.
 
-use aosk_abi::{Effect, Exit, Op, Seq, Syscall, ToolCall};
+use aosk_abi::{Effect, Exit, Op, Pid, Seq, Syscall, ToolCall};
 use serde::{Deserialize, Serialize};
 
 use super::Image;
@@ -30,6 +30,9 @@ pub enum Pending {
         attempts: u32,
         /// What a repeated call does, once it was requested.
         effect: Option<Effect>,
+        /// The process that it is about, where a name was found to mean one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<Pid>,
     },
     /// A message to the model.
     Tell {
@@ -51,7 +54,9 @@ impl Pending {
             Syscall::Infer { tools } => {
                 Self::Infer { tools, attempts: 0, elsewhere: 0, overflows: 0 }
             }
-            Syscall::CallTool(call) => Self::Tool { call, unit, attempts: 0, effect: None },
+            Syscall::CallTool(call) => {
+                Self::Tool { call, unit, attempts: 0, effect: None, to: None }
+            }
             Syscall::Tell { text } => Self::Tell { text, unit },
             Syscall::Exit(exit) => Self::Exit { exit },
         }

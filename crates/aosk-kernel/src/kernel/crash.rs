@@ -83,7 +83,7 @@ async fn crash(process: &mut Process, message: &str) -> Result<(), Error> {
     process.emit_with(What::Crashed(crashed), [content])?;
     let crashes = process.image.crashes;
     if crashes >= CRASHES {
-        process.emit(What::Blocked(Blocked { on: BlockedOn::Review { crashes } }))?;
+        process.emit(What::Blocked(Blocked { on: BlockedOn::Review { crashes }, op: None }))?;
     }
     process.commit().await
 }

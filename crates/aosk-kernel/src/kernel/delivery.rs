@@ -29,6 +29,7 @@ impl Kernel {
         loop {
             // Asked for before the inbox is read, so that nothing comes in between unnoticed.
             let posted = self.shared.parts.store.posted();
+            self.run_errands();
             self.fill_places();
             self.wake_sleepers();
             let before = self.table().changes();
@@ -69,6 +70,7 @@ impl Kernel {
                 biased;
                 () = self.shared.stop.wait(false) => return,
                 () = self.nudge.notified() => {}
+                () = self.shared.errands.bell.notified() => {}
                 () = posted.unwrap_or_else(|| Box::pin(pending())) => {}
                 () = rest => {}
             }
@@ -123,9 +125,11 @@ impl Kernel {
                 return;
             }
             Some(Entry::Lined { .. }) => return,
-            Some(Entry::Asleep { epoch, .. } | Entry::Resting { epoch }) => {
-                (Stay { epoch: *epoch, waited: None }, false)
-            }
+            Some(
+                Entry::Asleep { epoch, .. }
+                | Entry::Waiting { epoch, .. }
+                | Entry::Resting { epoch },
+            ) => (Stay { epoch: *epoch, waited: None }, false),
             // Under the epoch that it had: if another kernel has taken the process over meanwhile,
             // the store refuses what this one writes. To claim it would cut the other off.
             Some(Entry::Broken { epoch, outcome })
@@ -209,6 +213,7 @@ const fn kind(item: &InboxItem) -> &'static str {
     match item {
         InboxItem::Signal { signal } => signal.name(),
         InboxItem::Message { .. } => "message",
+        InboxItem::Mail { .. } => "message of another agent",
         InboxItem::Priority { .. } => "priority",
         InboxItem::SpendLimit { .. } => "spend limit",
     }

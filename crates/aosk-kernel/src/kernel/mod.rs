@@ -2,6 +2,7 @@
 
 mod crash;
 mod delivery;
+mod kin;
 mod node;
 mod restored;
 mod seat;
@@ -20,11 +21,13 @@ use crate::budget::Budget;
 use crate::contents::Contents;
 use crate::dispatch::Dispatcher;
 use crate::driver::{Driver, Ended, Outcome};
+use crate::errands::Errands;
 use crate::error::Error;
 use crate::options::{Options, Parts};
 use crate::shared::{Shared, Stop, StopSign};
 
 pub use spawn::Spawn;
+pub(crate) use spawn::heir;
 
 use stay::resting;
 use table::{Ending, Entry, Stay, Table};
@@ -73,8 +76,18 @@ impl Kernel {
         let table = Arc::new(Mutex::new(Table::new(options.resident)));
         let (stop, lined) = (StopSign::new(), std::sync::atomic::AtomicUsize::new(0));
         let models = Mutex::new(parts.models.clone());
-        let shared =
-            Arc::new(Shared { parts, options, models, dispatcher, budget, books, stop, lined });
+        let errands = Errands::default();
+        let shared = Arc::new(Shared {
+            parts,
+            options,
+            models,
+            dispatcher,
+            budget,
+            books,
+            errands,
+            stop,
+            lined,
+        });
         let (nudge, settled, accused) = (Arc::default(), Arc::default(), Arc::default());
         let kernel = Self { shared, table, nudge, settled, accused };
         if kernel.shared.parts.store.others().is_some() {
@@ -90,7 +103,7 @@ impl Kernel {
     /// # Errors
     /// [`Error::Refused`] as [`Kernel::spawn`] does.
     pub async fn check(&self, manifest: &Manifest, model: &str) -> Result<(), Error> {
-        self.find(manifest, model, None).await.map(drop)
+        self.shared.find(manifest, model, None).await.map(drop)
     }
 
     /// Begins a process. When this returns, the process is durable and runs, or stands in line
@@ -102,7 +115,7 @@ impl Kernel {
     pub async fn spawn(&self, request: Spawn) -> Result<Pid, Error> {
         self.refuse_if_stopping()?;
         self.shared.leased().await?;
-        let means = self.find(&request.manifest, &request.model, None).await?;
+        let means = self.shared.find(&request.manifest, &request.model, None).await?;
         if request.task.trim().is_empty() {
             return Err(Error::refused(
                 Code::KernelTask,
@@ -113,9 +126,10 @@ impl Kernel {
         let contents = Contents::new(parts.store.content_key(&self.shared.options.tenant).await?);
         let pid = match &request.alias {
             Some(alias) => Pid::from_alias(alias),
-            None => self.new_pid(),
+            None => self.shared.new_pid(),
         };
-        let mut process = self.begin(pid, request, &means.specs, contents)?;
+        let limit = request.manifest.spend_limit();
+        let mut process = self.shared.begin(pid, request, limit, &means.specs, contents)?;
         let (sender, inbox) = mpsc::unbounded_channel();
         let seat = self.seat(pid, sender)?;
         process.commit().await?;
@@ -195,7 +209,11 @@ impl Kernel {
     pub fn attend(&self, pid: Pid) {
         let epoch = match self.table().get(pid) {
             Some(Entry::Driven { .. } | Entry::Lined { .. }) => return,
-            Some(Entry::Asleep { epoch, .. } | Entry::Resting { epoch }) => *epoch,
+            Some(
+                Entry::Asleep { epoch, .. }
+                | Entry::Waiting { epoch, .. }
+                | Entry::Resting { epoch },
+            ) => *epoch,
             Some(Entry::Broken { .. }) | None => None,
         };
         self.line_up(pid, Stay { epoch, waited: None });
@@ -298,12 +316,6 @@ impl Kernel {
 
     fn refuse_if_stopping(&self) -> Result<(), Error> {
         if self.shared.stop.is_run() { Ok(()) } else { Err(Error::Stopping) }
-    }
-
-    fn new_pid(&self) -> Pid {
-        let mut random = [0; 10];
-        self.shared.parts.random.fill(&mut random);
-        Pid::from_parts(self.shared.parts.clock.now().as_millis(), random)
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

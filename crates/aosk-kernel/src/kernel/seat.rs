@@ -39,7 +39,11 @@ impl Seat<'_> {
     /// The epoch under which the process is owned; `None`: it is to be taken over.
     pub(super) const fn epoch(&self) -> Option<Epoch> {
         match &self.before {
-            Some(Entry::Asleep { epoch, .. } | Entry::Resting { epoch }) => *epoch,
+            Some(
+                Entry::Asleep { epoch, .. }
+                | Entry::Waiting { epoch, .. }
+                | Entry::Resting { epoch },
+            ) => *epoch,
             _ => None,
         }
     }

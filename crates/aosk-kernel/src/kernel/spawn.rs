@@ -1,17 +1,20 @@
 //! Spawning: what a manifest asks for, found, and the first event of a process.
 
+use std::sync::Arc;
+
 use aosk_abi::{
-    Code, Epoch, Event, Hash, Manifest, Pid, Record, Seq, Spawned, Tenant, ToolSpec, What,
+    Code, Epoch, Event, Hash, Manifest, MicroDollars, Pid, Record, Seq, Spawned, Tenant, ToolSpec,
+    What,
 };
 use aosk_context::{POLICIES, policy_by_name};
 
-use super::Kernel;
 use crate::contents::Contents;
-use crate::driver::{Means, RECALL, demand_of, recall_spec};
+use crate::driver::{Means, Own, demand_of};
 use crate::error::Error;
 use crate::image::Image;
 use crate::process::Process;
 use crate::program::Running;
+use crate::shared::Shared;
 
 /// What a new process is made of.
 #[derive(Debug, Clone)]
@@ -29,17 +32,17 @@ pub struct Spawn {
     pub parent: Option<Pid>,
 }
 
-impl Kernel {
+impl Shared {
     /// What the manifest asks for. `specs` are the recorded schemas of a process that was spawned
     /// before; a new one takes the tools' own, and is refused where the model cannot serve it. What
     /// was begun is not measured again: it may have come to another model, with a smaller window.
-    pub(super) async fn find(
+    pub(crate) async fn find(
         &self,
         manifest: &Manifest,
         model: &str,
         specs: Option<Vec<ToolSpec>>,
     ) -> Result<Means, Error> {
-        let parts = &self.shared.parts;
+        let parts = &self.parts;
         let is_new = specs.is_none();
         if is_new {
             manifest.check().map_err(|error| Error::refused(Code::Manifest, error.to_string()))?;
@@ -66,7 +69,7 @@ impl Kernel {
             )
         })?;
         let asked = model.to_owned();
-        let model = self.shared.model(model).await?;
+        let model = self.model(model).await?;
         let info = model.device.info();
         if is_new
             && let Some(window) = manifest.context.window
@@ -81,14 +84,13 @@ impl Kernel {
             ));
         }
         let own = manifest.tools.iter().map(|name| {
-            let spec = if name == RECALL {
-                Some(recall_spec())
-            } else {
-                parts.tools.get(name).map(|tool| tool.spec().clone())
+            let spec = match Own::named(name) {
+                Some(own) => Some(own.spec()),
+                None => parts.tools.get(name).map(|tool| tool.spec().clone()),
             };
             spec.ok_or_else(|| {
-                let own = parts.tools.keys().map(String::as_str);
-                let names: Vec<_> = own.chain([RECALL]).collect();
+                let given = parts.tools.keys().map(String::as_str);
+                let names: Vec<_> = given.chain(Own::NAMES.iter().copied()).collect();
                 Error::refused(
                     Code::KernelUnknownTool,
                     format!("there is no tool {name:?}; `tools` can name: {}", names.join(", ")),
@@ -96,6 +98,14 @@ impl Kernel {
             })
         });
         let own = own.collect::<Result<Vec<_>, _>>()?;
+        let spawns = manifest.tools.iter().any(|name| Own::named(name) == Some(Own::Spawn));
+        if is_new && spawns && manifest.children.is_empty() {
+            return Err(Error::refused(
+                Code::Manifest,
+                "`tools` names `spawn`, and there is no agent that could be spawned: describe one \
+                 under `[[children]]`, or leave the tool out",
+            ));
+        }
         let sandbox = (parts.sandbox)(manifest.workspace.as_deref())
             .map_err(|error| Error::refused(Code::ToolWorkspace, error.to_string()))?;
         let (manifest, specs) = (manifest.clone(), specs.unwrap_or(own));
@@ -103,20 +113,36 @@ impl Kernel {
             let accepted = model.device.accepts(&demand_of(&manifest, &specs));
             accepted.map_err(|error| Error::refused(Code::Manifest, error.to_string()))?;
         }
+        if is_new {
+            for child in &manifest.children {
+                let (child, model) = heir(&manifest, child, &asked);
+                Box::pin(self.find(&child, &model, None)).await.map_err(|error| {
+                    let name = &child.name;
+                    Error::refused(error.code(), format!("the child {name:?}: {error}"))
+                })?;
+            }
+        }
         let specs = specs.into();
         Ok(Means { manifest, asked, model, policy, specs, sandbox })
     }
 
-    /// A process with its first event, which is still to be written.
-    pub(super) fn begin(
-        &self,
+    pub(crate) fn new_pid(&self) -> Pid {
+        let mut random = [0; 10];
+        self.parts.random.fill(&mut random);
+        Pid::from_parts(self.parts.clock.now().as_millis(), random)
+    }
+
+    /// A process with its first event, which is still to be written; `limit` is what it may spend.
+    pub(crate) fn begin(
+        self: &Arc<Self>,
         pid: Pid,
         request: Spawn,
+        limit: Option<MicroDollars>,
         specs: &[ToolSpec],
         mut contents: Contents,
     ) -> Result<Process, Error> {
         let Spawn { manifest, model, task, alias, parent } = request;
-        let secrets = &self.shared.parts.secrets;
+        let secrets = &self.parts.secrets;
         let json = |value: serde_json::Result<String>| {
             value.map_err(|error| Error::refused(Code::Manifest, error.to_string()))
         };
@@ -135,17 +161,28 @@ impl Kernel {
             priority: manifest.priority,
             max_steps: manifest.max_steps,
             max_tool_steps: manifest.react.max_tool_steps,
-            spend_limit: manifest.spend_limit(),
+            spend_limit: limit,
             manifest: manifest_ref,
             system,
             tools,
             task,
         };
-        let tenant: &Tenant = &self.shared.options.tenant;
-        let event = Event::new(self.shared.parts.clock.now(), What::Spawned(spawned));
+        let tenant: &Tenant = &self.options.tenant;
+        let event = Event::new(self.parts.clock.now(), What::Spawned(spawned));
         let record = Record::seal(tenant, pid, Seq(0), Epoch(1), Hash::ZERO, &event)?;
         let image =
             Image::begin(tenant, pid, &record).map_err(|source| Error::Fold { pid, source })?;
-        Ok(Process::begun(self.shared.clone(), image, contents, (record, sealed)))
+        Ok(Process::begun(self.clone(), image, contents, (record, sealed)))
     }
+}
+
+/// A child's manifest with what it has from its parent, and the model that it asks.
+pub(crate) fn heir(parent: &Manifest, child: &Manifest, model: &str) -> (Manifest, String) {
+    let mut child = child.clone();
+    child.group.clone_from(&parent.group);
+    if child.workspace.is_none() {
+        child.workspace.clone_from(&parent.workspace);
+    }
+    let model = child.model.clone().unwrap_or_else(|| model.to_owned());
+    (child, model)
 }

@@ -14,6 +14,7 @@ use super::crash::{contained, panicked, why};
 use super::table::{Entry, Herald, Stay};
 use crate::contents::Contents;
 use crate::driver::{Driver, Ended, InboxReceiver, Means, Outcome, left_of};
+use crate::errands::Errand;
 use crate::error::Error;
 use crate::flight::Recorded;
 use crate::load::load_from;
@@ -89,13 +90,12 @@ impl Kernel {
         // What was seen before the process was this kernel's alone may be in its journal by now.
         self.table().touch(pid);
         while inbox.try_recv().is_ok() {}
-        for (whose, id, item) in self.pending().await? {
-            if whose == pid {
-                process.take(id, item)?;
-            }
+        for (id, item) in self.shared.waits_for(&process.image).await? {
+            process.take(id, item)?;
         }
         // What it heard is written down even where it cannot be driven.
         process.commit().await?;
+        self.shared.end_children(&process.image).await;
         if let Some(rest) = process.rest() {
             return Ok(Err(rest.into()));
         }
@@ -125,12 +125,19 @@ impl Kernel {
 
     /// Enters what became of a stay, and gives the place to the next.
     pub(super) fn settle(&self, pid: Pid, epoch: Option<Epoch>, ended: Ended) {
+        if let Ended::Outcome(Outcome::Exited(_)) = &ended {
+            self.shared.errands.ended(pid);
+        }
+        // Whom it has something for comes first: else it might look as if nothing ran any more.
+        self.run_errands();
         let mut table = self.table();
         let Some(Entry::Driven { herald, .. }) = table.remove(pid) else {
             return;
         };
         let ended = match ended {
-            Ended::Asleep(..) | Ended::Yielded if !self.shared.stop.is_run() => {
+            Ended::Asleep(..) | Ended::Waiting(_) | Ended::Yielded
+                if !self.shared.stop.is_run() =>
+            {
                 Ended::Outcome(Outcome::Stopped)
             }
             ended => ended,
@@ -146,6 +153,10 @@ impl Kernel {
                 }
                 table.set(pid, Entry::Asleep { epoch, until, due, herald });
                 self.nudge.notify_one();
+            }
+            Ended::Waiting(on) => {
+                let herald = Some(herald);
+                table.set(pid, Entry::Waiting { epoch, on, herald });
             }
             Ended::Yielded => {
                 let stay = Stay { epoch, waited: None };
@@ -163,13 +174,42 @@ impl Kernel {
                     }
                     Outcome::Exited(_) | Outcome::Stopped => {}
                 }
+                self.shared.dispatcher.take_back(pid);
                 self.shared.dispatcher.remove(pid);
                 herald.send_replace(Some(outcome));
             }
         }
         drop(table);
+        if self.shared.errands.has_news(pid) {
+            self.shared.errands.leave(Errand::Look(pid));
+        }
+        self.run_errands();
         self.fill_places();
+        let given_up = self.table().given_up();
+        for (herald, on) in given_up {
+            herald.send_replace(Some(Outcome::Parked(on)));
+        }
         self.settled.notify_waiters();
+    }
+
+    /// Brings in those who have something to look at, or to begin with.
+    pub(super) fn run_errands(&self) {
+        for errand in self.shared.errands.collect() {
+            let (Errand::Look(pid) | Errand::Begin(pid, _)) = errand;
+            let epoch = match (self.table().get(pid), errand) {
+                (
+                    Some(
+                        Entry::Asleep { epoch, .. }
+                        | Entry::Waiting { epoch, .. }
+                        | Entry::Resting { epoch },
+                    ),
+                    _,
+                ) => *epoch,
+                (None, Errand::Begin(_, epoch)) => epoch,
+                _ => continue,
+            };
+            self.line_up(pid, Stay { epoch, waited: None });
+        }
     }
 
     /// Enters a process that waits for a moment which is not near, without reading it back, unless
@@ -251,14 +291,17 @@ impl Kernel {
             0 => Vec::new(),
             _ => read(process, &spawned.tools.hash, "tools")?,
         };
-        self.find(&manifest, &process.image.model, Some(specs)).await
+        self.shared.find(&manifest, &process.image.model, Some(specs)).await
     }
 }
 
 /// Those who wait for the process go on waiting; of one that nobody can wait for, a new herald.
 pub(super) fn herald_of(entry: Option<&Entry>) -> Herald {
     match entry {
-        Some(Entry::Asleep { herald: Some(herald), .. }) => herald.clone(),
+        Some(
+            Entry::Asleep { herald: Some(herald), .. }
+            | Entry::Waiting { herald: Some(herald), .. },
+        ) => herald.clone(),
         _ => watch::channel(None).0,
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use aosk_abi::{Code, Epoch, Pid, Timestamp};
+use aosk_abi::{BlockedOn, Code, Epoch, Pid, Timestamp};
 use tokio::sync::watch;
 
 use crate::driver::{InboxSender, Outcome};
@@ -24,6 +24,9 @@ pub(super) enum Entry {
     Lined { stay: Stay, herald: Herald },
     /// It waits for a moment.
     Asleep { epoch: Option<Epoch>, until: Timestamp, due: Duration, herald: Option<Herald> },
+    /// It waits for other processes, without an end of its own. Nobody need wait for it any more once
+    /// nothing else runs here.
+    Waiting { epoch: Option<Epoch>, on: BlockedOn, herald: Option<Herald> },
     /// It waits for something from outside.
     Resting { epoch: Option<Epoch> },
     /// The kernel could not go on with it.
@@ -99,6 +102,12 @@ impl Table {
                 let herald = herald.get_or_insert_with(|| watch::channel(None).0);
                 Some(Ending::Ahead(herald.subscribe()))
             }
+            Some((_, Entry::Waiting { on, herald: None, .. })) => {
+                Some(Ending::Known(Outcome::Parked(on.clone())))
+            }
+            Some((_, Entry::Waiting { herald: Some(herald), .. })) => {
+                Some(Ending::Ahead(herald.subscribe()))
+            }
             Some((_, Entry::Broken { outcome, .. })) => {
                 Some(Ending::Known(outcome.as_ref().clone()))
             }
@@ -137,7 +146,7 @@ impl Table {
             Entry::Asleep { due, .. } => {
                 self.alarms.insert((*due, pid));
             }
-            Entry::Resting { .. } | Entry::Broken { .. } => {}
+            Entry::Waiting { .. } | Entry::Resting { .. } | Entry::Broken { .. } => {}
         }
         self.changes += 1;
         self.entries.insert(pid, (self.changes, entry));
@@ -151,7 +160,7 @@ impl Table {
             Some(Entry::Asleep { due, .. }) => {
                 self.alarms.remove(&(*due, pid));
             }
-            Some(Entry::Resting { .. } | Entry::Broken { .. }) | None => {}
+            Some(Entry::Waiting { .. } | Entry::Resting { .. } | Entry::Broken { .. }) | None => {}
         }
         entry
     }
@@ -201,9 +210,24 @@ impl Table {
         self.driven == 0 && self.line.is_empty() && self.alarms.is_empty()
     }
 
-    /// Everyone who waits in line or sleeps, taken out.
+    /// Where nothing runs any more: those who wait for others in vain, and who waits for them.
+    pub(super) fn given_up(&mut self) -> Vec<(Herald, BlockedOn)> {
+        if !self.is_quiet() {
+            return Vec::new();
+        }
+        let entries = self.entries.values_mut();
+        let waiting = entries.filter_map(|(_, entry)| match entry {
+            Entry::Waiting { on, herald, .. } => Some((herald.take()?, on.clone())),
+            _ => None,
+        });
+        waiting.collect()
+    }
+
+    /// Everyone who waits in line, for others or for a moment, taken out.
     pub(super) fn dismiss_waiting(&mut self) -> Vec<(Pid, Option<Herald>)> {
-        let waits = |entry: &Entry| matches!(entry, Entry::Lined { .. } | Entry::Asleep { .. });
+        let waits = |entry: &Entry| {
+            matches!(entry, Entry::Lined { .. } | Entry::Asleep { .. } | Entry::Waiting { .. })
+        };
         let pids: Vec<Pid> = self
             .entries
             .iter()
@@ -212,7 +236,9 @@ impl Table {
             .collect();
         let taken = pids.into_iter().filter_map(|pid| match self.entries.remove(&pid) {
             Some((_, Entry::Lined { herald, .. })) => Some((pid, Some(herald))),
-            Some((_, Entry::Asleep { herald, .. })) => Some((pid, herald)),
+            Some((_, Entry::Asleep { herald, .. } | Entry::Waiting { herald, .. })) => {
+                Some((pid, herald))
+            }
             _ => None,
         });
         let taken = taken.collect();

@@ -1,11 +1,12 @@
 //! The fold: the same state from the whole journal and from any checkpoint of it.
 
 use aosk_abi::{
-    Blocked, BlockedOn, Cancelled, Changes, Code, Conditions, ContentKey, ContentRef, Effect,
-    Epoch, Event, Exit, Exited, FailureKind, Hash, Interrupted, LlmFailed, LlmRequested,
-    LlmReturned, MessageReceived, MicroDollars, Op, Pid, Planned, Priority, Recalled, Record,
-    Recovered, ReplyPart, Seq, Signal, SignalReceived, Spawned, SpendRaised, StopReason, Tenant,
-    Timestamp, Tokens, Told, ToolRequested, ToolReturned, Unblocked, Usage, What,
+    Blocked, BlockedOn, Cancelled, Changes, ChildBegun, ChildEnded, Code, Conditions, ContentKey,
+    ContentRef, Effect, Epoch, Event, Exit, Exited, FailureKind, Hash, Interrupted, LlmFailed,
+    LlmRequested, LlmReturned, MessageReceived, MessageTaken, MicroDollars, Op, Pid, Planned,
+    Priority, Recalled, Record, Recovered, ReplyPart, Seq, Signal, SignalReceived, Spawned,
+    SpendRaised, StopReason, Tenant, Timestamp, Tokens, Told, ToolRequested, ToolReturned,
+    Unblocked, Usage, What,
 };
 use aosk_context::{Arrival, Demand, TruncateOldest};
 use aosk_kernel::{Action, FoldError, Image, Saved};
@@ -77,7 +78,9 @@ impl Author {
                 0 => self.write(What::MessageReceived(MessageReceived {
                     from: "user".into(),
                     content: text("message"),
+                    op: None,
                 })),
+                1 if choice & 64 != 0 => self.mail(choice),
                 1 => self.write(What::SignalReceived(SignalReceived { signal: Signal::Stop })),
                 2 => self.write(What::SignalReceived(SignalReceived { signal: Signal::Cont })),
                 3 => {
@@ -89,6 +92,7 @@ impl Author {
                 5 => {
                     self.write(What::Blocked(Blocked {
                         on: BlockedOn::Timer { until: Timestamp::from_millis(7) },
+                        op: None,
                     }));
                     self.write(What::Unblocked(Unblocked {}));
                 }
@@ -119,9 +123,47 @@ impl Author {
         }
     }
 
+    /// A message of another process; it may be one that it waits for.
+    fn mail(&mut self, choice: u8) {
+        let from = Pid::from_bytes([choice & 1; 16]);
+        let op = (0..).map(Op).find(|op| !self.image.mailbox.has_heard(from, *op));
+        self.write(What::MessageReceived(MessageReceived {
+            from: from.to_string(),
+            content: text("mail"),
+            op,
+        }));
+    }
+
+    /// What a call of the kernel's own writes before its result.
+    fn own(&mut self, op: Op, choice: u8) {
+        let living = self.image.children.iter().find(|(_, child)| child.end.is_none());
+        match (self.image.mailbox.first(None), living.map(|(child, _)| *child)) {
+            (Some(letter), _) if choice & 4 != 0 => {
+                let message = letter.seq;
+                self.write(What::MessageTaken(MessageTaken { message, op }));
+            }
+            (_, Some(child)) => {
+                let (spent, answer) = (MicroDollars(3), Some(text("found")));
+                let on = BlockedOn::Child { children: vec![child], until: None };
+                self.write(What::Blocked(Blocked { on, op: Some(op) }));
+                let exit = "completed".to_owned();
+                self.write(What::ChildEnded(ChildEnded { child, exit, answer, spent }));
+            }
+            _ => {
+                let child = Pid::from_parts(op.0, [choice; 10]);
+                let granted = Some(MicroDollars(9));
+                let begun = ChildBegun { child, granted, name: "helper".into(), op };
+                self.write(What::ChildBegun(begun));
+            }
+        }
+    }
+
     fn tools(&mut self, ops: &[Op], choice: u8) {
         let op = ops[usize::from(choice) % ops.len()];
         let result = text("{\"success\":true,\"data\":1}");
+        if choice & 16 != 0 && choice & 2 != 0 {
+            self.own(op, choice);
+        }
         if choice & 64 == 0 {
             self.write(What::ToolRequested(ToolRequested {
                 op,
@@ -129,6 +171,7 @@ impl Author {
                 effect: Effect::Unsafe,
                 attempt: 1,
                 isolation: "none".into(),
+                to: None,
             }));
         }
         let left = |page: &&aosk_context::Page| !page.resident;
@@ -298,7 +341,11 @@ fn long_life(steps: usize) -> Vec<Record> {
         // A person lets it go on when its steps are used up.
         if author.image.state.is_final() {
             let content = text("message");
-            author.write(What::MessageReceived(MessageReceived { from: "user".into(), content }));
+            author.write(What::MessageReceived(MessageReceived {
+                from: "user".into(),
+                content,
+                op: None,
+            }));
         }
         while !matches!(author.image.next_action(), Action::Tools(_) | Action::Exit(..)) {
             author.act(7);

@@ -55,6 +55,8 @@ pub struct Puppet {
     pub limits: Mutex<Vec<RateLimits>>,
     /// Whether it takes no temperature.
     pub is_set: bool,
+    /// What it says instead of the script, by what it is asked.
+    pub says: Option<fn(&Request) -> Say>,
 }
 
 impl Puppet {
@@ -77,7 +79,23 @@ impl Puppet {
             takes: Duration::from_millis(10),
             limits: Mutex::default(),
             is_set: false,
+            says: None,
         }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.info.name
+    }
+
+    /// Says whatever what it is asked leads to.
+    pub fn saying(mut self, says: fn(&Request) -> Say) -> Self {
+        self.says = Some(says);
+        self
+    }
+
+    /// Says this, too.
+    pub fn say(&self, more: impl IntoIterator<Item = Say>) {
+        self.script.lock().unwrap().extend(more);
     }
 
     pub fn without_temperature(mut self) -> Self {
@@ -169,7 +187,10 @@ impl Device for Puppet {
             self.prompts.lock().unwrap().push(rendered.clone());
             let said = self.limits.lock().unwrap().pop();
             said.iter().for_each(|said| progress.limits(said));
-            let say = self.script.lock().unwrap().pop_front().unwrap_or(Say::Text("done"));
+            let say = match self.says {
+                Some(says) => says(request),
+                None => self.script.lock().unwrap().pop_front().unwrap_or(Say::Text("done")),
+            };
             let now = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
             self.peak.fetch_max(now, Ordering::SeqCst);
             tokio::time::sleep(self.takes).await;

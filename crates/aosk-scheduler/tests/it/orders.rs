@@ -43,6 +43,18 @@ fn first_come_first_served_and_each_in_its_turn() {
 }
 
 #[test]
+fn who_gets_another_priority_while_it_waits_stands_where_that_says() {
+    let mut machine = ordered(Order::Priority, 4);
+    for key in 0..4 {
+        machine.wake(key, TEN);
+    }
+    let priority = |n| aosk_abi::Priority::new(n).expect("in range");
+    machine.scheduler.renice(&2, priority(10)).expect("known");
+    machine.scheduler.renice(&0, priority(90)).expect("known");
+    assert_eq!([machine.call(), machine.call(), machine.call(), machine.call()], [2, 1, 3, 0]);
+}
+
+#[test]
 fn the_more_important_go_first_and_the_others_every_other_time_after_their_wait() {
     let mut machine = ordered(Order::Priority, 0);
     machine.admit(1, "a", 10);

@@ -16,6 +16,7 @@ pub(super) fn contents(what: &What) -> Vec<ContentRef> {
         What::Exited(it) => named.extend(of_exit(&it.exit)),
         What::Restarted(it) => named.extend(of_exit(&it.exit)),
         What::MessageReceived(it) => named.push(it.content),
+        What::ChildEnded(it) => named.extend(it.answer),
         What::Told(it) => named.push(it.content),
         What::Crashed(it) => named.push(it.message),
         What::LlmReturned(it) => {
@@ -31,6 +32,8 @@ pub(super) fn contents(what: &What) -> Vec<ContentRef> {
         What::Recovered(_)
         | What::Blocked(_)
         | What::Unblocked(_)
+        | What::MessageTaken(_)
+        | What::ChildBegun(_)
         | What::SpendRaised(_)
         | What::SignalReceived(_)
         | What::PriorityChanged(_)

@@ -34,6 +34,11 @@ pub(super) fn summary(event: &Event) -> String {
         What::Cancelled(call) => call.op.to_string(),
         What::Recalled(back) => format!("{} pages {:?}", back.op, back.pages),
         What::Told(told) => told.op.to_string(),
+        What::MessageTaken(taken) => format!("{} event {}", taken.op, taken.message),
+        What::ChildBegun(begun) => {
+            format!("{} {} may spend {:?}", begun.op, begun.child, begun.granted)
+        }
+        What::ChildEnded(ended) => format!("{} {} spent {}", ended.child, ended.exit, ended.spent),
         What::Exited(exited) => exited.exit.name().to_owned(),
         What::Blocked(blocked) => format!("{:?}", blocked.on),
         What::Recovered(recovered) => format!("from epoch {}", recovered.from),

@@ -33,7 +33,8 @@ impl Writer {
     /// The next append, of one event that names a content of these bytes.
     fn append(&mut self, bytes: impl Into<Vec<u8>>) -> Append {
         let content = self.key.seal(bytes.into());
-        let message = MessageReceived { from: "user".to_owned(), content: content.reference() };
+        let message =
+            MessageReceived { from: "user".to_owned(), content: content.reference(), op: None };
         let event = Event::new(Timestamp::default(), What::MessageReceived(message));
         let tenant = Tenant::local();
         let record =

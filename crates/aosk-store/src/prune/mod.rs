@@ -266,6 +266,7 @@ fn awaited(posted: &[Posted], pid: Pid) -> Option<Reason> {
     posted.iter().find_map(|(to, _, item)| match item {
         _ if *to == pid => Some(Reason::Awaited),
         InboxItem::Message { from, .. } if *from == sender => Some(Reason::Sender),
+        InboxItem::Mail { from, .. } if *from == pid => Some(Reason::Sender),
         _ => None,
     })
 }

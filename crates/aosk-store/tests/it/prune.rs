@@ -72,7 +72,7 @@ async fn begin(store: &dyn Store, tenant: &Tenant, pid: Pid, begun: &Begun) {
 fn naming(scribe: &Scribe, append: Append, other: Pid) -> Append {
     let content = scribe.key.seal(*b"said");
     let (from, named) = (other.to_string(), content.reference());
-    let what = What::MessageReceived(MessageReceived { content: named, from });
+    let what = What::MessageReceived(MessageReceived { content: named, from, op: None });
     let event = Event::new(OLD, what);
     let record =
         Record::seal(&scribe.tenant, scribe.pid, scribe.next, scribe.epoch, scribe.head, &event);

@@ -1,0 +1,70 @@
+//! Families: what the end of a parent means to its children.
+//!
+//! The children of a process that has ended are killed: nobody would hear what they find, and what
+//! they spend is its money. The kill is posted when the end is durable. A crash in between leaves them
+//! running, so each child looks, whenever it comes into memory, whether its parent has ended.
+
+use aosk_abi::Signal;
+use aosk_ports::{InboxId, InboxItem};
+
+use crate::errands::Errand;
+use crate::error::Error;
+use crate::image::Image;
+use crate::shared::Shared;
+
+impl Shared {
+    /// Kills the children that live, if the process has ended. What fails is made good when they
+    /// come into memory.
+    pub(crate) async fn end_children(&self, image: &Image) {
+        if !image.state.is_final() {
+            return;
+        }
+        let (store, tenant) = (&self.parts.store, &self.options.tenant);
+        for (child, known) in &image.children {
+            if known.end.is_some() {
+                continue;
+            }
+            let ended = async {
+                let lives = store.process(tenant, *child).await?;
+                if lives.is_some_and(|child| !child.row.state.is_final()) {
+                    let kill = InboxItem::Signal { signal: Signal::Kill };
+                    store.post(tenant, *child, kill).await?;
+                    self.errands.leave(Errand::Look(*child));
+                }
+                Ok::<_, aosk_ports::StoreError>(())
+            };
+            if let Err(error) = ended.await {
+                tracing::warn!(pid = %image.pid, %child, %error, "a child outlives its parent for now");
+            }
+        }
+    }
+
+    /// What waits in the inbox for a process that comes into memory; a kill, too, if it is a child
+    /// whose parent has ended.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub(crate) async fn waits_for(
+        &self,
+        image: &Image,
+    ) -> Result<Vec<(InboxId, InboxItem)>, Error> {
+        let (store, tenant) = (&self.parts.store, &self.options.tenant);
+        let kill = InboxItem::Signal { signal: Signal::Kill };
+        let mut waiting: Vec<_> = store
+            .pending(tenant)
+            .await?
+            .into_iter()
+            .filter_map(|(pid, id, item)| (pid == image.pid).then_some((id, item)))
+            .collect();
+        let parent = image.spawned.parent.filter(|_| !image.adopted && !image.state.is_final());
+        if let Some(parent) = parent
+            && let Some(parent) = store.process(tenant, parent).await?
+            && parent.row.state.is_final()
+            && waiting.iter().all(|(_, item)| *item != kill)
+        {
+            let id = store.post(tenant, image.pid, kill.clone()).await?;
+            waiting.push((id, kill));
+        }
+        Ok(waiting)
+    }
+}
