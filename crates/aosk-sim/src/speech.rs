@@ -21,6 +21,13 @@ const SEVERAL: Chance = Chance::per_mille(333);
 /// One reply in ten carries a block that only its provider understands.
 const OPAQUE: Chance = Chance::per_mille(100);
 
+/// An argument that may be left out is, every other time.
+const LEFT_OUT: Chance = Chance::per_mille(500);
+/// Agents whose names are known; some of them are not there.
+const NEIGHBOURS: u64 = 8;
+/// Waits are shorter than that, in seconds; one of 0 is none.
+const LONGEST_WAIT: u64 = 60;
+
 /// Names of tools that nobody has; a real endpoint may send any of them.
 const UNKNOWN: [&str; 4] = ["", "no_such_tool", "nul\0in the name", "имя ☃"];
 /// Arguments that no tool can take.
@@ -101,15 +108,22 @@ fn call(dice: &mut Dice, request: &Request, turns: u64, index: usize) -> Part {
 /// Arguments that a flat schema allows.
 fn arguments(dice: &mut Dice, tool: &ToolSpec) -> Map<String, Value> {
     let properties = tool.parameters.get("properties").and_then(Value::as_object);
+    let needed = tool.parameters.get("required").and_then(Value::as_array);
     let value = |(name, schema): (&String, &Value)| {
-        let value = match schema.get("type").and_then(Value::as_str) {
-            Some("integer") => json!(dice.below(6_000)),
-            Some("boolean") => json!(dice.below(2) == 1),
+        let is_needed = needed.is_none_or(|needed| needed.iter().any(|it| it == name));
+        if !is_needed && dice.hits(LEFT_OUT) {
+            return None;
+        }
+        let value = match (&**name, schema.get("type").and_then(Value::as_str)) {
+            ("to" | "from", _) => json!(format!("agent {}", dice.below(NEIGHBOURS))),
+            ("seconds" | "timeout_s", _) => json!(dice.below(LONGEST_WAIT)),
+            (_, Some("integer")) => json!(dice.below(6_000)),
+            (_, Some("boolean")) => json!(dice.below(2) == 1),
             _ => json!(words(dice, 3)),
         };
-        (name.clone(), value)
+        Some((name.clone(), value))
     };
-    properties.into_iter().flatten().map(value).collect()
+    properties.into_iter().flatten().filter_map(value).collect()
 }
 
 fn text(dice: &mut Dice) -> Part {

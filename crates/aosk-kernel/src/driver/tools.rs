@@ -74,8 +74,10 @@ impl Driver {
             if self.hear()?.is_some() {
                 return Ok(None);
             }
-            if let Some(ended) = self.wait_in(own, op, &call).await? {
-                return Ok(Some(ended));
+            let ended = self.wait_in(own, op, &call).await?;
+            // The next call that waits has its turn when this one is over.
+            if ended.is_some() || self.waits_in(op).is_some() {
+                return Ok(ended);
             }
         }
         Ok(None)

@@ -199,7 +199,7 @@ impl Image {
                 self.go_to(ProcessState::Blocked { on: blocked.on.clone(), since: event.at });
             }
             What::Unblocked(_) => {
-                self.state = ProcessState::Ready;
+                self.state = self.continued();
                 self.crashes = 0;
             }
             What::Crashed(_) => {
@@ -544,7 +544,7 @@ impl Image {
         }
     }
 
-    /// Where a process stands that was suspended and goes on: where it waited, if that is not over.
+    /// Where a process stands that was held up and goes on: where it waited, if that is not over.
     fn continued(&self) -> ProcessState {
         match &self.waits {
             Some(Waits { on, since, spoken_to: false, .. }) => {

@@ -240,6 +240,31 @@ async fn a_sleep_lasts_as_long_as_it_said_through_the_end_of_its_kernel() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn calls_that_wait_come_one_after_the_other_behind_all_others() {
+    let kit = Kit::new(vec![]);
+    let calls = vec![
+        ("sleep", r#"{"seconds": 40}"#),
+        ("receive", r#"{"timeout_s": 50}"#),
+        ("send", r#"{"to": "nobody", "text": "hello"}"#),
+    ];
+    let reader = puppet("reader", vec![Say::Calls(calls)]);
+    let kernel = kernel_of(&kit, &[&reader]);
+    let began = tokio::time::Instant::now();
+    let pid = kernel.spawn(agent("reader")).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    // Somebody looks at it: that ends neither wait and begins no other.
+    kernel.attend(pid);
+    assert!(has_completed(&kernel.wait(pid).await));
+    let took = began.elapsed().as_secs();
+    assert!((89..=91).contains(&took), "{took}");
+    let returned = kit.events(pid).await.into_iter().filter_map(|what| match what {
+        What::ToolReturned(returned) => Some(returned.op),
+        _ => None,
+    });
+    assert_eq!(returned.collect::<Vec<_>>(), [Op(3), Op(1), Op(2)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_user_gets_through_to_whoever_waits() {
     for call in [
         Say::Call("receive", "{}"),

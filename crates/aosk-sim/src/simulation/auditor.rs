@@ -327,6 +327,16 @@ impl Watch for Auditor {
         book.append(append, &Sky { seed: self.seed, now, alone, large }, &mut broken);
         let new = book.events.get(known..).unwrap_or_default();
         self.reported(new, append, &mut broken);
+        for event in new {
+            if let What::ToolReturned(returned) = &event.what
+                && returned.success
+                && book.deeds.is_send(returned.op)
+                && !mail.was_sent(append.pid, returned.op)
+            {
+                let what = format!("{} reports a message that nobody posted", returned.op);
+                broken.push((Promise::InboxKept, what));
+            }
+        }
         mail.take(append, new, &mut broken);
         drop(books);
         self.accuse(append.pid, broken);
@@ -357,7 +367,22 @@ impl Watch for Auditor {
     }
 
     fn posted(&self, pid: Pid, id: InboxId, item: &InboxItem) {
-        self.books().mail.post(pid, id, item);
+        let mut books = self.books();
+        books.mail.post(pid, id, item);
+        let InboxItem::Mail { from, op, .. } = item else {
+            return;
+        };
+        let is_intent = |event: &Event| match &event.what {
+            What::ToolRequested(asked) => asked.op == *op && asked.to == Some(pid),
+            _ => false,
+        };
+        let sender = books.processes.get(from);
+        let is_intended = sender.is_some_and(|book| book.events.iter().any(is_intent));
+        drop(books);
+        if !is_intended {
+            let what = format!("the message {op} is posted and was never intended");
+            self.witness.accuse(Some(*from), Promise::Intent, what);
+        }
     }
 }
 

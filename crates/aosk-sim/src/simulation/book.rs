@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use aosk_abi::{
     BlockedOn, Code, ContentKey, Epoch, Event, Exit, Exited, Hash, Manifest, MicroDollars, Op, Pid,
-    Planned, ProcessState, Record, Restarted, Seq, Tenant, What,
+    Planned, ProcessState, Record, Restarted, Seq, Tenant, Timestamp, What,
 };
 use aosk_kernel::Image;
 use aosk_ports::{Append, InboxItem, Rendered, Stretch};
@@ -91,6 +91,8 @@ pub(super) struct Book {
     heard: BTreeSet<Hash>,
     /// Since when, in virtual time, the process stands where it does.
     since: Duration,
+    /// When its newest wait began, by the kernel's clock and in virtual time.
+    waits: Option<(Timestamp, Duration)>,
 }
 
 impl Book {
@@ -121,6 +123,7 @@ impl Book {
             brought: BTreeSet::new(),
             heard: BTreeSet::new(),
             since: Duration::ZERO,
+            waits: None,
         }
     }
 
@@ -183,7 +186,7 @@ impl Book {
         self.waited(before.as_ref(), &event, sky, broken);
         self.fold(record, broken);
         if self.image.as_ref().map(|image| &image.state) != before.as_ref() {
-            self.since = sky.now;
+            self.since = self.stands_since(sky.now);
         }
         for content in contents(&event.what) {
             if !self.brought.contains(&content.hash) && !sky.large.contains(&content.hash) {
@@ -203,6 +206,19 @@ impl Book {
         self.events.push(event);
     }
 
+    /// Since when the process stands where it does. One that was stopped in a wait and goes on waits
+    /// as long as it would have.
+    fn stands_since(&mut self, now: Duration) -> Duration {
+        let Some(ProcessState::Blocked { since, .. }) = self.image.as_ref().map(|it| &it.state)
+        else {
+            return now;
+        };
+        match self.waits {
+            Some((began, then)) if began == *since => then,
+            _ => self.waits.insert((*since, now)).1,
+        }
+    }
+
     /// A process that waits for a moment does nothing before it comes.
     fn waited(
         &self,
@@ -214,7 +230,10 @@ impl Book {
         let Some(ProcessState::Blocked { on: BlockedOn::Timer { until }, since }) = state else {
             return;
         };
-        let acts = matches!(event.what, What::Planned(_) | What::LlmRequested(_) | What::Told(_));
+        let acts = matches!(
+            event.what,
+            What::Planned(_) | What::LlmRequested(_) | What::Told(_) | What::ToolReturned(_)
+        );
         let wait = Duration::from_millis(until.millis_since(*since));
         // Two machines at once have two clocks.
         if acts
@@ -254,7 +273,10 @@ impl Book {
                 }
                 self.planned.insert(plan.prompt, plan.generation);
             }
-            What::MessageReceived(message) if !self.heard.insert(message.content.hash) => {
+            // What agents say to each other may well be alike.
+            What::MessageReceived(message)
+                if message.op.is_none() && !self.heard.insert(message.content.hash) =>
+            {
                 let what = format!("event {seq} is a message that came before");
                 broken.push((Promise::InboxOnce, what));
             }

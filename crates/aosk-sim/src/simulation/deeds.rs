@@ -4,7 +4,7 @@
 //! in the journal has to be one of those, of the same call; but for the few that a kernel gives by
 //! itself, when a device or a tool never came back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use aosk_abi::{
@@ -21,12 +21,17 @@ use crate::promise::Promise;
 /// What a failed result says where the kernel gave it because the tool gave none.
 const GIVEN_UP: [&str; 2] = ["timeout", "tool_failed"];
 
+/// The tool of the kernel's own that has an effect.
+const SEND: &str = "send";
+
 /// What a process set out to do.
 #[derive(Debug)]
 pub(super) struct Deeds {
     key: ContentKey,
     calls: BTreeMap<Op, Call>,
     tools: BTreeMap<Op, Errand>,
+    /// Calls of the kernel's own tools that waited, or took a message.
+    own: BTreeSet<Op>,
 }
 
 /// A model call.
@@ -52,7 +57,7 @@ struct Errand {
 
 impl Deeds {
     pub(super) const fn new(key: ContentKey) -> Self {
-        Self { key, calls: BTreeMap::new(), tools: BTreeMap::new() }
+        Self { key, calls: BTreeMap::new(), tools: BTreeMap::new(), own: BTreeSet::new() }
     }
 
     /// Takes an event of an append in. `reserved` is what was set aside for the model call that it
@@ -70,6 +75,8 @@ impl Deeds {
             What::LlmFailed(failed) => self.failed(event, failed, reserved, broken),
             What::ToolRequested(asked) => self.tool_requested(asked, broken),
             What::ToolReturned(result) => self.tool_returned(result, append, broken),
+            What::Blocked(blocked) => self.own.extend(blocked.op),
+            What::MessageTaken(taken) => drop(self.own.insert(taken.op)),
             What::Interrupted(call) => {
                 let errand = self.tools.get(&call.op);
                 if errand.is_none_or(|errand| errand.effect != Effect::Unsafe) {
@@ -159,6 +166,8 @@ impl Deeds {
         let most = Retry::default().attempts;
         let wrong = match failed.failure {
             FailureKind::ContextLength => false,
+            // Whoever only has too much to do is waited for.
+            FailureKind::Throttled => again.is_none() && failed.next.is_none(),
             _ if again.is_some() => !passes || made >= most,
             _ => passes && failed.next.is_none() && made < most,
         };
@@ -194,7 +203,9 @@ impl Deeds {
         let (op, hash) = (returned.op, returned.result.hash);
         let fits = match self.tools.get(&op) {
             // What the kernel refused before anything was begun.
-            None => !returned.success,
+            None => !returned.success || self.own.contains(&op),
+            // Whether it was posted is asked where the inbox is known.
+            Some(errand) if errand.tool == SEND => true,
             Some(errand) if errand.results.contains(&hash) => true,
             Some(errand) => {
                 errand.begun > 0 && !returned.success && is_given_up(append, &returned.result)
@@ -247,9 +258,14 @@ impl Deeds {
         }
     }
 
-    /// How many tool calls were intended.
+    /// How many tool calls were intended, the kernel's own left out.
     pub(super) fn errands(&self) -> usize {
-        self.tools.len()
+        self.tools.values().filter(|errand| errand.tool != SEND).count()
+    }
+
+    /// Whether the call was to send a message.
+    pub(super) fn is_send(&self, op: Op) -> bool {
+        self.tools.get(&op).is_some_and(|errand| errand.tool == SEND)
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aosk_abi::{BlockedOn, Code, MicroDollars, Pid};
 use aosk_kernel::{Error, Outcome, Stop};
-use aosk_ports::{Journal as _, ProcessFilter};
+use aosk_ports::{Inbox as _, InboxItem, Journal as _, ProcessFilter};
 use futures::FutureExt as _;
 use futures::future::{join, join_all, pending};
 use tokio::time::{Instant, sleep};
@@ -276,6 +276,15 @@ async fn go_on(world: &World, machine: &Machine, pid: Pid, outcome: Outcome) -> 
                 pending().await
             }
         },
+        // Nobody is left who could send it one.
+        Outcome::Parked(BlockedOn::Message { .. }) => {
+            let text = format!("go on, at {:?}", world.witness.now());
+            let item = InboxItem::Message { from: "user".to_owned(), text };
+            let id = machine.store.post(&world.tenant, pid, item).await?;
+            world.auditor.told_posted(pid, id);
+            sleep(BREATH).await;
+            Ok(())
+        }
         Outcome::Parked(_) => {
             let what = format!("let go of as {outcome:?}");
             world.witness.accuse(Some(pid), Promise::Explained, what);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aosk_abi::{Event, Pid, Signal, What};
+use aosk_abi::{Event, MessageReceived, Op, Pid, Signal, What};
 use aosk_ports::{Append, InboxId, InboxItem};
 
 use super::book::Broken;
@@ -13,12 +13,34 @@ use crate::promise::Promise;
 pub(super) struct Mail {
     posted: BTreeMap<InboxId, (Pid, InboxItem)>,
     taken: BTreeSet<InboxId>,
+    /// Messages of processes that ever were in the inbox, by their senders' operations.
+    sent: BTreeSet<(Pid, Op)>,
+    /// The newest message of each sender that a process took over.
+    heard: BTreeMap<(Pid, Pid), Op>,
 }
 
 impl Mail {
     /// An item is in the inbox.
     pub(super) fn post(&mut self, pid: Pid, id: InboxId, item: &InboxItem) {
         self.posted.insert(id, (pid, item.clone()));
+        if let InboxItem::Mail { from, op, .. } = item {
+            self.sent.insert((*from, *op));
+        }
+    }
+
+    /// Whether that message of a process ever was in the inbox.
+    pub(super) fn was_sent(&self, from: Pid, op: Op) -> bool {
+        self.sent.contains(&(from, op))
+    }
+
+    /// Whether a process took that message over already.
+    fn has_heard(&self, pid: Pid, item: &InboxItem) -> bool {
+        match item {
+            InboxItem::Mail { from, op, .. } => {
+                self.heard.get(&(pid, *from)).is_some_and(|newest| newest >= op)
+            }
+            _ => false,
+        }
     }
 
     /// Whether an item of a process is there, or was.
@@ -37,6 +59,13 @@ impl Mail {
                 broken.push((Promise::InboxOnce, what));
                 continue;
             };
+            // A message that comes again leaves no event.
+            if self.has_heard(append.pid, item) {
+                continue;
+            }
+            if let InboxItem::Mail { from, op, .. } = item {
+                self.heard.insert((append.pid, *from), *op);
+            }
             match events.iter().position(|event| tells(&event.what, item, append)) {
                 Some(at) => drop(events.remove(at)),
                 None => {
@@ -63,7 +92,7 @@ impl Mail {
             let Some((_, item)) = self.posted.get(id).filter(|(whose, _)| *whose == pid) else {
                 continue;
             };
-            if may_take(item) {
+            if may_take(item) && !self.has_heard(pid, item) {
                 let what = format!("the inbox item {} is dismissed and could be taken", id.0);
                 broken.push((Promise::InboxKept, what));
             }
@@ -87,13 +116,18 @@ impl Mail {
 
 /// Whether an event of an append says what came with an item.
 fn tells(what: &What, item: &InboxItem, append: &Append) -> bool {
+    let says = |event: &MessageReceived, text: &str| {
+        let brought = append.contents.iter().find(|it| it.hash() == event.content.hash);
+        brought.is_some_and(|content| content.bytes()[..] == *text.as_bytes())
+    };
     match (what, item) {
         (What::SignalReceived(event), InboxItem::Signal { signal }) => event.signal == *signal,
         (What::MessageReceived(event), InboxItem::Message { from, text }) => {
-            let brought = append.contents.iter().find(|it| it.hash() == event.content.hash);
             // A name in an event holds no NUL; a text is a content and may hold any.
-            event.from == from.replace('\0', "\u{fffd}")
-                && brought.is_some_and(|content| content.bytes()[..] == *text.as_bytes())
+            event.from == from.replace('\0', "\u{fffd}") && event.op.is_none() && says(event, text)
+        }
+        (What::MessageReceived(event), InboxItem::Mail { from, op, text }) => {
+            event.from == from.to_string() && event.op == Some(*op) && says(event, text)
         }
         (What::PriorityChanged(event), InboxItem::Priority { priority }) => {
             event.priority == *priority

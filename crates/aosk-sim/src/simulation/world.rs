@@ -229,9 +229,14 @@ impl World {
             1 => "[restart]\nwhen = \"on_failure\"\nmax = 2\nwait_s = 3\n",
             _ => "",
         };
+        // Every other agent talks to others and waits for them.
+        let own = match dice.below(2) {
+            0 => ", \"send\", \"receive\", \"sleep\"",
+            _ => "",
+        };
         let mut manifest = Manifest::from_toml(&format!(
             "name = \"agent {agent}\"\nsystem = \"{}\"\nmax_steps = {}\npriority = {}\n\
-             tools = [\"look_up\", \"put_line\", \"send_line\"]\n{tool_steps}{quota}{restart}\
+             tools = [\"look_up\", \"put_line\", \"send_line\"{own}]\n{tool_steps}{quota}{restart}\
              [context]\ntail = {}\n",
             "You are simulated. ".repeat(dice.index(5)),
             1 + dice.below(self.scenario.max_steps),
