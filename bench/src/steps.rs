@@ -257,6 +257,7 @@ fn kernel_with(
         models: HashMap::from([(name, model)]),
         recorder: None,
         alternatives: HashMap::new(),
+        spreads: HashMap::new(),
         connect: None,
         tools: BTreeMap::new(),
         sandbox: Arc::new(|_| Ok(Arc::new(NoFiles))),

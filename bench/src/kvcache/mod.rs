@@ -207,6 +207,7 @@ async fn within(
         models: HashMap::from([(device.info().name.clone(), model)]),
         recorder: None,
         alternatives: HashMap::new(),
+        spreads: HashMap::new(),
         connect: None,
         tools: BTreeMap::from([(TOOL.to_owned(), tool)]),
         sandbox: Arc::new(|_| Ok(Arc::new(NoFiles))),

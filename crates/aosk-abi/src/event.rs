@@ -180,6 +180,8 @@ kinds! {
     19 v 1 LlmFailed "llm_failed";
     /// Pages that had left were asked for and come back.
     20 v 1 Recalled "recalled";
+    /// Another model or pool is asked.
+    21 v 1 Routed "routed";
     /// A tool is about to run.
     32 v 1 ToolRequested "tool_requested";
     /// A tool returned.
@@ -427,6 +429,17 @@ pub struct Recalled {
     pub op: Op,
     /// The numbers under which they are known so far; none of them stands in the prompt.
     pub pages: Vec<PageId>,
+}
+
+/// Another model is asked from now on, before anything was sent to the one before: a pool of the same
+/// alias, or, where that cannot be asked, one that may be asked instead.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Routed {
+    /// The model.
+    pub model: String,
+    /// The operation that goes there first.
+    pub op: Op,
 }
 
 /// A model call is about to be made; durable before its first byte leaves.

@@ -9,7 +9,7 @@ use aosk_abi::{
     ContentRef, Crashed, DecodeError, Effect, Epoch, Event, Exit, Exited, FailureKind, Hash,
     Interrupted, Kind, LlmFailed, LlmRequested, LlmReturned, MessageReceived, MessageTaken,
     MicroDollars, Op, PageId, PageKind, Pid, Planned, Ppm, Priority, PriorityChanged, Recalled,
-    Record, Recovered, ReplyPart, Restarted, Seq, Signal, SignalReceived, Source, Spawned,
+    Record, Recovered, ReplyPart, Restarted, Routed, Seq, Signal, SignalReceived, Source, Spawned,
     SpendRaised, Step, StopReason, Stub, Tenant, Timestamp, Tokens, Told, ToolRequested,
     ToolReturned, Unblocked, Usage, What,
 };
@@ -215,6 +215,7 @@ fn every_kind() -> Vec<What> {
             to: Some(Pid::from_alias("child")),
         }),
         What::MessageTaken(MessageTaken { op: Op(11), message: Seq(26) }),
+        What::Routed(Routed { op: Op(13), model: "spare".into() }),
     ]
 }
 

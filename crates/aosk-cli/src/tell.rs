@@ -72,6 +72,7 @@ impl Teller {
                 let pages: Vec<String> = recalled.pages.iter().map(ToString::to_string).collect();
                 (None, format!("pages {} come back", pages.join(", ")))
             }
+            What::Routed(routed) => (None, format!("goes to {}", one_line(&routed.model))),
             What::LlmRequested(requested) => {
                 let mut line = format!("asks {}", one_line(&requested.device));
                 if requested.attempt > 1 {

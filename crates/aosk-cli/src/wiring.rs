@@ -170,6 +170,7 @@ pub(crate) fn parts(store: Arc<dyn Store>, secrets: Redactor) -> Parts {
         store,
         models: HashMap::new(),
         alternatives: HashMap::new(),
+        spreads: HashMap::new(),
         connect: None,
         tools: Registry::builtin().into_tools(),
         sandbox: Arc::new(open_sandbox),

@@ -157,6 +157,9 @@ pub struct Parts {
     pub models: HashMap<String, Model>,
     /// Models that may be asked instead of one that fails for good, in order.
     pub alternatives: HashMap<String, Vec<String>>,
+    /// The pools behind a name, each a model with its weight, at least 1: calls go to the one with the
+    /// fewest for its weight, and a conversation stays where its prefix is warm within a bound.
+    pub spreads: HashMap<String, Vec<(String, u32)>>,
     /// What connects models that are not among those, for kernels that do not know beforehand
     /// which they will need.
     pub connect: Option<Arc<dyn Connect>>,

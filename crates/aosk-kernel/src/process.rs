@@ -105,6 +105,8 @@ pub(crate) struct Process {
     batch: Batch,
     /// Items of the inbox that were written down; they are shown again until that is durable.
     taken: HashSet<InboxId>,
+    /// Those of them that say what came before.
+    twice: Vec<InboxId>,
 }
 
 impl Process {
@@ -112,7 +114,7 @@ impl Process {
     pub(crate) fn new(shared: Arc<Shared>, loaded: Loaded, contents: Contents) -> Self {
         let Loaded { image, first, saved } = loaded;
         let batch = Batch::new(image.head, first.0, saved);
-        Self { shared, image, contents, batch, taken: HashSet::new() }
+        Self { shared, image, contents, batch, taken: HashSet::new(), twice: Vec::new() }
     }
 
     /// A process whose first record is still to be written.
@@ -124,7 +126,7 @@ impl Process {
     ) -> Self {
         let mut batch = Batch::new(Hash::ZERO, 0, Saved::default());
         batch.push(first, beside);
-        Self { shared, image, contents, batch, taken: HashSet::new() }
+        Self { shared, image, contents, batch, taken: HashSet::new(), twice: Vec::new() }
     }
 
     pub(crate) fn pid(&self) -> Pid {
@@ -212,13 +214,23 @@ impl Process {
                 .observer
                 .notice(self.image.pid, &Notice::Committed { last, row: &row });
         }
-        // What came twice made no event that it could leave the inbox with.
-        if !self.batch.consumed.is_empty() {
-            let twice = std::mem::take(&mut self.batch.consumed);
-            let (store, image) = (&self.shared.parts.store, &self.image);
-            store.dismiss(&image.tenant, image.pid, image.next, &twice).await?;
-        }
+        self.let_go_of_what_came_twice().await;
         Ok(())
+    }
+
+    /// What came twice made no event that it could leave the inbox with. Whoever takes the process
+    /// over meanwhile lets go of it, too: so an append never brings it along, for that would be
+    /// refused where the other was faster.
+    async fn let_go_of_what_came_twice(&mut self) {
+        if self.twice.is_empty() {
+            return;
+        }
+        let twice = std::mem::take(&mut self.twice);
+        let (store, image) = (&self.shared.parts.store, &self.image);
+        if let Err(error) = store.dismiss(&image.tenant, image.pid, image.next, &twice).await {
+            tracing::warn!(pid = %image.pid, %error, "a message that came twice stays in the inbox for now");
+            self.taken.retain(|id| !twice.contains(id));
+        }
     }
 
     /// The next append carries a checkpoint if enough happened since the last one.
@@ -230,6 +242,13 @@ impl Process {
     /// What a process that has ended cannot take stays where it is.
     pub(crate) fn take(&mut self, id: InboxId, item: InboxItem) -> Result<(), Error> {
         if !can_take(&self.image.state, &item) || !self.taken.insert(id) {
+            return Ok(());
+        }
+        if let InboxItem::Mail { from, op, .. } = &item
+            && self.image.mailbox.has_heard(*from, *op)
+        {
+            // Its sender did not know that it was here and posted it again.
+            self.twice.push(id);
             return Ok(());
         }
         self.batch.consume(id);
@@ -245,8 +264,6 @@ impl Process {
                 let message = MessageReceived { from, content: content.reference(), op: None };
                 self.emit_with(What::MessageReceived(message), [content])
             }
-            // It came before: a sender posts again what it does not know to be here.
-            InboxItem::Mail { from, op, .. } if self.image.mailbox.has_heard(from, op) => Ok(()),
             InboxItem::Mail { from, op, text } => {
                 let text = self.shared.parts.secrets.text(&text).into_owned();
                 let content = self.contents.seal(text.into_bytes());

@@ -48,6 +48,17 @@ impl Shared {
         if let Some(model) = self.connected(name) {
             return Ok(model);
         }
+        // A name for several is known by the first that can be had.
+        let mut refused = None;
+        for (pool, _) in self.parts.spreads.get(name).into_iter().flatten() {
+            match Box::pin(self.model(pool)).await {
+                Ok(model) => return Ok(model),
+                Err(error) => refused = Some(error),
+            }
+        }
+        if let Some(error) = refused {
+            return Err(error);
+        }
         let Some(connect) = &self.parts.connect else {
             return Err(Error::refused(
                 Code::LlmUnknownModel,

@@ -14,7 +14,9 @@ use crate::counting::Counting;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::quirks::Quirks;
-use crate::table::{Dialect, EmbedderEntry, ModelEntry, ProviderEntry, Table, line_of, nearest};
+use crate::table::{
+    Dialect, EmbedderEntry, ModelEntry, ProviderEntry, Step, Table, line_of, nearest,
+};
 
 /// The model that stands for whatever a server on this machine serves.
 const LOCAL: &str = "local";
@@ -62,6 +64,9 @@ pub struct ModelSpec {
     pub quirks: Quirks,
 }
 
+/// Models with their weights.
+type Spread = Vec<(String, u32)>;
+
 /// A table of models.
 #[derive(Debug, Clone)]
 pub struct Models {
@@ -69,6 +74,8 @@ pub struct Models {
     models: BTreeMap<String, ModelEntry>,
     embedders: BTreeMap<String, EmbedderEntry>,
     aliases: BTreeMap<String, Vec<String>>,
+    /// The weights of those aliases whose first step is several models.
+    spreads: BTreeMap<String, Spread>,
 }
 
 impl Models {
@@ -81,6 +88,7 @@ impl Models {
             models: BTreeMap::new(),
             embedders: BTreeMap::new(),
             aliases: BTreeMap::new(),
+            spreads: BTreeMap::new(),
         };
         models
             .extend_toml(include_str!("models.toml"), "models.toml")
@@ -158,12 +166,17 @@ impl Models {
             table.aliases.keys().chain(merged.aliases.keys()).cloned().collect();
         for (name, list) in table.aliases {
             let line = line_of(text, list.span().start);
-            let list = list.into_inner();
-            merged.check_alias(&name, &list, &aliases).map_err(|message| Error::Table {
+            let wrong = |message| Error::Table {
                 path: path.to_owned(),
                 line: Some(line),
                 message: format!("aliases.{name:?}: {message}"),
-            })?;
+            };
+            let (spread, list) = steps(list.into_inner()).map_err(wrong)?;
+            merged.check_alias(&name, &list, &aliases).map_err(wrong)?;
+            merged.spreads.remove(&name);
+            if !spread.is_empty() {
+                merged.spreads.insert(name.clone(), spread);
+            }
             merged.aliases.insert(name, list);
         }
         *self = merged;
@@ -207,7 +220,15 @@ impl Models {
     /// of an alias's list, nothing for a model.
     #[must_use]
     pub fn alternatives(&self, name: &str) -> &[String] {
-        self.aliases.get(name).and_then(|list| list.get(1..)).unwrap_or_default()
+        let first = self.spread(name).len().max(1);
+        self.aliases.get(name).and_then(|list| list.get(first..)).unwrap_or_default()
+    }
+
+    /// The models that share the load of an alias, each with its weight, at least 1; nothing where
+    /// its first step is one model.
+    #[must_use]
+    pub fn spread(&self, name: &str) -> &[(String, u32)] {
+        self.spreads.get(name).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// The aliases, each with its models, sorted.
@@ -388,4 +409,28 @@ fn prices(entry: &ModelEntry, write_is_dearer: bool) -> Result<Prices, String> {
         cache_write: or_input("cache_write", entry.price.cache_write)?,
         output: needed("output", entry.price.output)?,
     })
+}
+/// The models of an alias in the order in which they are asked, and those of its first step with
+/// their weights where they share the load.
+fn steps(list: Vec<Step>) -> Result<(Spread, Vec<String>), String> {
+    let (mut spread, mut models) = (Vec::new(), Vec::new());
+    for (index, step) in list.into_iter().enumerate() {
+        match step {
+            Step::Model(model) => models.push(model),
+            Step::Spread(_) if index > 0 => {
+                return Err(
+                    "models that share the load stand first; behind them each stands alone"
+                        .to_owned(),
+                );
+            }
+            Step::Spread(weights) => {
+                if let Some((model, _)) = weights.iter().find(|(_, weight)| **weight == 0) {
+                    return Err(format!("the weight of {model:?} is 0: give at least 1"));
+                }
+                models.extend(weights.keys().cloned());
+                spread = weights.into_iter().collect();
+            }
+        }
+    }
+    Ok((spread, models))
 }

@@ -26,7 +26,17 @@ pub(crate) struct Table {
     #[serde(default)]
     pub embedders: BTreeMap<String, Spanned<EmbedderEntry>>,
     #[serde(default)]
-    pub aliases: BTreeMap<String, Spanned<Vec<String>>>,
+    pub aliases: BTreeMap<String, Spanned<Vec<Step>>>,
+}
+
+/// One step of an alias's list.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged, expecting = "give the name of a model, or a table of models with weights")]
+pub(crate) enum Step {
+    /// A model.
+    Model(String),
+    /// Models that share the load by their weights.
+    Spread(BTreeMap<String, u32>),
 }
 
 /// The wire format that a provider speaks.

@@ -149,6 +149,7 @@ fn begin(
     let parts = Parts {
         connect: Some(endpoints.clone()),
         alternatives: endpoints.alternatives(),
+        spreads: endpoints.spreads(),
         observer: activity.clone(),
         recorder,
         ..parts

@@ -81,6 +81,15 @@ impl Endpoints {
             .collect()
     }
 
+    /// The models that share the load of an alias, with their weights.
+    pub(crate) fn spreads(&self) -> HashMap<String, Vec<(String, u32)>> {
+        let aliases = self.models.aliases().map(|(alias, _)| alias);
+        aliases
+            .map(|alias| (alias.to_owned(), self.models.spread(alias).to_vec()))
+            .filter(|(_, spread)| !spread.is_empty())
+            .collect()
+    }
+
     /// What a provider's variable says, or the user's file of keys in its place.
     pub(crate) fn get(&self, variable: &str) -> Option<String> {
         self.vault.get(variable)

@@ -204,6 +204,7 @@ impl Beginning<'_> {
         let mut parts = Parts { models, observer: board.clone(), recorder, ..parts };
         if args.cassette.is_none() && args.record.is_none() {
             parts.alternatives = endpoints.alternatives();
+            parts.spreads = endpoints.spreads();
             parts.connect = Some(endpoints.clone());
         }
         let mut options = wiring::options(settings);

@@ -109,6 +109,31 @@ fn a_project_file_may_not_say_where_data_money_and_keys_go() {
 }
 
 #[test]
+fn agents_share_the_servers_of_an_alias_and_none_fails_with_one_of_them() {
+    let ill = Endpoint::new(|_| Answer::Status(503, "{}".to_owned()));
+    let well = says("here I am");
+    let world = World::new();
+    let server = |name: &str, endpoint: &Endpoint| {
+        format!(
+            "[providers.{name}]\ndialect = \"openai\"\nloopback = true\nbase_url = \"{}\"\n\
+             slots = 2\n[models.{name}]\nprovider = \"{name}\"\nwindow = 9000\n\
+             max_output = 100\nprice = {{ input = 0, output = 0 }}\n",
+            endpoint.url()
+        )
+    };
+    let (one, two) = (server("one", &ill), server("two", &well));
+    let alias = "[aliases]\nboth = [{ one = 1, two = 1 }]\n";
+    world.configure("models.toml", &format!("{one}{two}{alias}"));
+    let agent = world.agent("a", "model = \"both\"");
+    let ran = world.run(&["run", &agent, "hi"]);
+    assert!(ran.code == Some(0) && ran.out.contains("here I am"), "{ran:?}");
+    assert_eq!((ill.asked().len(), well.asked().len()), (2, 1));
+    let events = world.events(&world.only_pid());
+    let routed = events.iter().find(|event| event["kind"] == "routed").expect("it says where");
+    assert!(routed.to_string().contains("\"one\""), "{routed}");
+}
+
+#[test]
 fn a_quota_of_a_pool_that_is_not_there_is_refused_before_anything_runs() {
     let world = World::new();
     let agent = world.agent("a", "");

@@ -9,7 +9,9 @@
 //! So what is reserved is an upper estimate, and a plan that turns out larger goes back into the
 //! queue with its own size.
 
+mod health;
 mod lending;
+mod route;
 mod share;
 mod slot;
 mod window;
@@ -29,10 +31,12 @@ use aosk_scheduler::{
 };
 use tokio::sync::oneshot;
 
+use self::health::Health;
 use self::lending::Lending;
 use crate::error::Error;
 use crate::observe::{Observer, Warned};
 
+pub(crate) use route::{Candidate, choose};
 pub(crate) use slot::{Ear, Slot};
 pub(crate) use window::window;
 
@@ -71,6 +75,7 @@ struct Pool {
     spoke: bool,
     /// How long its replies were, in tokens.
     outputs: History,
+    health: Health,
 }
 
 /// What a process asks for.
@@ -172,7 +177,13 @@ impl Dispatcher {
                 queue.names.push(name.to_owned());
                 queue.devices.insert(
                     name.to_owned(),
-                    Pool { id, slots, spoke: false, outputs: History::new() },
+                    Pool {
+                        id,
+                        slots,
+                        spoke: false,
+                        outputs: History::new(),
+                        health: Health::default(),
+                    },
                 );
                 Ok(())
             }
@@ -335,6 +346,52 @@ impl Dispatcher {
             Payer::Tenant(name) => tenant(name).map(|tenant| tenant.quota),
             Payer::Group(name, group) => tenant(name)?.groups.get(group).map(|group| group.quota),
         }
+    }
+
+    /// How many calls are in flight on the device or wait for it, and whether it can be asked now. One
+    /// that is not known has none and can.
+    pub(crate) fn standing(&self, device: &str) -> (usize, bool) {
+        let queue = self.lock();
+        let Some(pool) = queue.devices.get(device) else {
+            return (0, true);
+        };
+        let Ok(load) = queue.scheduler.load(pool.id) else {
+            return (0, true);
+        };
+        let calls = load.in_flight + load.waiting;
+        (calls, pool.health.admits(self.clock.monotonic(), calls))
+    }
+
+    /// A call on the device ended well.
+    pub(crate) fn well(self: &Arc<Self>, device: &str) -> Result<(), Error> {
+        {
+            let mut queue = self.lock();
+            let pool = queue.device(device)?;
+            if !pool.health.well() {
+                return Ok(());
+            }
+            let (id, slots) = (pool.id, pool.slots);
+            tracing::info!(device, "answers again");
+            queue.scheduler.set_slots(id, slots).map_err(bug)?;
+        }
+        self.pump();
+        Ok(())
+    }
+
+    /// A call on the device failed by the device's fault.
+    pub(crate) fn ill(&self, device: &str) -> Result<(), Error> {
+        let now = self.clock.monotonic();
+        let mut queue = self.lock();
+        let pool = queue.device(device)?;
+        let (id, until) = (pool.id, pool.health.ill(now));
+        if let Some(until) = until {
+            let pause = until.saturating_sub(now);
+            tracing::warn!(device, "fails again and again; nobody asks it for {pause:?}");
+            queue.scheduler.pause(id, until).map_err(bug)?;
+            // Then one at a time, until one ends well.
+            queue.scheduler.set_slots(id, 1).map_err(bug)?;
+        }
+        Ok(())
     }
 
     /// Lets nobody begin a call on the device for that long.

@@ -34,16 +34,24 @@ impl Driver {
         }
     }
 
-    /// Those that may be asked after this model failed for good: what stands behind it on the list
-    /// of the one that the process was spawned with.
-    fn alternatives(&self, error: &CallError) -> Vec<String> {
-        let image = &self.process.image;
-        let list = self.process.shared.parts.alternatives.get(&image.spawned.model);
-        let Some(list) = list.filter(|_| is_of_the_model(error)) else {
+    /// Those that may be asked after this model failed for good: the other pools of its alias, unless
+    /// the call comes from one of them, and what stands behind it on the list of the one that the
+    /// process was spawned with.
+    fn alternatives(&self, op: Op, error: &CallError) -> Vec<String> {
+        if !is_of_the_model(error) {
             return Vec::new();
-        };
-        let at = list.iter().position(|name| *name == image.model).map_or(0, |at| at + 1);
-        list[at..].to_vec()
+        }
+        let (image, parts) = (&self.process.image, &self.process.shared.parts);
+        let (first, current) = (&image.spawned.model, &image.model);
+        let has_moved =
+            matches!(image.pending.get(&op), Some(Pending::Infer { elsewhere: 1.., .. }));
+        let pools = parts.spreads.get(first).map(Vec::as_slice).unwrap_or_default();
+        let is_pool = pools.iter().any(|(name, _)| name == current);
+        let others = pools.iter().map(|(name, _)| name).filter(|name| *name != current);
+        let others = others.filter(|_| is_pool && !has_moved);
+        let list = parts.alternatives.get(first).map(Vec::as_slice).unwrap_or_default();
+        let at = list.iter().position(|name| name == current).map_or(0, |at| at + 1);
+        others.chain(&list[at..]).cloned().collect()
     }
 
     /// The first of those models that can be asked. It is connected before anything is written
@@ -105,7 +113,7 @@ impl Driver {
         // Whoever has too much to do will have less: to wait for it is no failure, and no process
         // hears of it.
         let waits = error.kind == FailureKind::Throttled;
-        let others = self.alternatives(error);
+        let others = self.alternatives(op, error);
         let early = if others.is_empty() { retry.attempts } else { Retry::EARLY };
         let mut wait = match error.kind {
             FailureKind::ContextLength if overflows == 0 => {

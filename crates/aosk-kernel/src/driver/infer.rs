@@ -36,6 +36,7 @@ impl Driver {
     /// says afterwards. Answers how long and until when to sleep, where the wait for a quota is long
     /// and others want the place in memory.
     pub(super) async fn infer(&mut self, op: Op) -> Result<Option<(Duration, Timestamp)>, Error> {
+        self.route(op).await?;
         if self.means.asked != self.process.image.model {
             let name = self.process.image.model.clone();
             let model = self.process.shared.model(&name).await?;
@@ -135,12 +136,16 @@ impl Driver {
                     self.means.model.tokenizer.observe(call.planned.prompt_tokens, usage.input);
                 }
                 self.steps += 1;
+                shared.dispatcher.well(&device.info().name)?;
                 self.returned_reply(op, attempt, reply, cost, took)
             }
             Ok(Err(error)) => {
                 let cost = self.cost_of(&error, reserved);
                 shared.budget.settle(reserved, cost);
                 shared.books.settle(&paid, cost);
+                if error.kind == FailureKind::Transient {
+                    shared.dispatcher.ill(&device.info().name)?;
+                }
                 // Before the slot goes to the next: that one would be throttled as well.
                 let pause = self.pause(op, attempt, &error);
                 match (error.kind, error.usage) {

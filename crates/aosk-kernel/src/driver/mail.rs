@@ -48,7 +48,7 @@ impl Driver {
         };
         let shared = self.process.shared.clone();
         // Of two senders the second sees what the first has posted: room is never given twice.
-        let _desk = shared.errands.desk.lock().await;
+        let _desk = self.at_desk(&shared).await;
         let to = match self.process.image.pending.get(&op) {
             // Who was meant when it was begun is meant still.
             Some(Pending::Tool { to: Some(to), .. }) => *to,

@@ -16,6 +16,7 @@ mod messages;
 mod own;
 mod prompt;
 mod recall;
+mod route;
 mod tools;
 mod turn;
 mod wait;

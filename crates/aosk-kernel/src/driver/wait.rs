@@ -12,11 +12,14 @@ use std::time::Duration;
 
 use aosk_abi::{Blocked, BlockedOn, Op, Pid, ProcessState, Timestamp, ToolCall, ToolResult, What};
 use aosk_ports::{InboxItem, Receipt};
+use tokio::sync::MutexGuard;
 
 use super::own::{invalid, seconds};
 use super::{Driver, Ended, left_of};
 use crate::error::Error;
 use crate::image::Waits;
+use crate::observe::Notice;
+use crate::shared::Shared;
 
 impl Driver {
     /// Lets time pass.
@@ -93,13 +96,24 @@ impl Driver {
         })
     }
 
+    /// Waits until it is this process's turn to look at who waits for whom, or at a mailbox, and says
+    /// so where that is not at once: the one before may wait for a disk.
+    pub(super) async fn at_desk<'a>(&self, shared: &'a Shared) -> MutexGuard<'a, ()> {
+        if let Ok(desk) = shared.errands.desk.try_lock() {
+            return desk;
+        }
+        let waits = Notice::Waiting(BlockedOn::Tool { calls: 1 });
+        shared.parts.observer.notice(self.process.pid(), &waits);
+        shared.errands.desk.lock().await
+    }
+
     /// The circle of waits without an end that the process is about to close, in words.
     async fn circle(&mut self, on: &BlockedOn) -> Result<Option<String>, Error> {
         if endless(on).is_empty() {
             return Ok(None);
         }
         let shared = self.process.shared.clone();
-        let _desk = shared.errands.desk.lock().await;
+        let _desk = self.at_desk(&shared).await;
         self.process.commit().await?;
         let Some(found) = self.chain(on).await? else {
             return Ok(None);

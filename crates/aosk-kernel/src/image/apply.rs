@@ -263,6 +263,15 @@ impl Image {
                 self.arrive(Source { seq, part: 0 }, unit, Shape::User(told.content));
             }
             What::Planned(planned) => self.planned(event, planned, seq)?,
+            What::Routed(routed) => {
+                let Some(Pending::Infer { .. }) = self.pending.get(&routed.op) else {
+                    return Err(about(routed.op));
+                };
+                self.model.clone_from(&routed.model);
+                self.answered = None;
+                // It was made for another window and another renderer.
+                self.plan = None;
+            }
             What::LlmRequested(requested) => {
                 self.requested(requested).ok_or_else(|| about(requested.op))?;
             }

@@ -371,6 +371,7 @@ fn kernel(store: SqliteStore, dir: &Path) -> Kernel {
         models: HashMap::from([("clockwork".to_owned(), model)]),
         recorder: None,
         alternatives: HashMap::new(),
+        spreads: HashMap::new(),
         connect: None,
         tools: tools.into_iter().collect(),
         sandbox: Arc::new(|_| Ok(Arc::new(NoFiles))),

@@ -16,6 +16,7 @@ mod fail_points;
 mod fallback;
 mod family;
 mod fold;
+mod health;
 mod kill;
 mod mail;
 mod many;

@@ -483,6 +483,7 @@ impl Kit {
             store: Arc::new(store),
             models: HashMap::from([("puppet".to_owned(), self.model())]),
             alternatives: HashMap::new(),
+            spreads: HashMap::new(),
             connect: None,
             tools: tools.into_iter().collect(),
             sandbox: Arc::new(|_| Ok(Arc::new(NoFiles))),

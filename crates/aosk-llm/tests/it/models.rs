@@ -274,6 +274,12 @@ fn an_alias_is_its_first_model_and_lists_the_others() {
     assert!(models.alternatives("gpt-5-mini").is_empty());
     assert!(models.names().any(|name| name == "fast"));
 
+    let models =
+        extended("[aliases]\nfast = [{ kimi-k3 = 2, gpt-5-mini = 1 }, \"gpt-5\"]").expect("valid");
+    let weights = [("gpt-5-mini".to_owned(), 1), ("kimi-k3".to_owned(), 2)];
+    assert_eq!((models.spread("fast"), models.spread("gpt-5")), (&weights[..], &[][..]));
+    assert_eq!(models.alternatives("fast"), ["gpt-5"]);
+
     let near = message("[aliases]\nfast = [\"gpt-5-mimi\"]");
     assert!(near.contains("my.toml:2") && near.contains("did you mean \"gpt-5-mini\"?"), "{near}");
     for (text, said) in [
@@ -283,6 +289,11 @@ fn an_alias_is_its_first_model_and_lists_the_others() {
         ("[aliases]\na = [\"kimi-k3\"]\nb = [\"a\"]", "\"a\", an alias"),
         ("[aliases]\na = [\"b\"]\nb = [\"a\"]", "leads back to itself"),
         ("[aliases]\na = [\"a\"]", "leads back to itself"),
+        ("[aliases]\na = [{ kimi-k3 = 0 }]", "the weight of \"kimi-k3\" is 0"),
+        ("[aliases]\na = [{ kimi-k3 = 1 }, \"kimi-k3\"]", "twice"),
+        ("[aliases]\na = [\"gpt-5\", { kimi-k3 = 1 }]", "stand first"),
+        ("[aliases]\na = [{ kimi-k4 = 1 }]", "did you mean \"kimi-k3\""),
+        ("[aliases]\na = [1]", "a table of models with weights"),
     ] {
         let message = message(text);
         assert!(message.contains(said), "{message}");

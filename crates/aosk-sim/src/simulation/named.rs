@@ -33,6 +33,7 @@ pub(super) fn contents(what: &What) -> Vec<ContentRef> {
         | What::Blocked(_)
         | What::Unblocked(_)
         | What::MessageTaken(_)
+        | What::Routed(_)
         | What::ChildBegun(_)
         | What::SpendRaised(_)
         | What::SignalReceived(_)

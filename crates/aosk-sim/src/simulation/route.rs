@@ -30,6 +30,17 @@ impl Route {
                 broken.push((Promise::Fallback, what));
             }
             What::LlmFailed(failed) => self.failed(failed, broken),
+            What::Routed(routed) => {
+                let behind = self.models.iter().skip(self.at + 1);
+                match behind.zip(self.at + 1..).find(|(model, _)| **model == routed.model) {
+                    Some((_, at)) => self.at = at,
+                    None => {
+                        let (op, model) = (routed.op, &routed.model);
+                        let what = format!("{op} is sent to {model}, which is not the next");
+                        broken.push((Promise::Fallback, what));
+                    }
+                }
+            }
             _ => {}
         }
     }

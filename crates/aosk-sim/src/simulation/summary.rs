@@ -33,6 +33,7 @@ pub(super) fn summary(event: &Event) -> String {
         What::Interrupted(call) => call.op.to_string(),
         What::Cancelled(call) => call.op.to_string(),
         What::Recalled(back) => format!("{} pages {:?}", back.op, back.pages),
+        What::Routed(routed) => format!("{} to {}", routed.op, routed.model),
         What::Told(told) => told.op.to_string(),
         What::MessageTaken(taken) => format!("{} event {}", taken.op, taken.message),
         What::ChildBegun(begun) => {

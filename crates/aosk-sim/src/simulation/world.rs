@@ -175,6 +175,7 @@ impl World {
             models: HashMap::from([(SimModel::NAME.to_owned(), model)]),
             recorder: Some(Arc::new(recorder)),
             alternatives: spare.into_iter().collect(),
+            spreads: HashMap::new(),
             connect,
             tools: handles.collect(),
             sandbox: Arc::new(|_| Ok(Arc::new(NoFiles) as Arc<dyn Sandbox>)),
