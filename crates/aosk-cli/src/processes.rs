@@ -267,7 +267,9 @@ pub(crate) fn blocked_on(on: &BlockedOn) -> String {
             }
         }
         BlockedOn::Slot { device } => format!("a slot of {}", text::one_line(device)),
-        BlockedOn::Timer { until } => format!("the time {}", time_of_day(*until)),
+        BlockedOn::Timer { until } => {
+            format!("the next attempt, or the end of a sleep, at {}", time_of_day(*until))
+        }
         BlockedOn::Message { from, until } => {
             let from = from.map_or_else(|| "another agent".to_owned(), |from| from.to_string());
             format!("a message of {from}{}", at_most_until(*until))

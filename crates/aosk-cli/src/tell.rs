@@ -27,7 +27,13 @@ impl Teller {
                 (None, format!("taken over by {}", one_line(&recovered.instance)))
             }
             What::Exited(exited) => exit_line(&exited.exit),
-            What::Blocked(Blocked { on, .. }) => {
+            What::Blocked(Blocked { on, op }) => {
+                let tool = match on {
+                    BlockedOn::Message { .. } => "receive",
+                    BlockedOn::Child { .. } => "wait",
+                    _ => "sleep",
+                };
+                self.tools.extend(op.map(|op| (op, tool.to_owned())));
                 let ink = matches!(on, BlockedOn::Quota { .. } | BlockedOn::Limit { .. })
                     .then_some(Ink::Warning);
                 (ink, format!("waits for {}", blocked_on(on)))
@@ -54,9 +60,11 @@ impl Teller {
                 (None, format!("{} bytes from {from}", message.content.len))
             }
             What::MessageTaken(taken) => {
+                self.tools.insert(taken.op, "receive".to_owned());
                 (None, format!("reads the message of event {}", taken.message))
             }
             What::ChildBegun(begun) => {
+                self.tools.insert(begun.op, "spawn".to_owned());
                 let granted = begun.granted.map(|granted| format!(", which may spend {granted}"));
                 let name = one_line(&begun.name);
                 (None, format!("begins {name}, {}{}", begun.child, granted.unwrap_or_default()))

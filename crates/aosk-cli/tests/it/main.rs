@@ -26,6 +26,7 @@ mod socket;
 mod store;
 mod takeover;
 mod tap;
+mod team;
 mod terminal;
 mod volume;
 mod world;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aosk_abi::{Code, Hash, MicroDollars, Pid, Priority, Seq, Signal, Tenant};
+use aosk_abi::{Code, Hash, MicroDollars, Op, Pid, Priority, Seq, Signal, Tenant};
 use aosk_ports::{Append, InboxId, InboxItem};
 
 use super::refused;
@@ -21,6 +21,7 @@ pub async fn items_wait_until_an_append_takes_them_over(mut world: World) {
         (two.pid, InboxItem::Signal { signal: Signal::Kill }),
         (two.pid, InboxItem::Priority { priority: Priority::new(99).expect("in range") }),
         (one.pid, InboxItem::SpendLimit { limit: MicroDollars(u64::MAX) }),
+        (two.pid, InboxItem::Mail { from: one.pid, op: Op(u64::MAX), text: "\0".to_owned() }),
     ];
     let mut posted = Vec::new();
     for (pid, item) in items {

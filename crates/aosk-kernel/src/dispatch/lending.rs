@@ -135,34 +135,52 @@ mod tests {
         assert!(lending.awaited.is_empty() && lending.waits.is_empty());
     }
 
-    proptest! {
-        #[test]
-        fn nobody_is_less_important_than_who_waits_for_it_nor_more_than_all_of_them(
-            waits in prop::collection::vec((0_u8..8, 0_u8..100, prop::collection::vec(0_u8..8, 0..3)), 0..24),
-        ) {
-            let mut lending = Lending::default();
-            let mut effective: BTreeMap<Pid, Priority> = BTreeMap::new();
-            for n in 0..8 {
-                effective.insert(pid(n), lending.own(pid(n), priority(99)));
-            }
-            for (waiter, own, to) in waits {
-                let to: Vec<Pid> = to.into_iter().map(pid).collect();
-                let changed = match to.is_empty() {
-                    true => lending.take_back(pid(waiter)),
-                    false => lending.lend(pid(waiter), priority(own), &to),
-                };
-                effective.extend(changed);
-                for (waiter, (lent, to)) in &lending.waits {
-                    for pid in to {
-                        prop_assert!(!lent.is_more_important_than(effective[pid]));
-                        prop_assert!(*waiter == *pid || effective[waiter] == priority(99)
-                            || !effective[waiter].is_more_important_than(effective[pid]));
+    /// The same in the plainest way: round after round until nothing changes.
+    fn model(
+        own: &BTreeMap<Pid, Priority>,
+        waits: &BTreeMap<Pid, Vec<Pid>>,
+    ) -> BTreeMap<Pid, Priority> {
+        let mut known = own.clone();
+        for _ in 0..8 {
+            for (waiter, to) in waits {
+                let lent = known[waiter];
+                for pid in to {
+                    if lent.is_more_important_than(known[pid]) {
+                        known.insert(*pid, lent);
                     }
                 }
-                for n in 0..8 {
-                    let is_lent = lending.awaited.contains_key(&pid(n));
-                    prop_assert!(is_lent || effective[&pid(n)] == priority(99), "not restored");
+            }
+        }
+        known
+    }
+
+    proptest! {
+        #[test]
+        fn whoever_is_awaited_is_exactly_as_important_as_the_most_important_who_waits(
+            steps in prop::collection::vec(
+                (0_u8..8, 0_u8..100, prop::collection::vec(0_u8..8, 0..3)), 0..24,
+            ),
+        ) {
+            let (mut lending, mut waits) = (Lending::default(), BTreeMap::new());
+            let mut own: BTreeMap<Pid, Priority> = BTreeMap::new();
+            let mut effective = BTreeMap::new();
+            for n in 0..8 {
+                own.insert(pid(n), priority(99));
+                effective.insert(pid(n), lending.own(pid(n), priority(99)));
+            }
+            for (waiter, lent, to) in steps {
+                // Nobody waits for itself.
+                let to: Vec<Pid> = to.into_iter().filter(|n| *n != waiter).map(pid).collect();
+                let (waiter, lent) = (pid(waiter), priority(lent));
+                effective.extend(lending.take_back(waiter));
+                waits.remove(&waiter);
+                own.insert(waiter, lent);
+                effective.insert(waiter, lending.own(waiter, lent));
+                if !to.is_empty() {
+                    effective.extend(lending.lend(waiter, lent, &to));
+                    waits.insert(waiter, to);
                 }
+                prop_assert_eq!(&effective, &model(&own, &waits));
             }
         }
     }

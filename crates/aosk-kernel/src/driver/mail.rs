@@ -52,7 +52,7 @@ impl Driver {
         let to = match self.process.image.pending.get(&op) {
             // Who was meant when it was begun is meant still.
             Some(Pending::Tool { to: Some(to), .. }) => *to,
-            _ => match self.find_reader(&named).await? {
+            _ => match self.find_other(&named).await? {
                 Ok(to) => to,
                 Err(refused) => return self.refuse(op, &refused),
             },
@@ -120,8 +120,8 @@ impl Driver {
         let Some(from) = from else {
             return Ok(Ok((None, seconds)));
         };
-        let found = self.find_process(&from).await?;
-        Ok(found.map(|receipt| (Some(receipt.pid), seconds)))
+        let found = self.find_other(&from).await?;
+        Ok(found.map(|pid| (Some(pid), seconds)))
     }
 
     /// Takes a message out of the mailbox and shows it to the model.
@@ -143,12 +143,12 @@ impl Driver {
         self.returned(op, &result, Duration::ZERO)
     }
 
-    /// The process that a message can go to by that name.
-    async fn find_reader(&self, named: &str) -> Result<Result<Pid, Refused>, Error> {
+    /// Another process of that pid or name.
+    async fn find_other(&self, named: &str) -> Result<Result<Pid, Refused>, Error> {
         Ok(match self.find_process(named).await? {
             Ok(receipt) if receipt.pid == self.process.pid() => Err(refused(
                 "invalid_arguments",
-                "the message is for its own sender".to_owned(),
+                format!("{named:?} is this agent itself"),
                 "name another agent",
             )),
             Ok(receipt) => Ok(receipt.pid),

@@ -17,6 +17,7 @@ mod own;
 mod prompt;
 mod recall;
 mod route;
+mod spawn;
 mod tools;
 mod turn;
 mod wait;

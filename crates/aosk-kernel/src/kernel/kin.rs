@@ -4,22 +4,29 @@
 //! they spend is its money. The kill is posted when the end is durable. A crash in between leaves them
 //! running, so each child looks, whenever it comes into memory, whether its parent has ended.
 
+use std::time::Duration;
+
 use aosk_abi::Signal;
-use aosk_ports::{InboxId, InboxItem};
+use aosk_ports::{InboxId, InboxItem, StoreError};
 
 use crate::errands::Errand;
 use crate::error::Error;
 use crate::image::Image;
 use crate::shared::Shared;
 
+/// How often it is looked whether those that were killed have ended.
+const ROUND: Duration = Duration::from_millis(20);
+
 impl Shared {
-    /// Kills the children that live, if the process has ended. What fails is made good when they
-    /// come into memory.
+    /// Kills the children that live, if the process has ended, and waits for their ends as long as a
+    /// graceful stop would: whoever hears that a process has ended may stop the kernel. What fails is
+    /// made good when they come into memory.
     pub(crate) async fn end_children(&self, image: &Image) {
         if !image.state.is_final() {
             return;
         }
         let (store, tenant) = (&self.parts.store, &self.options.tenant);
+        let mut killed = Vec::new();
         for (child, known) in &image.children {
             if known.end.is_some() {
                 continue;
@@ -30,12 +37,29 @@ impl Shared {
                     let kill = InboxItem::Signal { signal: Signal::Kill };
                     store.post(tenant, *child, kill).await?;
                     self.errands.leave(Errand::Look(*child));
+                    killed.push(*child);
                 }
-                Ok::<_, aosk_ports::StoreError>(())
+                Ok::<_, StoreError>(())
             };
             if let Err(error) = ended.await {
                 tracing::warn!(pid = %image.pid, %child, %error, "a child outlives its parent for now");
             }
+        }
+        let rounds = self.options.grace.as_millis() / ROUND.as_millis();
+        for _ in 0..rounds {
+            if killed.is_empty() || !self.stop.is_run() {
+                return;
+            }
+            self.parts.clock.sleep(ROUND).await;
+            let mut living = Vec::new();
+            for child in killed {
+                if let Ok(Some(there)) = store.process(tenant, child).await
+                    && !there.row.state.is_final()
+                {
+                    living.push(child);
+                }
+            }
+            killed = living;
         }
     }
 

@@ -179,7 +179,7 @@ async fn a_message_that_cannot_be_sent_is_answered_with_what_can() {
         ("twin".to_owned(), "2 agents are named \"twin\""),
         ("parent".to_owned(), "has no parent"),
         (no_tool.to_string(), "cannot receive messages"),
-        (me.clone(), "for its own sender"),
+        (me.clone(), "is this agent itself"),
         (String::new(), "`to` is missing or empty"),
     ] {
         let arguments = format!("{{\"to\": {to:?}, \"text\": \"hello\"}}");
