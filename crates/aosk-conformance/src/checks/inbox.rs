@@ -43,7 +43,7 @@ pub async fn items_wait_until_an_append_takes_them_over(mut world: World) {
     let append = Append { consumed, ..one.append(&[b"taken over"]) };
     world.store().append(append.clone()).await.expect("continues");
     one.follow(&append);
-    let left = [1, 2, 4, 5, 6].map(|index: usize| posted[index].clone());
+    let left = [1, 2, 4, 5, 6, 7].map(|index: usize| posted[index].clone());
     assert_eq!(pending(&world).await, left);
     world.reopen();
     assert_eq!(pending(&world).await, left);
