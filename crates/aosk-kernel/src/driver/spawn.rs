@@ -60,7 +60,9 @@ impl Driver {
         let (child, limit) = match begun {
             Some(begun) => begun,
             None => {
-                let limit = match self.share(&manifest, means.model.device.info().prices) {
+                let prices = means.model.device.info().prices;
+                let share = self.has_room().and_then(|()| self.share(&manifest, prices));
+                let limit = match share {
                     Ok(limit) => limit,
                     Err(refused) => return self.refuse(op, &refused),
                 };
@@ -120,6 +122,11 @@ impl Driver {
                 &format!("spawn one of: {}", names.join(", ")),
             ));
         };
+        Ok(found)
+    }
+
+    /// Whether another child may live.
+    fn has_room(&self) -> Result<(), Refused> {
         let living = self.process.image.children.values().filter(|child| child.end.is_none());
         if living.count() >= CHILDREN {
             return Err(refused(
@@ -128,7 +135,7 @@ impl Driver {
                 "wait for some of them first",
             ));
         }
-        Ok(found)
+        Ok(())
     }
 
     /// What a child may spend: what its manifest says, else half of what its parent has left, and

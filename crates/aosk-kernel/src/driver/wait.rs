@@ -120,19 +120,22 @@ impl Driver {
         };
         let tenant = &shared.options.tenant;
         let coming = shared.parts.store.pending(tenant).await?;
+        let is_spoken_to = |pid: Pid, state: &ProcessState| {
+            coming.iter().any(|(to, _, item)| *to == pid && may_wake(state, item))
+        };
+        let me = &self.process.image;
+        if is_spoken_to(me.pid, &me.state) {
+            return Ok(None);
+        }
         for receipt in &found {
             let again = shared.parts.store.process(tenant, receipt.pid).await?;
             let has_moved = again.is_none_or(|again| again.next != receipt.next);
-            let is_spoken_to = coming
-                .iter()
-                .any(|(to, _, item)| *to == receipt.pid && may_wake(&receipt.row.state, item));
-            if has_moved || is_spoken_to {
+            if has_moved || is_spoken_to(receipt.pid, &receipt.row.state) {
                 return Ok(None);
             }
         }
         let link = |receipt: &Receipt| format!("{:?} ({})", receipt.row.name, receipt.pid);
         let chain: Vec<_> = found.iter().map(link).collect();
-        let me = &self.process.image;
         let own = format!("{:?} ({})", me.spawned.name, me.pid);
         Ok(Some(format!(
             "{own} waits for {}, which waits for {own}",
