@@ -15,6 +15,7 @@ mod content;
 mod device;
 mod embedder;
 mod flight;
+mod memory;
 mod retriever;
 mod sandbox;
 mod store;
@@ -31,6 +32,7 @@ pub use device::{
 };
 pub use embedder::{Embedded, Embedder, Embedding};
 pub use flight::FlightRecorder;
+pub use memory::Memory;
 pub use retriever::{
     Batch, Coverage, Cursor, Entry, Filter, Followed, Found, Hit, Item, Means, MemoryName,
     MemoryNameError, Origin, Query, Retriever, Space,

@@ -287,6 +287,9 @@ pub trait Retriever: Send + Sync {
     /// compared, and the answer says why.
     fn query(&self, query: Query) -> BoxFuture<'_, Result<Found, StoreError>>;
 
+    /// The processes whose journals have been followed, in no order: those with a cursor.
+    fn followed(&self, tenant: &Tenant) -> BoxFuture<'_, Result<Vec<Pid>, StoreError>>;
+
     /// Takes everything out that came from a process, from every memory, with its cursor.
     fn forget(&self, tenant: &Tenant, pid: Pid) -> BoxFuture<'_, Result<(), StoreError>>;
 

@@ -65,7 +65,7 @@ pub use postgres::{
     SCHEMA as POSTGRES_SCHEMA,
 };
 pub use prune::{Gone, Pruned, Pruning, Reason, Removal, Retention, prune, prunings};
-pub use search::{Follower, Lag, SearchIndex};
+pub use search::{Follower, Indexing, Lag, OpenIndex, SearchIndex};
 pub use sqlite::{
     Backup, Flight, Hold, Options, Owner, SCHEMA, Sizes, SqliteReader, SqliteStore, TableSize,
     Watch, integrity, owner, restore, sizes, sqlite_version,

@@ -80,7 +80,9 @@ pub async fn what_is_forgotten_is_found_nowhere(mut library: Box<dyn Library>) {
     index.index(followed(0, 5, 1, "lanterns")).await.expect("put in");
     put(&*index, vec![shared.clone(), item(2, 7, "lanterns")]).await;
     embed_all(&*index).await;
+    assert_eq!(index.followed(&local).await.expect("answers"), [pid(1)]);
     index.forget(&local, pid(1)).await.expect("forgotten");
+    assert_eq!(index.followed(&local).await.expect("answers"), []);
     index.forget(&local, pid(9)).await.expect("there was nothing");
     for space in [own(1), shared.entry.space] {
         for means in [Means::Words, Means::Vectors] {

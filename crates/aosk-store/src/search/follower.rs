@@ -6,11 +6,16 @@
 //! where it stands, whoever wrote it: a plan's event says which pages it admitted, and the event that a
 //! page stands in says what is in it.
 //!
+//! Several may follow one journal: the nodes of a server, and whoever cannot wait for the one in
+//! the background. The cursor lets one of them through, and the others go on from where it stands
+//! then.
+//!
 //! Where the journal is another one than the index followed (a store was restored from a backup), the
 //! link before the cursor is another one: what came from that process is taken out and read again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use aosk_abi::{
     Admission, Code, ContentRef, DecodeError, Event, Hash, PageKind, Pid, Record, ReplyPart, Seq,
@@ -31,6 +36,7 @@ const PART: usize = 4 << 10;
 pub struct Follower {
     journal: Arc<dyn Journal>,
     index: Arc<dyn Retriever>,
+    rests: bool,
 }
 
 /// How far an index is behind the journals.
@@ -54,16 +60,25 @@ impl Follower {
     /// Follows `journal` into `index`.
     #[must_use]
     pub fn new(journal: Arc<dyn Journal>, index: Arc<dyn Retriever>) -> Self {
-        Self { journal, index }
+        Self { journal, index, rests: false }
     }
 
-    /// Reads what is new of every process of the tenant; how many events that was. Ends when nothing
-    /// is new; can be dropped at any time and goes on where it was.
+    /// One that rests after each stretch as long as that took, so that it takes at most half of a
+    /// core. Needs a tokio runtime.
+    #[must_use]
+    pub fn at_leisure(self) -> Self {
+        Self { rests: true, ..self }
+    }
+
+    /// Reads what is new of every process of the tenant; how many events that was. Ends when
+    /// nothing is new; can be dropped at any time and goes on where it was. Processes that are in
+    /// the store no more are [taken out](Self::tidy).
     ///
     /// # Errors
     /// Those of the store and of the index. A journal that cannot be read ends the round after the
     /// others were read.
     pub async fn round(&self, tenant: &Tenant) -> Result<u64, StoreError> {
+        self.tidy(tenant).await?;
         let (mut read, mut failed) = (0, None);
         for process in self.journal.processes(tenant, ProcessFilter::All).await? {
             match self.follow(tenant, process.pid).await {
@@ -77,15 +92,42 @@ impl Follower {
         failed.map_or(Ok(read), Err)
     }
 
-    /// Reads what is new of one process; how many events that was.
+    /// Takes the processes out that are in the store no more; how many that were. Reads the list of
+    /// processes and one row of each that is in the index.
+    ///
+    /// # Errors
+    /// Those of the store and of the index.
+    pub async fn tidy(&self, tenant: &Tenant) -> Result<u64, StoreError> {
+        // Asked for first: whoever comes meanwhile is in the later list and not in this one.
+        let followed = self.index.followed(tenant).await?;
+        let there = self.journal.processes(tenant, ProcessFilter::All).await?;
+        let there: HashSet<Pid> = there.iter().map(|process| process.pid).collect();
+        let mut gone = 0;
+        for pid in followed.into_iter().filter(|pid| !there.contains(pid)) {
+            self.index.forget(tenant, pid).await?;
+            gone += 1;
+        }
+        Ok(gone)
+    }
+
+    /// Reads what is new of one process; how many events that was. One that is not in the store is
+    /// taken out.
     ///
     /// # Errors
     /// Those of the store and of the index.
     pub async fn follow(&self, tenant: &Tenant, pid: Pid) -> Result<u64, StoreError> {
         let mut read = 0;
         loop {
+            let began = Instant::now();
             let from = self.index.cursor(tenant, pid).await?;
-            let Some(records) = self.unread(tenant, pid, from).await? else {
+            let unread = match self.unread(tenant, pid, from).await {
+                Err(error) if error.code == Code::StoreUnknownProcess => {
+                    self.index.forget(tenant, pid).await?;
+                    return Ok(read);
+                }
+                unread => unread?,
+            };
+            let Some(records) = unread else {
                 tracing::warn!(%pid, "another journal than before: its pages are indexed anew");
                 self.index.forget(tenant, pid).await?;
                 continue;
@@ -96,8 +138,15 @@ impl Follower {
             let until = Cursor { next: last.seq.next(), head: last.hash };
             let items = self.items(tenant, pid, &records).await?;
             let followed = Some(Followed { pid, from, until });
-            self.index.index(Batch { tenant: tenant.clone(), items, followed }).await?;
+            match self.index.index(Batch { tenant: tenant.clone(), items, followed }).await {
+                // Somebody else was faster: the cursor stands further on.
+                Err(error) if error.code == Code::StoreConflict => continue,
+                indexed => indexed?,
+            }
             read += records.len() as u64;
+            if self.rests {
+                tokio::time::sleep(began.elapsed()).await;
+            }
         }
     }
 

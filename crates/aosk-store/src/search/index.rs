@@ -68,6 +68,11 @@ impl SearchIndex {
         Self { shelf, directions: embedder.map(Directions::new) }
     }
 
+    /// Whether it makes vectors.
+    pub(crate) const fn has_embedder(&self) -> bool {
+        self.directions.is_some()
+    }
+
     /// The direction that a query asks for, or why there is none.
     async fn direction(&self, query: &Query) -> Result<Option<Embedding>, Arc<str>> {
         if query.means == Means::Words {
@@ -234,6 +239,10 @@ impl Retriever for SearchIndex {
 
     fn cursor(&self, tenant: &Tenant, pid: Pid) -> BoxFuture<'_, Result<Cursor, StoreError>> {
         self.shelf.cursor(tenant.clone(), pid)
+    }
+
+    fn followed(&self, tenant: &Tenant) -> BoxFuture<'_, Result<Vec<Pid>, StoreError>> {
+        self.shelf.followed(tenant.clone())
     }
 
     fn query(&self, query: Query) -> BoxFuture<'_, Result<Found, StoreError>> {

@@ -9,9 +9,11 @@ mod directions;
 mod follower;
 mod fuse;
 pub(crate) mod index;
+mod indexing;
 pub(crate) mod shelf;
 pub(crate) mod sketch;
 pub(crate) mod terms;
 
 pub use follower::{Follower, Lag};
 pub use index::SearchIndex;
+pub use indexing::{Indexing, OpenIndex};

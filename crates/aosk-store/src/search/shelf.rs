@@ -68,6 +68,9 @@ pub(crate) trait Shelf: Send + Sync {
     /// See [`Retriever::cursor`](aosk_ports::Retriever::cursor).
     fn cursor(&self, tenant: Tenant, pid: Pid) -> BoxFuture<'_, Result<Cursor, StoreError>>;
 
+    /// See [`Retriever::followed`](aosk_ports::Retriever::followed).
+    fn followed(&self, tenant: Tenant) -> BoxFuture<'_, Result<Vec<Pid>, StoreError>>;
+
     /// See [`Retriever::forget`](aosk_ports::Retriever::forget).
     fn forget(&self, tenant: Tenant, pid: Pid) -> BoxFuture<'_, Result<(), StoreError>>;
 

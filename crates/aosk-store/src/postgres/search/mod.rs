@@ -97,6 +97,13 @@ impl Shelf for PostgresShelf {
         })
     }
 
+    fn followed(&self, tenant: Tenant) -> BoxFuture<'_, Result<Vec<Pid>, StoreError>> {
+        self.ask(move |client| {
+            let tenant = tenant.clone();
+            async move { put::followed(&client, &tenant).await }
+        })
+    }
+
     fn forget(&self, tenant: Tenant, pid: Pid) -> BoxFuture<'_, Result<(), StoreError>> {
         self.ask(move |mut client| {
             let tenant = tenant.clone();

@@ -9,7 +9,7 @@ use aosk_ports::{Batch, Cursor, Embedding, Entry, Followed, Item, Space, StoreEr
 use deadpool_postgres::{Object, Transaction};
 
 use super::super::fault::Fault;
-use super::super::process::uuid;
+use super::super::process::{self, uuid};
 use super::space;
 use crate::search::index::Model;
 use crate::search::shelf::{self, Counts, Row, Waiting};
@@ -198,6 +198,13 @@ async fn follow(
         )
         .await?;
     Ok(true)
+}
+
+/// See [`Retriever::followed`](aosk_ports::Retriever::followed).
+pub(super) async fn followed(client: &Object, tenant: &Tenant) -> Result<Vec<Pid>, Fault> {
+    let sql = "SELECT pid FROM search_cursors WHERE tenant = $1";
+    let rows = client.query(sql, &[&tenant.as_str()]).await?;
+    rows.iter().map(|row| process::pid(row, 0)).collect()
 }
 
 fn cursor_of(row: &tokio_postgres::Row) -> Result<Cursor, Fault> {

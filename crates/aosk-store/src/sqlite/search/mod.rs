@@ -54,6 +54,10 @@ impl Shelf for SqliteShelf {
         self.desk.read(move |connection| put::cursor(connection, &tenant, pid))
     }
 
+    fn followed(&self, tenant: Tenant) -> BoxFuture<'_, Result<Vec<Pid>, StoreError>> {
+        self.desk.read(move |connection| put::followed(connection, &tenant))
+    }
+
     fn forget(&self, tenant: Tenant, pid: Pid) -> BoxFuture<'_, Result<(), StoreError>> {
         let sketches = Arc::clone(&self.sketches);
         self.desk.write(move |transaction| {

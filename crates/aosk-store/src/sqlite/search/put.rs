@@ -64,6 +64,13 @@ pub(super) fn cursor(connection: &Connection, tenant: &Tenant, pid: Pid) -> Resu
     Ok(there.optional()?.unwrap_or_default())
 }
 
+/// See [`Retriever::followed`](aosk_ports::Retriever::followed).
+pub(super) fn followed(connection: &Connection, tenant: &Tenant) -> Result<Vec<Pid>, Fault> {
+    let mut statement = connection.prepare_cached("SELECT pid FROM cursors WHERE tenant = ?1")?;
+    let pids = statement.query_map([tenant.as_str()], |row| row.get(0).map(Pid::from_bytes))?;
+    Ok(pids.collect::<Result<_, _>>()?)
+}
+
 fn put_one(connection: &Connection, tenant: &Tenant, item: &Item) -> Result<Removed, Fault> {
     let Entry { space: of, pid, page, start, seq, hash, kind, time, tags } = &item.entry;
     let space = space::find_or_make(connection, tenant, of)?;

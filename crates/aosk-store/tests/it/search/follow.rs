@@ -17,7 +17,7 @@ use futures::future::BoxFuture;
 
 use crate::support::{block_on, open};
 
-fn pid(n: u8) -> Pid {
+pub(super) fn pid(n: u8) -> Pid {
     Pid::from_bytes([n; 16])
 }
 
@@ -62,7 +62,7 @@ fn planned(admitted: Vec<Admission>) -> What {
 }
 
 /// Says something, and admits it as a page.
-async fn say(store: &dyn Store, scribe: &mut Scribe, page: u32, text: &str) {
+pub(super) async fn say(store: &dyn Store, scribe: &mut Scribe, page: u32, text: &str) {
     let at = scribe.next;
     let append = scribe.append(&[text.as_bytes()]);
     let append = and(append, planned(vec![admission(page, PageKind::Message, at)]));
@@ -185,6 +185,10 @@ impl Retriever for Lossy {
 
     fn cursor(&self, tenant: &Tenant, pid: Pid) -> BoxFuture<'_, Result<Cursor, StoreError>> {
         self.index.cursor(tenant, pid)
+    }
+
+    fn followed(&self, tenant: &Tenant) -> BoxFuture<'_, Result<Vec<Pid>, StoreError>> {
+        self.index.followed(tenant)
     }
 
     fn query(&self, query: Query) -> BoxFuture<'_, Result<Found, StoreError>> {

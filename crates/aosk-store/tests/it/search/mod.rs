@@ -2,4 +2,5 @@
 
 mod folder;
 mod follow;
+mod indexing;
 mod server;
