@@ -256,6 +256,7 @@ fn kernel_with(
         store,
         models: HashMap::from([(name, model)]),
         recorder: None,
+        memory: None,
         alternatives: HashMap::new(),
         spreads: HashMap::new(),
         connect: None,

@@ -206,6 +206,7 @@ async fn within(
         store: store.clone(),
         models: HashMap::from([(device.info().name.clone(), model)]),
         recorder: None,
+        memory: None,
         alternatives: HashMap::new(),
         spreads: HashMap::new(),
         connect: None,

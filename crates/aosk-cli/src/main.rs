@@ -27,6 +27,7 @@ mod journal;
 mod logs;
 mod manifest;
 mod mem;
+mod memory;
 mod pages;
 mod print;
 mod processes;

@@ -169,6 +169,7 @@ pub(crate) fn parts(store: Arc<dyn Store>, secrets: Redactor) -> Parts {
     Parts {
         store,
         models: HashMap::new(),
+        memory: None,
         alternatives: HashMap::new(),
         spreads: HashMap::new(),
         connect: None,

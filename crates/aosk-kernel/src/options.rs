@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aosk_abi::{MicroDollars, Sharing, Tenant};
 use aosk_ports::{
-    Clock, Device, FlightRecorder, Random, Sandbox, SandboxError, Store, Tokenizer, Tool,
+    Clock, Device, FlightRecorder, Memory, Random, Sandbox, SandboxError, Store, Tokenizer, Tool,
 };
 use futures::future::BoxFuture;
 
@@ -153,6 +153,8 @@ pub trait Connect: Send + Sync {
 pub struct Parts {
     /// Where everything is kept. The kernel must own it.
     pub store: Arc<dyn Store>,
+    /// What finds pages that left; `None`: agents recall them by number alone.
+    pub memory: Option<Arc<dyn Memory>>,
     /// The models, by the name that manifests use.
     pub models: HashMap<String, Model>,
     /// Models that may be asked instead of one that fails for good, in order.

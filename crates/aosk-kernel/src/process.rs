@@ -213,6 +213,9 @@ impl Process {
                 .parts
                 .observer
                 .notice(self.image.pid, &Notice::Committed { last, row: &row });
+            if let Some(memory) = &self.shared.parts.memory {
+                memory.committed(self.image.pid);
+            }
         }
         self.let_go_of_what_came_twice().await;
         Ok(())

@@ -14,11 +14,12 @@ pub(super) const KEYS: &[&str] =
     &["model", "max_spend_usd", "data_dir", "store", "lease_seconds", "retention", "color"];
 
 /// Those that are tables and have no variable.
-const TABLES: &[&str] = &["pools", "tenants"];
+const TABLES: &[&str] = &["pools", "tenants", "memory"];
 
 /// Those that say where data go, which go for good, or what all may use: only the user's own file may
 /// set them.
-const OWN: &[&str] = &["data_dir", "store", "lease_seconds", "retention", "pools", "tenants"];
+const OWN: &[&str] =
+    &["data_dir", "store", "lease_seconds", "retention", "pools", "tenants", "memory"];
 
 /// Whose file it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,6 +170,8 @@ fn home_of(key: &str) -> Option<&'static str> {
         Some("set AOSK_LEASE_SECONDS, or put it into your own config.toml")
     } else if key == "retention" {
         Some("set AOSK_RETENTION, or put it into your own config.toml")
+    } else if key == "memory" {
+        Some("what makes vectors reads all that agents read: put it into your own config.toml")
     } else if TABLES.contains(&key.as_str()) {
         Some("quotas and shares hold for all that you run: put them into your own config.toml")
     } else if ends(&["key", "keys", "token", "secret", "password"]) {
@@ -200,6 +203,7 @@ mod tests {
             "providers",
             "pools",
             "tenants",
+            "memory",
         ] {
             let error = check(key, Level::Project).expect_err(key);
             assert!(format!("{error:?}").contains("may not stand"), "{error:?}");

@@ -26,6 +26,9 @@ const MAX_SPEND_USD: f64 = 1.0;
 /// The project's settings, in the folder one stands in.
 const PROJECT: &str = "aosk.toml";
 
+/// The embedder that is none.
+const NO_EMBEDDER: &str = "none";
+
 /// Settings that were given as flags.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Flags {
@@ -64,6 +67,16 @@ struct Merged {
     pools: BTreeMap<String, PoolSpec>,
     #[serde(default)]
     tenants: BTreeMap<String, TenantSpec>,
+    #[serde(default)]
+    memory: MemoryKeys,
+}
+
+/// How what left the context is found.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MemoryKeys {
+    #[serde(default)]
+    embedder: Option<String>,
 }
 
 /// One layer.
@@ -173,6 +186,7 @@ pub(super) fn load(
         retention: merged.retention,
         same_store: same_store(flags),
         color: flags.color.unwrap_or(merged.color),
+        embedder: merged.memory.embedder.filter(|name| name != NO_EMBEDDER),
         sharing,
     })
 }

@@ -47,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) retention: Option<Duration>,
     /// When to colour.
     pub(crate) color: Color,
+    /// What makes vectors for searches, a name of the table; `None`: words alone are compared.
+    pub(crate) embedder: Option<String>,
     /// Who shares which pool with whom, and what each may use.
     pub(crate) sharing: Sharing,
 }

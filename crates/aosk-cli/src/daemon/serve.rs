@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use aosk_abi::Code;
 use aosk_kernel::{Kernel, Parts, Redactor, Stop};
+use aosk_ports::Embedder;
+use aosk_store::Indexing;
 use tokio::sync::Notify;
 
 use super::COMMAND;
@@ -24,6 +26,7 @@ use crate::diagnostics;
 use crate::endpoints::Endpoints;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::memory;
 use crate::print::Screen;
 use crate::signals::{Hangups, Signals};
 use crate::wiring::{self, Owned, kernel_error, own_store};
@@ -66,10 +69,13 @@ pub(super) async fn serve(
     let secrets = endpoints.redactor();
     crate::print::hide(secrets.clone());
     endpoints.check_pools(settings)?;
+    let embedder = memory::embedder(settings, &endpoints)?;
     let owned = own_store(settings, COMMAND, &secrets)?;
     let mut socket = Socket::bind(place)?;
-    let daemon = Arc::new(begin(args, settings, owned, endpoints, secrets)?);
-    upkeep::begin(settings).map_err(|error| failed("the system gives no thread", error))?;
+    let (daemon, memory) = begin(args, settings, owned, endpoints, (secrets, embedder))?;
+    let daemon = Arc::new(daemon);
+    upkeep::begin(settings, memory.clone())
+        .map_err(|error| failed("the system gives no thread", error))?;
     let recovered = daemon.kernel.recover().await.map_err(kernel_error)?.len();
     say(screen, &format!("listens; goes on with {recovered} agents"));
     if args.detached {
@@ -112,6 +118,7 @@ pub(super) async fn serve(
     daemon.kernel.stop(Stop::Graceful);
     let stopped = async {
         daemon.kernel.quiet().await;
+        memory.end().await;
         daemon.activity.left(FAREWELL).await;
     };
     tokio::select! {
@@ -134,19 +141,21 @@ pub(super) async fn serve(
     }
 }
 
-/// Starts a kernel that takes up whatever comes.
+/// Starts a kernel that takes up whatever comes, and what keeps the search index up.
 fn begin(
     args: &DaemonRun,
     settings: &Settings,
     owned: Owned,
     endpoints: Arc<Endpoints>,
-    secrets: Redactor,
-) -> Result<Daemon, Error> {
+    (secrets, embedder): (Redactor, Option<Arc<dyn Embedder>>),
+) -> Result<(Daemon, Indexing), Error> {
     let activity = Arc::new(Activity::new());
     let recorder = wiring::recorder(settings, &owned)?;
     let parts = wiring::parts(owned.store.clone(), secrets);
     let since = parts.clock.now().as_millis();
+    let memory = memory::begin(settings, &owned, embedder);
     let parts = Parts {
+        memory: Some(Arc::new(memory.clone())),
         connect: Some(endpoints.clone()),
         alternatives: endpoints.alternatives(),
         spreads: endpoints.spreads(),
@@ -160,7 +169,8 @@ fn begin(
     options.process_limit = Some(settings.max_spend);
     let kernel = Kernel::start(parts, options).map_err(kernel_error)?;
     let (stop, idle_stop) = (Notify::new(), args.idle_stop);
-    Ok(Daemon { kernel, owned, endpoints, activity, stop, since, idle_stop })
+    let daemon = Daemon { kernel, owned, endpoints, activity, stop, since, idle_stop };
+    Ok((daemon, memory))
 }
 
 /// The socket, made again where somebody removed it.

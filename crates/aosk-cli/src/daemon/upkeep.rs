@@ -8,7 +8,7 @@ use std::time::Duration;
 use aosk_abi::{Tenant, Timestamp};
 use aosk_kernel::SystemClock;
 use aosk_ports::Clock;
-use aosk_store::{Retention, StorePlace, Upkeep, upkeep};
+use aosk_store::{Indexing, Retention, StorePlace, Upkeep, upkeep};
 
 use crate::config::Settings;
 use crate::store;
@@ -23,18 +23,19 @@ const FIRST: Duration = Duration::from_secs(5);
 /// How often it asks again.
 const AGAIN: Duration = Duration::from_secs(600);
 
-/// Looks after the store of the settings for as long as the program runs.
+/// Looks after the store of the settings for as long as the program runs. What it removes leaves
+/// the search index as well.
 ///
 /// # Errors
 /// Where the system gives no thread.
-pub(super) fn begin(settings: &Settings) -> std::io::Result<()> {
+pub(super) fn begin(settings: &Settings, memory: Indexing) -> std::io::Result<()> {
     let place = store::whole(settings, "aosk daemon upkeep");
     let retention = settings.retention;
     let name = "aosk-upkeep".to_owned();
     std::thread::Builder::new().name(name).spawn(move || {
         std::thread::sleep(FIRST);
         loop {
-            turn(&place, retention);
+            turn(&place, retention, &memory);
             std::thread::sleep(AGAIN);
         }
     })?;
@@ -42,7 +43,7 @@ pub(super) fn begin(settings: &Settings) -> std::io::Result<()> {
 }
 
 /// Looks after the store if that is due.
-fn turn(place: &StorePlace, retention: Option<Duration>) {
+fn turn(place: &StorePlace, retention: Option<Duration>, memory: &Indexing) {
     let now = SystemClock::new().now();
     let before = |age: Duration| {
         let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
@@ -53,13 +54,18 @@ fn turn(place: &StorePlace, retention: Option<Duration>) {
     let by = node_label(std::process::id(), "aosk daemon");
     match upkeep(place, EVERY, &rule, (now, &by)) {
         Ok(None) => {}
-        Ok(Some(Upkeep { removed, collected })) => tracing::info!(
-            removed = removed.processes,
-            kept = removed.kept.len(),
-            deleted = collected.deleted,
-            deleted_bytes = collected.deleted_bytes,
-            "the store was looked after"
-        ),
+        Ok(Some(Upkeep { removed, collected })) => {
+            if removed.processes > 0 {
+                memory.sweep();
+            }
+            tracing::info!(
+                removed = removed.processes,
+                kept = removed.kept.len(),
+                deleted = collected.deleted,
+                deleted_bytes = collected.deleted_bytes,
+                "the store was looked after"
+            );
+        }
         Err(error) => tracing::warn!(%error, "the store could not be looked after"),
     }
 }

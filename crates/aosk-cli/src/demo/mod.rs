@@ -57,6 +57,7 @@ pub(crate) async fn demo(global: &Global, screen: &Screen) -> Result<Exit, Error
         retention: None,
         same_store: same_store.clone(),
         color,
+        embedder: None,
         sharing: Sharing::default(),
     };
     // Below the demo's own folder there are no tables of models and no keys.

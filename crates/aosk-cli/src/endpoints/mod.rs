@@ -13,7 +13,7 @@ use std::sync::Arc;
 use aosk_abi::Code;
 use aosk_kernel::{Connect, Model, Redactor};
 use aosk_llm::{Endpoint, Estimator, ModelSpec, Models, Options, Recorder, Remote, Scripted};
-use aosk_ports::Device;
+use aosk_ports::{Device, Embedder};
 
 use crate::args::Run;
 use crate::config::{Folders, Settings, Vault, read_keys, read_text};
@@ -200,6 +200,12 @@ impl Endpoints {
             None => Arc::new(device),
         };
         Ok(Model { device, tokenizer })
+    }
+
+    /// The embedder of that name. A model on this machine is read, an endpoint is not asked yet.
+    pub(crate) fn embedder(&self, name: &str) -> Result<Arc<dyn Embedder>, Error> {
+        let get = |variable: &str| self.vault.get(variable);
+        self.models.embedder(name, &get, Options::default()).map_err(llm_error)
     }
 
     /// The model of that name and where it is asked, without asking.

@@ -16,7 +16,8 @@ use std::sync::Arc;
 
 use aosk_abi::Pid;
 use aosk_kernel::{Kernel, Model, Parts, Redactor, Stop};
-use aosk_ports::Standing;
+use aosk_ports::{Embedder, Standing};
+use aosk_store::Indexing;
 
 use crate::args::Run;
 use crate::config::{Folders, Settings};
@@ -24,6 +25,7 @@ use crate::diagnostics;
 use crate::endpoints::Endpoints;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::memory;
 use crate::print::Screen;
 use crate::processes::Processes;
 use crate::signals::Signals;
@@ -42,6 +44,7 @@ struct Beginning<'a> {
     settings: &'a Settings,
     endpoints: Arc<Endpoints>,
     secrets: Redactor,
+    embedder: Option<Arc<dyn Embedder>>,
     screen: &'a Arc<Screen>,
 }
 
@@ -53,6 +56,8 @@ struct Machine {
     watch: Watch,
     /// The agents of this run, in the order in which they were named.
     pids: Vec<Pid>,
+    /// What keeps the search index up.
+    memory: Indexing,
     /// What could not be taken up; the others run.
     refused: Vec<Error>,
 }
@@ -69,7 +74,8 @@ pub(crate) async fn run(
     crate::print::hide(secrets.clone());
     endpoints.check_pools(settings)?;
 
-    let beginning = Beginning { args, settings, endpoints, secrets, screen };
+    let embedder = memory::embedder(settings, &endpoints)?;
+    let beginning = Beginning { args, settings, endpoints, secrets, embedder, screen };
 
     let mut signals = Signals::of_terminal()?;
     let start = async {
@@ -122,6 +128,7 @@ pub(crate) async fn run(
     // The inbox task ends, and with it the last user of the store but this one.
     machine.kernel.stop(Stop::Graceful);
     machine.kernel.quiet().await;
+    machine.memory.end().await;
     Ok(match interrupted {
         Some(signal) if stopped => signal,
         _ => worst.unwrap_or(Exit::Done),
@@ -185,15 +192,15 @@ impl Beginning<'_> {
         own_store(self.settings, &format!("aosk run {what}"), &self.secrets)
     }
 
-    /// Says what the run may spend, and starts its kernel with those models, and what shows it to
-    /// the user. A model that fails for good may have alternatives, which are connected when they
+    /// Says what the run may spend, and starts its kernel with those models, what keeps the search
+    /// index up, and what shows it to the user. A model that fails for good may have alternatives, which are connected when they
     /// are needed; a cassette is of one model and knows no others.
     fn start(
         &self,
         owned: &Owned,
         models: HashMap<String, Model>,
-    ) -> Result<(Kernel, Arc<Board>, Watch), Error> {
-        let Self { args, settings, endpoints, secrets, screen } = self;
+    ) -> Result<(Kernel, Indexing, Arc<Board>, Watch), Error> {
+        let Self { args, settings, endpoints, secrets, embedder, screen } = self;
         screen.err.wrapped(&format!(
             "This run may spend {} ({}).",
             settings.max_spend, settings.max_spend_from
@@ -201,7 +208,14 @@ impl Beginning<'_> {
         let (board, watch) = Watch::begin(args.json, owned.store.clone(), screen);
         let parts = wiring::parts(owned.store.clone(), secrets.clone());
         let recorder = wiring::recorder(settings, owned)?;
-        let mut parts = Parts { models, observer: board.clone(), recorder, ..parts };
+        let memory = memory::begin(settings, owned, embedder.clone());
+        let mut parts = Parts {
+            memory: Some(Arc::new(memory.clone())),
+            models,
+            observer: board.clone(),
+            recorder,
+            ..parts
+        };
         if args.cassette.is_none() && args.record.is_none() {
             parts.alternatives = endpoints.alternatives();
             parts.spreads = endpoints.spreads();
@@ -211,6 +225,6 @@ impl Beginning<'_> {
         options.spend_limit = Some(settings.max_spend);
         options.retry.attempts = ATTEMPTS;
         let kernel = Kernel::start(parts, options).map_err(kernel_error)?;
-        Ok((kernel, board, watch))
+        Ok((kernel, memory, board, watch))
     }
 }

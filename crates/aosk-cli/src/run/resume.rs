@@ -59,7 +59,7 @@ pub(super) async fn start(beginning: &Beginning<'_>) -> Result<Option<Machine>, 
     }
     let models = agents.iter().map(|agent| agent.image.spawned.model.as_str());
     let connected = endpoints.connect(models, args).await?;
-    let (kernel, board, watch) = beginning.start(&owned, connected.models)?;
+    let (kernel, memory, board, watch) = beginning.start(&owned, connected.models)?;
     let mut pids = Vec::new();
     for Unfinished { pid, image, raise } in agents {
         let spawned = &image.spawned;
@@ -87,7 +87,7 @@ pub(super) async fn start(beginning: &Beginning<'_>) -> Result<Option<Machine>, 
         }
         return Err(first);
     }
-    Ok(Some(Machine { kernel, owned, board, watch, pids, refused }))
+    Ok(Some(Machine { kernel, owned, board, watch, pids, memory, refused }))
 }
 
 /// Refuses a process that has ended, before anything that going on would need is asked for.

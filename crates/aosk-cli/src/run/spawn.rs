@@ -31,7 +31,7 @@ pub(super) async fn start(
     beginning: &Beginning<'_>,
     wanted: Vec<Wanted>,
 ) -> Result<Option<Machine>, Error> {
-    let Beginning { args, settings, endpoints, secrets, screen } = beginning;
+    let Beginning { args, settings, endpoints, secrets, screen, .. } = beginning;
     let mut spawns = Vec::with_capacity(wanted.len());
     let mut paths = Vec::with_capacity(wanted.len());
     for Wanted { mut manifest, task, path } in wanted {
@@ -73,7 +73,7 @@ pub(super) async fn start(
             }
         ));
     }
-    let (kernel, board, watch) = beginning.start(&owned, connected.models)?;
+    let (kernel, memory, board, watch) = beginning.start(&owned, connected.models)?;
     for (spawn, path) in spawns.iter().zip(&paths) {
         kernel
             .check(&spawn.manifest, &spawn.model)
@@ -87,5 +87,5 @@ pub(super) async fn start(
         board.introduce(pid, &name, max_steps);
         pids.push(pid);
     }
-    Ok(Some(Machine { kernel, owned, board, watch, pids, refused: Vec::new() }))
+    Ok(Some(Machine { kernel, owned, board, watch, pids, memory, refused: Vec::new() }))
 }

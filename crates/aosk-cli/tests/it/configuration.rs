@@ -64,6 +64,8 @@ fn a_wrong_key_or_value_is_named_with_file_line_and_suggestion() {
         ("[pools.local]\nquota.requests = \"60\"\n", 2, "60/minute"),
         ("[pools.local]\norder = \"random\"\n", 2, "fsp"),
         ("[tenants.local.groups.g]\nquota.spend = \"0/day\"\n", 2, "more than 0"),
+        ("[memory]\nembeder = \"none\"\n", 2, "embeder"),
+        ("[memory]\nembedder = 3\n", 2, "`memory.embedder`"),
         ("[tenant.local]\nweight = 1\n", 1, "did you mean `tenants`?"),
     ] {
         world.configure("config.toml", text);
@@ -98,6 +100,7 @@ fn a_project_file_may_not_say_where_data_money_and_keys_go() {
         ("data_dir = \"/tmp\"\n", "AOSK_DATA_DIR"),
         ("[models.x]\nwindow = 1\n", "models.toml"),
         ("[tenants.local]\nquota.spend = \"9/day\"\n", "your own config.toml"),
+        ("[memory]\nembedder = \"local\"\n", "your own config.toml"),
         ("[pools.local]\norder = \"fair\"\n", "your own config.toml"),
         ("max_spend_usd = 1.01\n", "$1.01, above your own limit of $1.00"),
     ] {
@@ -143,6 +146,32 @@ fn a_quota_of_a_pool_that_is_not_there_is_refused_before_anything_runs() {
         world.run(&["run", &agent, "hi"]).failed(2, "AOSK-C002").says(said);
         assert!(!world.data().join("aosk.db").exists(), "nothing was begun");
     }
+}
+
+#[test]
+fn an_embedder_that_cannot_work_is_refused_before_anything_runs() {
+    let mut world = World::new();
+    let agent = world.agent("a", "");
+    let folder = world.path("no-model");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let folder = folder.display();
+    world.configure("models.toml", &format!("[embedders.minilm]\nfolder = \"{folder}\"\n"));
+    for (name, said) in [
+        ("text-embedding-3-smal", "did you mean \"text-embedding-3-small\"?"),
+        ("text-embedding-3-small", "OPENAI_API_KEY"),
+        ("minilm", "config.json"),
+    ] {
+        world.configure("config.toml", &format!("[memory]\nembedder = \"{name}\"\n"));
+        for command in [&["run", &agent, "hi"][..], &["daemon", "run"]] {
+            world.run(command).failed(2, "AOSK-C002").says(said).says("searches by words alone");
+        }
+        assert!(!world.data().join("aosk.db").exists(), "nothing was begun");
+    }
+    let endpoint = says("hello");
+    world.set("OPENAI_BASE_URL", &endpoint.url());
+    world.configure("config.toml", "[memory]\nembedder = \"none\"\n");
+    assert_eq!(world.run(&["run", &agent, "hi"]).code, Some(0));
+    assert!(world.data().join("search.db").exists(), "the run kept the index up");
 }
 
 #[test]

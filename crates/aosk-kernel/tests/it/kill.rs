@@ -370,6 +370,7 @@ fn kernel(store: SqliteStore, dir: &Path) -> Kernel {
         store: Arc::new(store),
         models: HashMap::from([("clockwork".to_owned(), model)]),
         recorder: None,
+        memory: None,
         alternatives: HashMap::new(),
         spreads: HashMap::new(),
         connect: None,

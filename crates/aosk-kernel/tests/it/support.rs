@@ -482,6 +482,7 @@ impl Kit {
         let mut parts = Parts {
             store: Arc::new(store),
             models: HashMap::from([("puppet".to_owned(), self.model())]),
+            memory: None,
             alternatives: HashMap::new(),
             spreads: HashMap::new(),
             connect: None,

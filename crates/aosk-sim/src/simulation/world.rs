@@ -174,6 +174,7 @@ impl World {
             store: Arc::new(store.clone()),
             models: HashMap::from([(SimModel::NAME.to_owned(), model)]),
             recorder: Some(Arc::new(recorder)),
+            memory: None,
             alternatives: spare.into_iter().collect(),
             spreads: HashMap::new(),
             connect,
