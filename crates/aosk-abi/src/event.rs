@@ -427,8 +427,35 @@ pub struct Planned {
 pub struct Recalled {
     /// The tool call that asked.
     pub op: Op,
-    /// The numbers under which they are known so far; none of them stands in the prompt.
+    /// The numbers under which they are known so far; none of them stands in the prompt. Of those
+    /// that a query found the best first.
     pub pages: Vec<PageId>,
+    /// How a query found them; absent: they were asked for by number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<RecallSearch>,
+}
+
+/// How a query found pages. The pages are what counts from then on: an index may answer otherwise
+/// tomorrow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecallSearch {
+    /// What was looked for, in words.
+    pub query: ContentRef,
+    /// Where each of the pages stood, in their order.
+    pub ranks: Vec<RecallRank>,
+}
+
+/// Where a page stood among those that a query found. Ranks begin at 1; a page has at least one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecallRank {
+    /// By direction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vector: Option<u32>,
+    /// By words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub words: Option<u32>,
 }
 
 /// Another model is asked from now on, before anything was sent to the one before: a pool of the same

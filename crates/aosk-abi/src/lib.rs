@@ -55,8 +55,8 @@ pub use content::{Content, ContentKey, ContentRef, Hash, HashParseError};
 pub use event::{
     Blocked, Cancelled, ChildBegun, ChildEnded, Crashed, Event, Exited, Interrupted, Kind,
     LlmFailed, LlmRequested, LlmReturned, MessageReceived, MessageTaken, Planned, PriorityChanged,
-    Recalled, Recovered, Restarted, Routed, SignalReceived, Spawned, SpendRaised, Told,
-    ToolRequested, ToolReturned, Unblocked, What,
+    RecallRank, RecallSearch, Recalled, Recovered, Restarted, Routed, SignalReceived, Spawned,
+    SpendRaised, Told, ToolRequested, ToolReturned, Unblocked, What,
 };
 pub use id::{Epoch, IdError, Op, PageId, Pid, Seq, Step, Tenant};
 pub use inference::{FailureKind, ReplyPart, Role, StopReason, Usage};

@@ -8,10 +8,10 @@ use aosk_abi::{
     Admission, Blocked, BlockedOn, Cancelled, Changes, ChildBegun, ChildEnded, ContentKey,
     ContentRef, Crashed, DecodeError, Effect, Epoch, Event, Exit, Exited, FailureKind, Hash,
     Interrupted, Kind, LlmFailed, LlmRequested, LlmReturned, MessageReceived, MessageTaken,
-    MicroDollars, Op, PageId, PageKind, Pid, Planned, Ppm, Priority, PriorityChanged, Recalled,
-    Record, Recovered, ReplyPart, Restarted, Routed, Seq, Signal, SignalReceived, Source, Spawned,
-    SpendRaised, Step, StopReason, Stub, Tenant, Timestamp, Tokens, Told, ToolRequested,
-    ToolReturned, Unblocked, Usage, What,
+    MicroDollars, Op, PageId, PageKind, Pid, Planned, Ppm, Priority, PriorityChanged, RecallRank,
+    RecallSearch, Recalled, Record, Recovered, ReplyPart, Restarted, Routed, Seq, Signal,
+    SignalReceived, Source, Spawned, SpendRaised, Step, StopReason, Stub, Tenant, Timestamp,
+    Tokens, Told, ToolRequested, ToolReturned, Unblocked, Usage, What,
 };
 
 const GOLDEN: &str = include_str!("golden/events-v1.txt");
@@ -177,7 +177,7 @@ fn every_kind() -> Vec<What> {
             evicted: vec![PageId(4), PageId(5)],
             stubs: vec![Stub { first: PageId(4), last: PageId(5), pages: 2, tokens: Tokens(800) }],
         }),
-        What::Recalled(Recalled { op: Op(7), pages: vec![PageId(4), PageId(5)] }),
+        What::Recalled(Recalled { op: Op(7), pages: vec![PageId(4), PageId(5)], search: None }),
         What::ChildBegun(ChildBegun {
             op: Op(9),
             child: Pid::from_alias("child"),
@@ -216,6 +216,17 @@ fn every_kind() -> Vec<What> {
         }),
         What::MessageTaken(MessageTaken { op: Op(11), message: Seq(26) }),
         What::Routed(Routed { op: Op(13), model: "spare".into() }),
+        What::Recalled(Recalled {
+            op: Op(9),
+            pages: vec![PageId(5), PageId(4)],
+            search: Some(RecallSearch {
+                query: text("where the harbour is"),
+                ranks: vec![
+                    RecallRank { words: Some(1), vector: Some(3) },
+                    RecallRank { words: None, vector: Some(1) },
+                ],
+            }),
+        }),
     ]
 }
 

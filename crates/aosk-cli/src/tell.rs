@@ -78,7 +78,8 @@ impl Teller {
             What::Planned(planned) => (None, planned_line(planned)),
             What::Recalled(recalled) => {
                 let pages: Vec<String> = recalled.pages.iter().map(ToString::to_string).collect();
-                (None, format!("pages {} come back", pages.join(", ")))
+                let found = if recalled.search.is_some() { "found by a query, " } else { "" };
+                (None, format!("{found}pages {} come back", pages.join(", ")))
             }
             What::Routed(routed) => (None, format!("goes to {}", one_line(&routed.model))),
             What::LlmRequested(requested) => {

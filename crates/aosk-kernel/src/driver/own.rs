@@ -60,14 +60,14 @@ impl Own {
         matches!(self, Self::Receive | Self::Wait | Self::Sleep)
     }
 
-    /// What a model is told of it.
-    pub(crate) fn spec(self) -> ToolSpec {
+    /// What a model is told of it, where the kernel can search pages or not.
+    pub(crate) fn spec(self, searches: bool) -> ToolSpec {
         let timeout = json!({
             "type": "integer", "minimum": 1, "maximum": LONGEST,
             "description": "give up after so many seconds; without it the wait has no end",
         });
         let (description, properties, required, effect) = match self {
-            Self::Recall => return recall_spec(),
+            Self::Recall => return recall_spec(searches),
             Self::Send => (
                 "Sends a message to another agent. It waits there until the agent reads it.",
                 json!({
@@ -145,17 +145,17 @@ impl Driver {
         Own::named(&call.name).filter(|own| self.means.specs.iter().any(|it| it.name == own.name()))
     }
 
-    /// Answers a call that does not wait.
+    /// Answers a call that does not wait; `None` where the process goes no further meanwhile.
     pub(super) async fn answer(
         &mut self,
         own: Own,
         op: Op,
         call: &ToolCall,
         attempt: u32,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<()>, Error> {
         match own {
-            Own::Send => self.send(op, call, attempt).await,
-            Own::Spawn => self.spawn(op, call).await,
+            Own::Send => self.send(op, call, attempt).await.map(Some),
+            Own::Spawn => self.spawn(op, call).await.map(Some),
             _ => self.recall(op, call).await,
         }
     }
@@ -226,7 +226,7 @@ mod tests {
     fn every_tool_has_its_own_name_and_a_schema_that_names_what_it_needs() {
         for own in Own::ALL {
             assert_eq!(Own::named(own.name()), Some(own));
-            let spec = own.spec();
+            let spec = own.spec(true);
             assert_eq!(spec.name, own.name());
             for needed in spec.parameters["required"].as_array().expect("a list") {
                 let name = needed.as_str().expect("a name");

@@ -36,22 +36,22 @@ impl Driver {
         self.process.shared.clone().leased().await?;
         let calls = self.pending_calls(ops);
         self.load_arguments(&calls).await?;
-        let (mut ready, mut waiting) = (Vec::new(), Vec::new());
+        // Before any intent: a search may be cut off, and what was intended then counts as begun.
+        let (mut ready, mut waiting, mut others) = (Vec::new(), Vec::new(), Vec::new());
         for (op, call, attempts, effect) in calls {
             match self.own(&call) {
-                Some(own) if own.waits() => {
-                    waiting.push((own, op, call));
-                    continue;
-                }
+                Some(own) if own.waits() => waiting.push((own, op, call)),
                 Some(own) => {
-                    if self.hear()?.is_some() {
+                    if self.hear()?.is_some()
+                        || self.answer(own, op, &call, attempts + 1).await?.is_none()
+                    {
                         return Ok(None);
                     }
-                    self.answer(own, op, &call, attempts + 1).await?;
-                    continue;
                 }
-                None => {}
+                None => others.push((op, call, attempts, effect)),
             }
+        }
+        for (op, call, attempts, effect) in others {
             match (attempts, effect) {
                 (1.., Some(Effect::Unsafe)) => self.process.interrupt(op, &call)?,
                 _ => match self.check(&call) {

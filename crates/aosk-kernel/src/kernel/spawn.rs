@@ -85,7 +85,7 @@ impl Shared {
         }
         let own = manifest.tools.iter().map(|name| {
             let spec = match Own::named(name) {
-                Some(own) => Some(own.spec()),
+                Some(own) => Some(own.spec(parts.memory.is_some())),
                 None => parts.tools.get(name).map(|tool| tool.spec().clone()),
             };
             spec.ok_or_else(|| {

@@ -180,7 +180,7 @@ impl Author {
                 self.image.pages.pages().iter().filter(left).nth((choice / 16).into())
         {
             let pages = vec![page.id];
-            self.write(What::Recalled(Recalled { op, pages }));
+            self.write(What::Recalled(Recalled { op, pages, search: None }));
         }
         if choice & 128 == 0 {
             let done = ToolReturned { op, success: true, result, took_ms: 1 };

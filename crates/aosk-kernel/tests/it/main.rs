@@ -24,6 +24,7 @@ mod nodes;
 mod quota;
 mod reading;
 mod recall;
+mod recall_query;
 mod recovery;
 mod rest;
 mod restart;

@@ -31,7 +31,7 @@ async fn run(script: Vec<Say>) -> (Kit, aosk_abi::Pid, Outcome) {
     (kit, pid, outcome)
 }
 
-fn texts(request: &Request, role: Role) -> Vec<String> {
+pub(crate) fn texts(request: &Request, role: Role) -> Vec<String> {
     let of_role = request.messages.iter().filter(|message| message.role == role);
     let parts = of_role.flat_map(|message| message.parts.iter());
     parts

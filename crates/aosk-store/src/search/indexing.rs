@@ -126,7 +126,12 @@ impl Memory for Indexing {
     fn query(&self, query: Query) -> BoxFuture<'_, Result<Found, StoreError>> {
         Box::pin(async move {
             let index = self.0.state().index.clone()?;
-            index.query(query).await
+            let mut found = index.query(query).await?;
+            if !index.has_embedder() {
+                // Whoever set none asked for words.
+                found.words_only = None;
+            }
+            Ok(found)
         })
     }
 }
