@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use aosk_abi::{
-    Code, ContentRef, Event, Exit, Hash, Pid, Record, ReplyPart, Seq, Tenant, Timestamp, What,
+    Code, ContentRef, Event, Exit, Hash, Pid, Recalled, Record, ReplyPart, Seq, Tenant, Timestamp,
+    What,
 };
 use aosk_kernel::Image;
 use aosk_ports::Journal;
@@ -123,6 +124,7 @@ pub(crate) fn named(what: &What) -> Vec<(String, ContentRef)> {
         What::ToolReturned(returned) => one("result", &returned.result),
         What::Interrupted(interrupted) => one("result", &interrupted.result),
         What::Crashed(crashed) => one("message", &crashed.message),
+        What::Recalled(Recalled { search: Some(search), .. }) => one("query", &search.query),
         What::Exited(exited) => match &exited.exit {
             Exit::Completed { answer: Some(content) } => one("answer", content),
             Exit::Refused { message: Some(content) } | Exit::Failed { message: content, .. } => {

@@ -119,7 +119,10 @@ fn command(cli: Cli, screen: &mut Screen) -> Result<Exit, Error> {
         Command::Store(args) => {
             wait(store::store(&args.command, &settings(&global, None, screen)?.0, screen))
         }
-        Command::Mem(args) => wait(mem::mem(args, &settings(&global, None, screen)?.0, screen)),
+        Command::Mem(args) => {
+            let (settings, folders) = settings(&global, None, screen)?;
+            wait(mem::mem(args, &settings, &folders, screen))
+        }
         Command::Show(args) => wait(show::show(args, &settings(&global, None, screen)?.0, screen)),
     }
 }

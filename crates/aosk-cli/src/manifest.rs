@@ -55,11 +55,15 @@ fn complete(
             return Err(unknown(code, keys, named, known).at(path, line_of(text, keys)));
         }
     }
-    let is_given = |name: &&String| !KERNEL_TOOLS.contains(&name.as_str());
-    let given: Vec<&String> = manifest.tools.iter().filter(is_given).collect();
-    tools.specs(&given).map_err(|error| {
-        Error::new(Code::KernelUnknownTool, error.to_string()).at(path, line_of(text, &["tools"]))
-    })?;
+    let known: Vec<&str> = tools.names().chain(KERNEL_TOOLS.iter().copied()).collect();
+    if let Some(named) = manifest.tools.iter().find(|name| !known.contains(&name.as_str())) {
+        let message = format!("there is no tool {named:?}; `tools` can name: {}", known.join(", "));
+        let told = Error::new(Code::KernelUnknownTool, message).at(path, line_of(text, &["tools"]));
+        return Err(match nearest(named, known.iter().copied()) {
+            Some(near) => told.help(format!("did you mean `{near}`?")),
+            None => told,
+        });
+    }
     if let Some(workspace) = manifest.workspace.take() {
         let line = line_of(text, &["workspace"]);
         manifest.workspace = Some(resolve(path, line, &workspace, allowed)?);
@@ -213,6 +217,25 @@ mod tests {
         ] {
             assert_eq!(read(wrong).expect_err(wrong).code, code);
         }
+    }
+
+    #[test]
+    fn a_tool_that_nothing_has_is_told_with_all_that_there_are_and_the_nearest() {
+        let dir = tempfile::tempdir().expect("folder");
+        let path = dir.path().join("agent.toml");
+        let read = |tool: &str| {
+            std::fs::write(&path, format!("name = \"a\"\ntools = [\"{tool}\"]\n"))
+                .expect("manifest");
+            read(&path, &[], &Registry::builtin())
+        };
+        let error = read("recal").expect_err("misspelt");
+        assert_eq!(error.code, Code::KernelUnknownTool);
+        assert!(
+            error.said().contains("calculator") && error.said().contains("recall"),
+            "{error:?}"
+        );
+        assert_eq!(error.helps(), ["did you mean `recall`?"]);
+        assert!(read("recall").is_ok() && read("read_file").is_ok());
     }
 
     #[test]

@@ -7,13 +7,17 @@
 use std::sync::Arc;
 
 use aosk_abi::{Code, Tenant};
-use aosk_ports::{Embedder, StoreError};
-use aosk_store::{Indexing, SearchIndex};
+use aosk_ports::{Embedder, Journal, StoreError};
+use aosk_store::{Follower, Indexing, PostgresReader, SearchIndex, SqliteReader};
 
-use crate::config::{Settings, StoreAt};
+use crate::config::{Folders, Settings, StoreAt};
 use crate::endpoints::Endpoints;
 use crate::error::Error;
+use crate::print::Screen;
 use crate::wiring::Owned;
+
+/// The file of an index in its folder.
+const INDEX: &str = "search.db";
 
 /// The embedder that the user's settings name, ready to be asked; an endpoint is not asked yet.
 ///
@@ -33,6 +37,34 @@ pub(crate) fn embedder(
         let told = error.helps().iter().fold(told, |told, help| told.help(help.clone()));
         told.help("`embedder = \"none\"` in [memory] of your config.toml searches by words alone")
     })
+}
+
+/// The embedder that the user's settings name, for who needs nothing else of the table.
+///
+/// # Errors
+/// As [`embedder`], and for a table that cannot be read.
+pub(crate) fn embedder_of(
+    settings: &Settings,
+    folders: &Folders,
+) -> Result<Option<Arc<dyn Embedder>>, Error> {
+    if settings.embedder.is_none() {
+        return Ok(None);
+    }
+    embedder(settings, &Endpoints::load(folders)?)
+}
+
+/// Opens the index to ask it; whether it is this program's own, else it is read beside whoever has
+/// it.
+pub(crate) fn open_to_ask(
+    settings: &Settings,
+    embedder: Option<Arc<dyn Embedder>>,
+) -> Result<(SearchIndex, bool), StoreError> {
+    match open(settings, embedder.clone()) {
+        Err(error) if error.code == Code::StoreOwned => {
+            Ok((SearchIndex::beside(&settings.data_dir, embedder)?, false))
+        }
+        opened => Ok((opened?, true)),
+    }
 }
 
 /// Opens the index of the store of the settings. Blocks.
@@ -55,4 +87,29 @@ pub(crate) fn begin(
     let settings = settings.clone();
     let open = move || open(&settings, embedder.clone());
     Indexing::begin(owned.store.clone(), Tenant::local(), Arc::new(open))
+}
+
+/// Takes out of the index what is in the store no more. Where somebody runs on a store in a folder,
+/// that one does it; a removal that was done stays done whatever becomes of this.
+pub(crate) async fn tidy(settings: &Settings, tenant: &Tenant, screen: &Screen) {
+    match tidied(settings, tenant).await {
+        Ok(()) => {}
+        Err(error) if error.code == Code::StoreOwned => {
+            tracing::info!(%error, "whoever runs on the store tidies its search index");
+        }
+        Err(error) => screen.err.wrapped(&format!(
+            "The search index still holds what was removed, until somebody runs on the store: {error}"
+        )),
+    }
+}
+
+async fn tidied(settings: &Settings, tenant: &Tenant) -> Result<(), StoreError> {
+    let journal: Arc<dyn Journal> = match &settings.store {
+        // An index is not made for tidying it.
+        StoreAt::Folder if !settings.data_dir.join(INDEX).exists() => return Ok(()),
+        StoreAt::Folder => Arc::new(SqliteReader::open(&settings.data_dir)?),
+        StoreAt::Server(options) => Arc::new(PostgresReader::open(options)?),
+    };
+    let index = Arc::new(open(settings, None)?);
+    Follower::new(journal, index).tidy(tenant).await.map(drop)
 }

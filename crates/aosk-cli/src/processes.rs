@@ -70,6 +70,11 @@ impl Processes {
         self.all.iter().filter(|receipt| !receipt.row.state.is_final())
     }
 
+    /// The name of the agent.
+    pub(crate) fn name(&self, pid: Pid) -> Option<&str> {
+        self.all.iter().find(|receipt| receipt.pid == pid).map(|found| found.row.name.as_str())
+    }
+
     /// The shortest beginning of the pid, of at least 8 characters, that no other process shares.
     pub(crate) fn short(&self, pid: Pid) -> String {
         let full = pid.to_string();

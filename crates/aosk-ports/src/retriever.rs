@@ -178,7 +178,7 @@ pub enum Means {
 pub struct Query {
     /// Whose memories.
     pub tenant: Tenant,
-    /// Which, at least one.
+    /// Which, 1 to [`Query::SPACES_MAX`].
     pub spaces: Vec<Space>,
     /// What is looked for, in words. Its first [`Query::TERMS_MAX`] different terms count, without
     /// those that are in every English text.
@@ -200,6 +200,9 @@ pub struct Query {
 impl Query {
     /// The most pages that a query may ask for.
     pub const K_MAX: usize = 1_000;
+
+    /// The most memories that a query may name.
+    pub const SPACES_MAX: usize = 1_000;
 
     /// The most terms of a query that count.
     pub const TERMS_MAX: usize = 48;

@@ -19,7 +19,7 @@ use crate::version;
 
 pub(crate) use daemon::{Daemon, DaemonCommand, DaemonRun, DaemonStart, DaemonStatus, IDLE_STOP};
 pub(crate) use inbox::{Cont, Kill, Renice, Send, Stop};
-pub(crate) use mem::Mem;
+pub(crate) use mem::{Mem, MemCommand, MemSearch};
 pub(crate) use run::{Run, Spawn};
 pub(crate) use store::{
     Store, StoreBackup, StoreCheck, StoreCommand, StoreCopy, StoreFormat, StoreGc, StoreGet,
@@ -238,6 +238,8 @@ Examples:
   aosk mem 0199f3a2
   aosk mem 0199f3a2 --at 57             as it stood after event 57
   aosk mem --top
+  aosk mem search \"when does the ferry leave\"
+  aosk mem search parse_manifest --kind tool_result --since 2h
   aosk mem 0199f3a2 --json | jq '.pages[] | select(.place == \"swapped\")'
 
 Of an agent it shows the room that the window has, what takes it, and each page:
@@ -246,7 +248,8 @@ how important it is, and the event that holds it. `+` came and `-` left with the
 newest plan. What left is swapped: it stands in the journal, whole.",
         override_usage = "\
 aosk mem [OPTIONS] PID
-       aosk mem [OPTIONS] --top"
+       aosk mem [OPTIONS] --top
+       aosk mem search [OPTIONS] QUERY"
     )]
     Mem(Mem),
 

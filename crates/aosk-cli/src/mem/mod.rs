@@ -8,13 +8,14 @@ mod list;
 mod map;
 mod page;
 mod prompts;
+mod search;
 mod top;
 mod window;
 
 use aosk_abi::{Code, Pid, ProcessState, Seq, Tenant};
 
-use crate::args::Mem;
-use crate::config::Settings;
+use crate::args::{Mem, MemCommand};
+use crate::config::{Folders, Settings};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::journal::{self, Entry};
@@ -22,7 +23,15 @@ use crate::print::{Screen, json};
 use crate::processes::{self, Works};
 use window::Window;
 
-pub(crate) async fn mem(args: &Mem, settings: &Settings, screen: &Screen) -> Result<Exit, Error> {
+pub(crate) async fn mem(
+    args: &Mem,
+    settings: &Settings,
+    folders: &Folders,
+    screen: &Screen,
+) -> Result<Exit, Error> {
+    if let Some(MemCommand::Search(args)) = &args.command {
+        return search::search(args, settings, folders, screen).await;
+    }
     let Some(named) = &args.pid else {
         return top::top(args, settings, screen).await;
     };

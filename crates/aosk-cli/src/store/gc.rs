@@ -1,5 +1,6 @@
 //! `aosk store gc`.
 
+use aosk_abi::Tenant;
 use aosk_store::{Collected, StorePlace, collect};
 use serde::Serialize;
 
@@ -10,6 +11,7 @@ use crate::config::Settings;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::figures::bytes;
+use crate::memory;
 use crate::print::{Screen, json};
 
 /// What `aosk store gc --json` prints.
@@ -33,6 +35,9 @@ pub(super) async fn gc(
         drop(open(dir)?);
     }
     let collected = aside(move || collect(&place, dry_run)).await?;
+    if !dry_run {
+        memory::tidy(settings, &Tenant::local(), screen).await;
+    }
     let Collected { named, deleted, deleted_bytes, suspected } = collected;
     if args.format.json {
         let report = Report { dry_run, named, deleted, deleted_bytes, suspected };

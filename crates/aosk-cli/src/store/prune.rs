@@ -15,6 +15,7 @@ use crate::config::Settings;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::figures::moment;
+use crate::memory;
 use crate::print::{Screen, json};
 use crate::wiring::node_label;
 
@@ -36,11 +37,15 @@ pub(super) async fn prune(
     let dry_run = args.dry_run;
     let place = place(settings, "aosk store prune")?;
     let tenant = args.tenant.clone().unwrap_or_else(Tenant::local);
-    let rule = Retention { tenant: Some(tenant), ended_before: args.older_than, keep: args.keep };
+    let rule =
+        Retention { tenant: Some(tenant.clone()), ended_before: args.older_than, keep: args.keep };
     let by = node_label(std::process::id(), "aosk store prune");
     let at = SystemClock::new().now();
     let Removal { processes, events, kept } =
         aside(move || remove(&place, &rule, (at, &by), dry_run)).await?;
+    if !dry_run {
+        memory::tidy(settings, &tenant, screen).await;
+    }
     if args.format.json {
         let kept = kept.into_iter().map(|((_, pid), reason)| (pid.to_string(), word(reason)));
         let report = Report { dry_run, processes, events, kept: kept.collect() };

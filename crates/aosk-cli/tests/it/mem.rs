@@ -258,3 +258,48 @@ fn whoever_uses_the_most_memory_stands_first() {
     let state = |of: &[Value]| of[0]["state"].clone();
     assert_eq!(state(&top(&[])), "interrupted");
 }
+
+fn search(world: &World, args: &[&str]) -> Vec<Value> {
+    let ran = world.run(&[&["mem", "search", "--json"], args].concat());
+    assert_eq!(ran.code, Some(0), "{args:?}: {ran:?}");
+    lines(&ran.out)
+}
+
+#[test]
+fn pages_are_found_by_what_they_say_and_no_more_once_their_agent_is_removed() {
+    let (world, pid) = crowded();
+    let query = ["page 3 of 12", "--kind", "tool_result"];
+    let hits = search(&world, &query);
+    let best = &hits[0];
+    assert_eq!((text(&best["pid"]), text(&best["name"])), (&*pid, "reader"));
+    assert!(text(&best["snippet"]).starts_with("page 3 of 12 0: the quick brown fox 3"), "{best}");
+    assert!(hits.iter().all(|hit| hit["kind"] == "tool_result") && hits.len() <= 10);
+    let scores: Vec<f64> = hits.iter().filter_map(|hit| hit["score"].as_f64()).collect();
+    assert!(scores.is_sorted_by(|a, b| a >= b), "{scores:?}");
+
+    let listed = world.run(&["mem", "search", "page 3 of 12", "--pid", &pid, "--limit", "1"]);
+    assert_eq!(listed.out.lines().count(), 2, "{listed:?}");
+    let calls = search(&world, &["txt", "--kind", "tool_call"]);
+    assert!(!calls.is_empty() && calls.iter().all(|hit| hit["kind"] == "tool_call"));
+    assert_eq!(search(&world, &["fox", "--until", "2001-01-01"]), [Value::Null; 0]);
+    assert!(!search(&world, &["fox", "--since", "1h"]).is_empty());
+    world.run(&["mem", "search", "zebra"]).says("No page answers that.");
+    world.run(&["mem", "search", " "]).says("error[AOSK-S030]");
+    for wrong in [["--limit", "0"], ["--limit", "101"], ["--kind", "system"]] {
+        assert_eq!(world.run(&["mem", "search", "fox", wrong[0], wrong[1]]).code, Some(2));
+    }
+    world.run(&["mem", "search", "fox", "--pid", "ffffffff"]).failed(2, "AOSK-C005");
+
+    // Whoever has the index is not waited for.
+    let lock = std::fs::File::open(world.data().join("search.lock")).expect("there");
+    lock.lock().expect("free");
+    assert_eq!(search(&world, &query), hits);
+    drop(lock);
+
+    assert_eq!(world.run(&["store", "prune", "--keep", "0"]).code, Some(0));
+    assert_eq!(search(&world, &query), [Value::Null; 0]);
+    let index = rusqlite::Connection::open(world.data().join("search.db")).expect("opens");
+    let left: i64 =
+        index.query_row("SELECT count(*) FROM items", [], |row| row.get(0)).expect("a number");
+    assert_eq!(left, 0);
+}

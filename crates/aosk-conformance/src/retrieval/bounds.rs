@@ -19,7 +19,8 @@ pub async fn queries_below_at_and_above_their_bounds(mut library: Box<dyn Librar
     for k in [0, Query::K_MAX + 1] {
         refused(index.query(Query { k, ..query.clone() }).await, Code::SearchInput);
     }
-    for (count, is_fine) in [(0, false), (1, true), (64, true), (65, false)] {
+    let most = Query::SPACES_MAX;
+    for (count, is_fine) in [(0, false), (1, true), (most, true), (most + 1, false)] {
         let answer = index.query(Query { spaces: vec![own(1); count], ..query.clone() }).await;
         if is_fine {
             answer.expect("an answer");

@@ -3,9 +3,6 @@
 use aosk_abi::{Code, PageKind};
 use aosk_ports::{Batch, Entry, Means, Query, Space, StoreError};
 
-/// The most memories that one query looks into.
-const SPACES_MAX: usize = 64;
-
 /// The number under which a kind is kept.
 pub(crate) const fn number(kind: PageKind) -> i16 {
     match kind {
@@ -39,10 +36,11 @@ fn refused(message: String) -> StoreError {
 
 /// Checks a query.
 pub(crate) fn query(query: &Query) -> Result<(), StoreError> {
-    if query.spaces.is_empty() || query.spaces.len() > SPACES_MAX {
+    if query.spaces.is_empty() || query.spaces.len() > Query::SPACES_MAX {
         return Err(refused(format!(
-            "a query names {} memories: name 1 to {SPACES_MAX}",
-            query.spaces.len()
+            "a query names {} memories: name 1 to {}",
+            query.spaces.len(),
+            Query::SPACES_MAX
         )));
     }
     if !(1..=Query::K_MAX).contains(&query.k) {

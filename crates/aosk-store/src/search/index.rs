@@ -34,6 +34,8 @@ pub(crate) struct Model {
 pub struct SearchIndex {
     shelf: Box<dyn Shelf>,
     directions: Option<Directions>,
+    /// Why there are no directions, where there are none.
+    lacks: &'static str,
 }
 
 impl SearchIndex {
@@ -47,6 +49,20 @@ impl SearchIndex {
     pub fn in_folder(dir: &Path, embedder: Option<Arc<dyn Embedder>>) -> Result<Self, StoreError> {
         let shelf = SqliteShelf::open(dir, model(embedder.as_ref()))?;
         Ok(Self::on(Box::new(shelf), embedder))
+    }
+
+    /// Opens the index in the folder of a store beside the program that has it, to ask and not to
+    /// put in. It answers for a moment: what changes afterwards may be left out.
+    ///
+    /// # Errors
+    /// `StoreOpen` of [`Code`] where nothing was indexed yet, or by another version; `StoreIo`.
+    pub fn beside(dir: &Path, embedder: Option<Arc<dyn Embedder>>) -> Result<Self, StoreError> {
+        let (shelf, is_same) = SqliteShelf::beside(dir, model(embedder.as_ref()))?;
+        let mut index = Self::on(Box::new(shelf), embedder.clone().filter(|_| is_same));
+        if embedder.is_some() && !is_same {
+            index.lacks = "the index has no vectors of this embedder yet";
+        }
+        Ok(index)
     }
 
     /// Opens the index of a store on a server, or makes it; the store is there already. All nodes of a
@@ -65,7 +81,8 @@ impl SearchIndex {
     }
 
     fn on(shelf: Box<dyn Shelf>, embedder: Option<Arc<dyn Embedder>>) -> Self {
-        Self { shelf, directions: embedder.map(Directions::new) }
+        let lacks = "no embedder is set";
+        Self { shelf, directions: embedder.map(Directions::new), lacks }
     }
 
     /// Whether it makes vectors.
@@ -79,7 +96,7 @@ impl SearchIndex {
             return Ok(None);
         }
         let Some(directions) = &self.directions else {
-            return Err("no embedder is set".into());
+            return Err(self.lacks.into());
         };
         match (&query.vector, &query.text) {
             (Some(vector), _) => Ok(Some(vector.clone())),

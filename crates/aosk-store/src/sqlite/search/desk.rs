@@ -35,7 +35,8 @@ struct Room {
     /// Which file it is: grows each time one is thrown away.
     edition: AtomicU64,
     remaking: Mutex<()>,
-    _lock: File,
+    /// `None` where another program may have it, which then looks after it.
+    lock: Option<File>,
 }
 
 impl Room {
@@ -88,6 +89,10 @@ impl Seat {
             };
             self.connection = None;
             let path = self.room.place.database.display();
+            if self.room.lock.is_none() {
+                let message = format!("the search index {path} is damaged ({why})");
+                return StoreError::new(Code::SearchDamaged, message);
+            }
             tracing::warn!(%path, why, "the search index was damaged and is made anew");
             match self.room.begin_anew(edition) {
                 Ok(()) => StoreError::new(
@@ -142,7 +147,7 @@ impl Desk {
         };
         let connection = connection.map_err(|fault| fault.at(&place.database))?;
         let (edition, remaking) = (AtomicU64::new(0), Mutex::default());
-        let room = Arc::new(Room { place, model, sketches, edition, remaking, _lock: lock });
+        let room = Arc::new(Room { place, model, sketches, edition, remaking, lock: Some(lock) });
         let ((writes, to_write), (reads, to_read)) = (channel(), channel());
         let mut desk = Self { writes: Some(writes), reads: Some(reads), threads: Vec::new() };
         desk.seat(&room, Some(connection), &Arc::new(Mutex::new(to_write)))?;
@@ -151,6 +156,24 @@ impl Desk {
             desk.seat(&room, None, &to_read)?;
         }
         Ok(desk)
+    }
+
+    /// Opens the index of another program to read it; whether its vectors are those of `model`.
+    /// What is to be written is answered with `StoreClosed`.
+    pub(super) fn beside(
+        dir: &Path,
+        model: Option<Model>,
+        sketches: Arc<Sketches>,
+    ) -> Result<(Self, bool), StoreError> {
+        let place = Place::beside(dir);
+        let looked = place.look(model.as_ref());
+        let (connection, is_same) = looked.map_err(|fault| fault.at(&place.database))?;
+        let (edition, remaking) = (AtomicU64::new(0), Mutex::default());
+        let room = Arc::new(Room { place, model, sketches, edition, remaking, lock: None });
+        let (reads, to_read) = channel();
+        let mut desk = Self { writes: None, reads: Some(reads), threads: Vec::new() };
+        desk.seat(&room, Some(connection), &Arc::new(Mutex::new(to_read)))?;
+        Ok((desk, is_same))
     }
 
     fn seat(

@@ -37,6 +37,13 @@ impl SqliteShelf {
         let desk = Desk::open(dir, model, Arc::clone(&sketches))?;
         Ok(Self { desk, sketches })
     }
+
+    /// Opens the index of another program to read it; whether its vectors are those of `model`.
+    pub(crate) fn beside(dir: &Path, model: Option<Model>) -> Result<(Self, bool), StoreError> {
+        let sketches = Arc::new(Sketches::default());
+        let (desk, is_same) = Desk::beside(dir, model, Arc::clone(&sketches))?;
+        Ok((Self { desk, sketches }, is_same))
+    }
 }
 
 impl Shelf for SqliteShelf {

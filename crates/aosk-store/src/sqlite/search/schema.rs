@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aosk_abi::Code;
 use aosk_ports::StoreError;
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::super::fault::{Fault, file as file_error};
 use super::super::files::Files;
@@ -29,11 +29,38 @@ const PAGE_SIZE: u32 = 8 << 10;
 pub(super) struct Place {
     pub(super) database: PathBuf,
     lock: PathBuf,
+    /// Whether another program may have it, so that it is only read.
+    is_beside: bool,
 }
 
 impl Place {
     pub(super) fn new(dir: &Path) -> Self {
-        Self { database: dir.join("search.db"), lock: dir.join("search.lock") }
+        let (database, lock) = (dir.join("search.db"), dir.join("search.lock"));
+        Self { database, lock, is_beside: false }
+    }
+
+    /// The index of another program, to be read.
+    pub(super) fn beside(dir: &Path) -> Self {
+        Self { is_beside: true, ..Self::new(dir) }
+    }
+
+    /// Opens the index to read it; whether its vectors are those of `model`.
+    pub(super) fn look(&self, model: Option<&Model>) -> Result<(Connection, bool), Fault> {
+        if !self.database.exists() {
+            return Err(Fault::refused(Code::StoreOpen, "nothing was indexed here yet"));
+        }
+        let connection = self.connect()?;
+        if version(&connection)? != (APPLICATION_ID, VERSION) {
+            return Err(Fault::refused(
+                Code::StoreOpen,
+                "the search index is of another version: whoever owns the store makes it anew",
+            ));
+        }
+        let there = kept(&connection)?;
+        let is_same = model
+            .zip(there)
+            .is_some_and(|(model, (id, dims))| model.id == id && model.dims == dims);
+        Ok((connection, is_same))
     }
 
     /// Takes the index for this program, until the file is dropped.
@@ -62,8 +89,7 @@ impl Place {
     /// Opens the index; makes it where there is none or another version of it.
     pub(super) fn open_or_make(&self, model: Option<&Model>) -> Result<Connection, Fault> {
         let mut connection = self.connect()?;
-        let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
-        if (number("application_id")?, number("user_version")?) != (APPLICATION_ID, VERSION) {
+        if version(&connection)? != (APPLICATION_ID, VERSION) {
             drop(connection);
             self.throw_away()?;
             connection = self.connect()?;
@@ -84,6 +110,12 @@ impl Place {
 
     /// One more connection to it.
     pub(super) fn connect(&self) -> Result<Connection, Fault> {
+        if self.is_beside {
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(&self.database, flags)?;
+            connection.busy_timeout(Duration::from_secs(10))?;
+            return Ok(connection);
+        }
         if !self.database.try_exists().unwrap_or(false) {
             Files::create_private(&self.database)?;
         }
@@ -108,13 +140,22 @@ impl Place {
     }
 }
 
+fn version(connection: &Connection) -> Result<(i32, i32), Fault> {
+    let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    Ok((number("application_id")?, number("user_version")?))
+}
+
+/// What the vectors are of.
+fn kept(connection: &Connection) -> Result<Option<(String, usize)>, Fault> {
+    let there = connection.query_row("SELECT name, dims FROM model", [], |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, u32>(1)? as usize))
+    });
+    Ok(there.optional()?)
+}
+
 /// Makes the vectors those of `model`.
 fn adopt(connection: &mut Connection, model: &Model) -> Result<(), Fault> {
-    let there = connection
-        .query_row("SELECT name, dims FROM model", [], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, u32>(1)? as usize))
-        })
-        .optional()?;
+    let there = kept(connection)?;
     if there.as_ref().is_some_and(|(id, dims)| *id == model.id && *dims == model.dims) {
         return Ok(());
     }
