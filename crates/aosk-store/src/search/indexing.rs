@@ -30,6 +30,9 @@ pub type OpenIndex = dyn Fn() -> Result<SearchIndex, StoreError> + Send + Sync;
 /// For how long commits are gathered: an agent makes several in a step.
 const GATHER: Duration = Duration::from_millis(200);
 
+/// What is said once it has ended.
+const ENDED: &str = "the search index was closed: its program ends";
+
 /// How often all processes are looked at.
 const EVERY: Duration = Duration::from_secs(600);
 
@@ -41,7 +44,6 @@ const VECTORS: usize = 16;
 pub struct Indexing(Arc<Inner>);
 
 struct Inner {
-    journal: Arc<dyn Journal>,
     open: Arc<OpenIndex>,
     tenant: Tenant,
     state: Mutex<State>,
@@ -52,6 +54,8 @@ struct Inner {
 }
 
 struct State {
+    /// `None` once it has ended: whoever keeps a handle keeps no store open.
+    journal: Option<Arc<dyn Journal>>,
     index: Result<Arc<SearchIndex>, StoreError>,
     committed: BTreeSet<Pid>,
     is_round_due: bool,
@@ -70,10 +74,11 @@ impl Indexing {
     #[must_use]
     pub fn begin(journal: Arc<dyn Journal>, tenant: Tenant, open: Arc<OpenIndex>) -> Self {
         let index = Err(closed("the search index is about to be opened: ask again in a moment"));
-        let state = State { index, committed: BTreeSet::new(), is_round_due: true };
+        let state =
+            State { journal: Some(journal), index, committed: BTreeSet::new(), is_round_due: true };
         let (state, task) = (Mutex::new(state), Mutex::default());
         let (wake, end) = (Notify::new(), Notify::new());
-        let inner = Arc::new(Inner { journal, open, tenant, state, wake, end, task });
+        let inner = Arc::new(Inner { open, tenant, state, wake, end, task });
         let working = Arc::clone(&inner);
         let work = tokio::spawn(async move {
             tokio::select! {
@@ -81,7 +86,9 @@ impl Indexing {
                 () = working.end.notified() => {}
                 () = working.work() => {}
             }
-            working.state().index = Err(closed("the search index was closed: its program ends"));
+            let mut state = working.state();
+            state.index = Err(closed(ENDED));
+            state.journal = None;
         });
         *inner.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(work);
         Self(inner)
@@ -118,8 +125,8 @@ impl Memory for Indexing {
         pid: Pid,
     ) -> BoxFuture<'a, Result<u64, StoreError>> {
         Box::pin(async move {
-            let index = self.0.state().index.clone()?;
-            Follower::new(self.0.journal.clone(), index).follow(tenant, pid).await
+            let follower = self.0.follower()?;
+            follower.follow(tenant, pid).await
         })
     }
 
@@ -141,10 +148,17 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Who reads the journals into the index.
+    fn follower(&self) -> Result<Follower, StoreError> {
+        let state = self.state();
+        let journal = state.journal.clone().ok_or_else(|| closed(ENDED))?;
+        Ok(Follower::new(journal, state.index.clone()?))
+    }
+
     async fn work(&self) {
         let index = self.opened().await;
         self.state().index = Ok(index.clone());
-        let follower = Follower::new(self.journal.clone(), index.clone()).at_leisure();
+        let Ok(follower) = self.follower().map(Follower::at_leisure) else { return };
         let (mut failing, mut stalled) = (Patience::default(), Patience::default());
         let mut round_at = Instant::now();
         let mut vectors_at = index.has_embedder().then(Instant::now);

@@ -78,6 +78,7 @@ fn what_was_and_what_is_committed_is_found_without_asking() {
         memory.end().await;
         refused(memory.query(query(2, "lantern")).await, Code::StoreClosed);
         SearchIndex::in_folder(desk.dir.path(), None).expect("it is closed");
+        assert_eq!(Arc::strong_count(&desk.store), 1, "and the store is let go of");
     });
 }
 
