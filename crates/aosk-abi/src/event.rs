@@ -23,6 +23,7 @@ use crate::inference::{FailureKind, ReplyPart, StopReason, Usage};
 use crate::page::{Admission, Stub};
 use crate::priority::Priority;
 use crate::process::{BlockedOn, Exit};
+use crate::quota::Limits;
 use crate::signal::Signal;
 use crate::tool::Effect;
 
@@ -190,6 +191,10 @@ kinds! {
     34 v 1 Interrupted "interrupted";
     /// What was in flight was given up because the process was killed.
     35 v 1 Cancelled "cancelled";
+    /// A quota that the process waits for was changed.
+    48 v 1 QuotaChanged "quota_changed";
+    /// A budget is nearly spent.
+    49 v 1 BudgetWarned "budget_warned";
 }
 
 impl fmt::Display for Kind {
@@ -584,4 +589,30 @@ pub struct Interrupted {
 pub struct Cancelled {
     /// The operation.
     pub op: Op,
+}
+
+/// A quota that the process waits for was changed, so it asks again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuotaChanged {
+    /// What its owner may use from now on.
+    pub limits: Limits,
+    /// Whose quota, as [`BlockedOn::Limit`] names it.
+    pub owner: String,
+}
+
+/// A budget is nearly spent: a call of this process took what is spent or reserved past a share of
+/// it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BudgetWarned {
+    /// The whole budget.
+    pub limit: MicroDollars,
+    /// Whose it is, as [`BlockedOn::Limit`] names it.
+    pub owner: String,
+    /// The share, in percent: 80 or 95.
+    pub percent: u8,
+    /// When there is all of it again; absent: never by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
 }

@@ -53,10 +53,11 @@ pub use code::Code;
 pub use condition::{Changes, Conditions};
 pub use content::{Content, ContentKey, ContentRef, Hash, HashParseError};
 pub use event::{
-    Blocked, Cancelled, ChildBegun, ChildEnded, Crashed, Event, Exited, Interrupted, Kind,
-    LlmFailed, LlmRequested, LlmReturned, MessageReceived, MessageTaken, Planned, PriorityChanged,
-    RecallRank, RecallSearch, Recalled, Recovered, Restarted, Routed, SignalReceived, Spawned,
-    SpendRaised, Told, ToolRequested, ToolReturned, Unblocked, What,
+    Blocked, BudgetWarned, Cancelled, ChildBegun, ChildEnded, Crashed, Event, Exited, Interrupted,
+    Kind, LlmFailed, LlmRequested, LlmReturned, MessageReceived, MessageTaken, Planned,
+    PriorityChanged, QuotaChanged, RecallRank, RecallSearch, Recalled, Recovered, Restarted,
+    Routed, SignalReceived, Spawned, SpendRaised, Told, ToolRequested, ToolReturned, Unblocked,
+    What,
 };
 pub use id::{Epoch, IdError, Op, PageId, Pid, Seq, Step, Tenant};
 pub use inference::{FailureKind, ReplyPart, Role, StopReason, Usage};
@@ -67,7 +68,8 @@ pub use page::{Admission, PageKind, Source, Stub};
 pub use priority::{Priority, PriorityError};
 pub use process::{BlockedOn, Exit, ProcessState, Scarce};
 pub use quota::{
-    GroupSpec, Limits, OrderSpec, Period, PoolSpec, QuotaError, Rate, Sharing, Spend, TenantSpec,
+    GroupSpec, Limits, OrderSpec, Period, PoolSpec, QuotaError, QuotaOwner, Rate, Sharing, Spend,
+    TenantSpec,
 };
 pub use record::{DecodeError, EncodeError, Record, VerifyError};
 pub use restart::{RestartSpec, RestartWhen};

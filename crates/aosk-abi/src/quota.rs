@@ -12,6 +12,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::amount::MicroDollars;
+use crate::id::Tenant;
 
 /// A quota or share that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -147,6 +148,29 @@ macro_rules! as_text {
 
 as_text!(Rate Spend);
 
+/// Who has a quota that others share.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QuotaOwner {
+    /// All who use a model, by its name.
+    Pool(String),
+    /// All processes of a tenant, whatever they use.
+    Tenant(Tenant),
+    /// All processes of a group of a tenant.
+    Group(Tenant, String),
+}
+
+/// As events name it: `pool NAME`, `tenant NAME` or `group NAME`.
+impl fmt::Display for QuotaOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pool(name) => write!(f, "pool {name}"),
+            Self::Tenant(tenant) => write!(f, "tenant {}", tenant.as_str()),
+            Self::Group(_, group) => write!(f, "group {group}"),
+        }
+    }
+}
+
 /// What a pool, a tenant or a group may use. All below share it; where a limit is left out, those
 /// above and below are what holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -253,6 +277,51 @@ impl Sharing {
         all.any(|limits| limits.spend.is_some())
     }
 
+    /// What an owner may use; `None` where nothing was ever said of it.
+    #[must_use]
+    pub fn limits(&self, owner: &QuotaOwner) -> Option<&Limits> {
+        let tenant = |tenant: &Tenant| self.tenants.get(tenant.as_str());
+        match owner {
+            QuotaOwner::Pool(name) => self.pools.get(name).map(|pool| &pool.quota),
+            QuotaOwner::Tenant(name) => tenant(name).map(|tenant| &tenant.quota),
+            QuotaOwner::Group(name, group) => {
+                tenant(name)?.groups.get(group).map(|group| &group.quota)
+            }
+        }
+    }
+
+    /// The same to be changed; an owner of which nothing was said is entered.
+    pub fn limits_mut(&mut self, owner: &QuotaOwner) -> &mut Limits {
+        match owner {
+            QuotaOwner::Pool(name) => &mut self.pools.entry(name.clone()).or_default().quota,
+            QuotaOwner::Tenant(name) => {
+                &mut self.tenants.entry(name.as_str().to_owned()).or_default().quota
+            }
+            QuotaOwner::Group(name, group) => {
+                let tenant = self.tenants.entry(name.as_str().to_owned()).or_default();
+                &mut tenant.groups.entry(group.clone()).or_default().quota
+            }
+        }
+    }
+
+    /// Everybody who has a limit.
+    pub fn owners(&self) -> impl Iterator<Item = (QuotaOwner, &Limits)> {
+        let pools = self.pools.iter();
+        let pools = pools.map(|(name, pool)| (QuotaOwner::Pool(name.clone()), &pool.quota));
+        // A name that is none was refused where the settings were read.
+        let tenants = self.tenants.iter();
+        let tenants = tenants.filter_map(|(name, spec)| Some((name.parse::<Tenant>().ok()?, spec)));
+        let below = tenants.flat_map(|(tenant, spec)| {
+            let groups = spec.groups.iter();
+            let of = tenant.clone();
+            let groups = groups.map(move |(name, group)| {
+                (QuotaOwner::Group(of.clone(), name.clone()), &group.quota)
+            });
+            std::iter::once((QuotaOwner::Tenant(tenant), &spec.quota)).chain(groups)
+        });
+        pools.chain(below).filter(|(_, limits)| **limits != Limits::default())
+    }
+
     /// Checks what the types alone do not hold.
     ///
     /// # Errors
@@ -277,7 +346,9 @@ impl Sharing {
 }
 
 impl Limits {
-    fn check(&self) -> Result<(), QuotaError> {
+    /// # Errors
+    /// What is wrong with the first limit that lets nothing through.
+    pub fn check(&self) -> Result<(), QuotaError> {
         match self.calls_at_once {
             Some(0) => Err(QuotaError(
                 "`calls_at_once` is 0, which lets nothing through: give at least 1, or leave it \

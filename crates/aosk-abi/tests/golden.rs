@@ -5,13 +5,13 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on says why")]
 
 use aosk_abi::{
-    Admission, Blocked, BlockedOn, Cancelled, Changes, ChildBegun, ChildEnded, ContentKey,
-    ContentRef, Crashed, DecodeError, Effect, Epoch, Event, Exit, Exited, FailureKind, Hash,
-    Interrupted, Kind, LlmFailed, LlmRequested, LlmReturned, MessageReceived, MessageTaken,
-    MicroDollars, Op, PageId, PageKind, Pid, Planned, Ppm, Priority, PriorityChanged, RecallRank,
-    RecallSearch, Recalled, Record, Recovered, ReplyPart, Restarted, Routed, Seq, Signal,
-    SignalReceived, Source, Spawned, SpendRaised, Step, StopReason, Stub, Tenant, Timestamp,
-    Tokens, Told, ToolRequested, ToolReturned, Unblocked, Usage, What,
+    Admission, Blocked, BlockedOn, BudgetWarned, Cancelled, Changes, ChildBegun, ChildEnded,
+    ContentKey, ContentRef, Crashed, DecodeError, Effect, Epoch, Event, Exit, Exited, FailureKind,
+    Hash, Interrupted, Kind, Limits, LlmFailed, LlmRequested, LlmReturned, MessageReceived,
+    MessageTaken, MicroDollars, Op, PageId, PageKind, Pid, Planned, Ppm, Priority, PriorityChanged,
+    QuotaChanged, RecallRank, RecallSearch, Recalled, Record, Recovered, ReplyPart, Restarted,
+    Routed, Seq, Signal, SignalReceived, Source, Spawned, SpendRaised, Step, StopReason, Stub,
+    Tenant, Timestamp, Tokens, Told, ToolRequested, ToolReturned, Unblocked, Usage, What,
 };
 
 const GOLDEN: &str = include_str!("golden/events-v1.txt");
@@ -226,6 +226,20 @@ fn every_kind() -> Vec<What> {
                     RecallRank { words: None, vector: Some(1) },
                 ],
             }),
+        }),
+        What::QuotaChanged(QuotaChanged {
+            owner: "pool gpt-5-mini".into(),
+            limits: Limits {
+                requests: Some("60/minute".parse().expect("a rate")),
+                spend: Some("5/day".parse().expect("a budget")),
+                ..Limits::default()
+            },
+        }),
+        What::BudgetWarned(BudgetWarned {
+            owner: "tenant local".into(),
+            percent: 80,
+            limit: MicroDollars(5_000_000),
+            until: Some(Timestamp::from_millis(1_700_006_400_000)),
         }),
     ]
 }

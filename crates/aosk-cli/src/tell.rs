@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use aosk_abi::{
-    Blocked, BlockedOn, Effect, Exit, FailureKind, LlmFailed, LlmReturned, Op, Planned, ReplyPart,
-    Spawned, StopReason, What,
+    Blocked, BlockedOn, BudgetWarned, Effect, Exit, FailureKind, LlmFailed, LlmReturned, Op,
+    Planned, ReplyPart, Spawned, StopReason, What,
 };
 
-use crate::figures::{cached, duration, time_of_day, tokens};
+use crate::figures::{cached, duration, moment, time_of_day, tokens};
 use crate::print::Ink;
 use crate::processes::blocked_on;
 use crate::text::one_line;
@@ -54,6 +54,16 @@ impl Teller {
                 )
             }
             What::SpendRaised(raised) => (None, format!("may spend {}", raised.limit)),
+            What::QuotaChanged(changed) => {
+                (None, format!("the quota of {} was changed", one_line(&changed.owner)))
+            }
+            What::BudgetWarned(warned) => {
+                let BudgetWarned { limit, owner, percent, until } = warned;
+                let until = until.map(|until| format!(", until {}", moment(until)));
+                let (owner, until) = (one_line(owner), until.unwrap_or_default());
+                let said = format!("{percent} % of {limit} of {owner} is spent or reserved{until}");
+                (Some(Ink::Warning), said)
+            }
             What::SignalReceived(signal) => (None, signal.signal.name().to_owned()),
             What::MessageReceived(message) => {
                 let from = one_line(&message.from);

@@ -7,14 +7,14 @@
 //! of the calls in flight: all of that stays spent.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use aosk_abi::{Limits, MicroDollars, Sharing, Spend, Tenant, Timestamp};
-use aosk_ports::{Clock, Draw, Drawn, Store};
+use aosk_abi::{MicroDollars, Period, QuotaOwner, Spend, Tenant, Timestamp};
+use aosk_ports::{Clock, Draw, Drawn, Random, Store};
 use aosk_scheduler::{Ledger, NoMoney};
 
-use crate::dispatch::{Dispatcher, Payer, window};
+use crate::dispatch::{Dispatcher, window};
 use crate::error::Error;
 
 /// The part of a budget that is drawn at once.
@@ -24,15 +24,20 @@ const SLICES: u64 = 100;
 pub(crate) struct Books {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
     dispatcher: Arc<Dispatcher>,
-    sharing: Sharing,
     /// Whose budgets those of pools are.
     tenant: Tenant,
-    drawer: u64,
-    pages: Mutex<BTreeMap<Payer, Page>>,
+    /// The number of this life of the kernel, drawn when it is first needed.
+    drawer: OnceLock<u64>,
+    pages: Mutex<BTreeMap<Which, Page>>,
     /// Held while the store is asked: a drawer has one number, so it asks one thing at a time.
     drawing: tokio::sync::Mutex<()>,
 }
+
+/// A budget: whose, and of which windows. One that is of days now and was of months before keeps
+/// both pages, for a drawer that forgot what it had drawn would draw it again.
+type Which = (QuotaOwner, Option<Period>);
 
 /// A budget in one window.
 struct Page {
@@ -50,33 +55,36 @@ struct Page {
 pub(crate) struct Paid {
     amount: MicroDollars,
     /// With the window that it was taken from.
-    parts: Vec<(Payer, Timestamp)>,
+    parts: Vec<(Which, Timestamp)>,
+}
+
+/// A budget that does not cover a call: others have spent of it.
+#[derive(Debug)]
+pub(crate) struct Unpaid {
+    pub(crate) owner: QuotaOwner,
+    pub(crate) left: MicroDollars,
 }
 
 impl Books {
     pub(crate) fn new(
         store: Arc<dyn Store>,
-        clock: Arc<dyn Clock>,
+        (clock, random): (Arc<dyn Clock>, Arc<dyn Random>),
         dispatcher: Arc<Dispatcher>,
-        (sharing, tenant): (Sharing, Tenant),
-        drawer: u64,
+        tenant: Tenant,
     ) -> Self {
         let (pages, drawing) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { store, clock, dispatcher, sharing, tenant, drawer, pages, drawing }
+        let drawer = OnceLock::new();
+        Self { store, clock, random, dispatcher, tenant, drawer, pages, drawing }
     }
 
     /// The budgets on a process's way to a device.
-    fn way(&self, tenant: &Tenant, group: &str, device: &str) -> Vec<(Payer, Spend)> {
-        let owner = self.sharing.tenants.get(tenant.as_str());
-        let group_of = owner.and_then(|owner| owner.groups.get(group));
-        let pool = self.sharing.pools.get(device);
-        let found: [(Payer, Option<&Limits>); 3] = [
-            (Payer::Pool(device.to_owned()), pool.map(|pool| &pool.quota)),
-            (Payer::Tenant(tenant.clone()), owner.map(|owner| &owner.quota)),
-            (Payer::Group(tenant.clone(), group.to_owned()), group_of.map(|group| &group.quota)),
+    fn way(&self, tenant: &Tenant, group: &str, device: &str) -> Vec<(QuotaOwner, Spend)> {
+        let way = [
+            QuotaOwner::Pool(device.to_owned()),
+            QuotaOwner::Tenant(tenant.clone()),
+            QuotaOwner::Group(tenant.clone(), group.to_owned()),
         ];
-        let spends = found.into_iter().filter_map(|(payer, limits)| Some((payer, limits?.spend?)));
-        spends.collect()
+        self.dispatcher.budgets(way)
     }
 
     /// Makes known to the scheduler what is left of the budgets on a process's way.
@@ -86,20 +94,33 @@ impl Books {
         group: &str,
         device: &str,
     ) -> Result<(), Error> {
-        for (payer, spend) in self.way(tenant, group, device) {
-            self.turn_to(&payer, spend).await?;
+        for (owner, spend) in self.way(tenant, group, device) {
+            self.turn_to(&owner, spend).await?;
         }
         Ok(())
     }
 
-    /// Opens the page of the present window, if it is not open.
-    async fn turn_to(&self, payer: &Payer, spend: Spend) -> Result<(), Error> {
-        if self.is_open(payer) {
+    /// The budget is of other windows from now on: makes known to the scheduler what is left of the
+    /// present one.
+    pub(crate) async fn change(&self, owner: &QuotaOwner, spend: Spend) -> Result<(), Error> {
+        if self.turn_to(owner, spend).await? {
             return Ok(());
         }
+        let which = (owner.clone(), spend.per);
+        let left = self.lock().get(&which).map(|page| page.ledger.left());
+        left.map_or(Ok(()), |left| self.dispatcher.begin_window(owner, left))
+    }
+
+    /// Opens the page of the present window with that limit, if it is not open; whether the scheduler
+    /// was told that a window begins.
+    pub(crate) async fn turn_to(&self, owner: &QuotaOwner, spend: Spend) -> Result<bool, Error> {
+        let which = (owner.clone(), spend.per);
+        if self.is_open(&which, spend) {
+            return Ok(false);
+        }
         let _drawing = self.drawing.lock().await;
-        if self.is_open(payer) {
-            return Ok(());
+        if self.is_open(&which, spend) {
+            return Ok(false);
         }
         let now = self.clock.now();
         let (began, ends) = match spend.per {
@@ -108,49 +129,63 @@ impl Books {
         };
         let left = Duration::from_millis(ends.millis_since(now));
         let closes = spend.per.map(|_| self.clock.monotonic().saturating_add(left));
-        if let Some(page) = self.lock().get_mut(payer).filter(|page| began <= page.began) {
-            // The wall was put back meanwhile: the window is not over.
+        // The wall may have been put back meanwhile: then the window is not over.
+        let open = self.lock().get_mut(&which).filter(|page| began <= page.began).map(|page| {
             page.closes = closes;
-            return Ok(());
+            (page.began, page.ledger.carved(), page.spend == spend)
+        });
+        let (at, carved) = match open {
+            Some((_, _, true)) => return Ok(false),
+            Some((at, carved, false)) => (at, carved),
+            None => (began, MicroDollars::ZERO),
+        };
+        let Drawn { others, .. } = self.draw(owner, at, carved, spend.limit).await?;
+        let limit = spend.limit.saturating_sub(others);
+        if open.is_some() {
+            if let Some(page) = self.lock().get_mut(&which) {
+                page.ledger.raise(limit);
+                page.spend = spend;
+            }
+            return Ok(false);
         }
-        let Drawn { others, .. } = self.draw(payer, began, MicroDollars::ZERO, spend.limit).await?;
         let slice = MicroDollars(spend.limit.0 / SLICES);
-        let left = spend.limit.saturating_sub(others);
-        let ledger = Ledger::new(left, slice, MicroDollars::ZERO);
-        self.lock().insert(payer.clone(), Page { spend, began, closes, ledger });
-        self.dispatcher.begin_window(payer, left)
+        let ledger = Ledger::new(limit, slice, MicroDollars::ZERO);
+        self.lock().insert(which, Page { spend, began, closes, ledger });
+        self.dispatcher.begin_window(owner, limit)?;
+        Ok(true)
     }
 
-    fn is_open(&self, payer: &Payer) -> bool {
+    fn is_open(&self, which: &Which, spend: Spend) -> bool {
         let now = self.clock.monotonic();
-        let is_open = |page: &Page| page.closes.is_none_or(|closes| now < closes);
-        self.lock().get(payer).is_some_and(is_open)
+        let is_open =
+            |page: &Page| page.spend == spend && page.closes.is_none_or(|closes| now < closes);
+        self.lock().get(which).is_some_and(is_open)
     }
 
-    /// Takes the ceiling of a call out of every budget on its way, durably; `None` where one has not
-    /// that much left, of which the scheduler knows then.
+    /// Takes the ceiling of a call out of every budget on its way, durably; the inner error is a
+    /// budget that has not that much left.
     pub(crate) async fn pay(
         &self,
         tenant: &Tenant,
         group: &str,
         device: &str,
         amount: MicroDollars,
-    ) -> Result<Option<Paid>, Error> {
+    ) -> Result<Result<Paid, Unpaid>, Error> {
         let mut paid = Paid { amount, parts: Vec::new() };
         if amount == MicroDollars::ZERO {
-            return Ok(Some(paid));
+            return Ok(Ok(paid));
         }
-        for (payer, spend) in self.way(tenant, group, device) {
-            let taken = match self.turn_to(&payer, spend).await {
-                Ok(()) => self.take(&payer, amount).await,
+        for (owner, spend) in self.way(tenant, group, device) {
+            let which = (owner, spend.per);
+            let taken = match self.turn_to(&which.0, spend).await {
+                Ok(_) => self.take(&which, amount).await,
                 Err(error) => Err(error),
             };
             match taken {
-                Ok(Ok(began)) => paid.parts.push((payer, began)),
+                Ok(Ok(began)) => paid.parts.push((which, began)),
                 Ok(Err(left)) => {
                     self.settle(&paid, MicroDollars::ZERO);
-                    self.dispatcher.leave(&payer, left)?;
-                    return Ok(None);
+                    return Ok(Err(Unpaid { owner: which.0, left }));
                 }
                 Err(error) => {
                     self.settle(&paid, MicroDollars::ZERO);
@@ -158,34 +193,34 @@ impl Books {
                 }
             }
         }
-        Ok(Some(paid))
+        Ok(Ok(paid))
     }
 
     /// Takes an amount out of one budget; which window it was, or what is left.
     async fn take(
         &self,
-        payer: &Payer,
+        which: &Which,
         amount: MicroDollars,
     ) -> Result<Result<Timestamp, MicroDollars>, Error> {
-        if let Some(Ok(began)) = self.reserve(payer, amount) {
+        if let Some(Ok(began)) = self.reserve(which, amount) {
             return Ok(Ok(began));
         }
         let _drawing = self.drawing.lock().await;
         loop {
-            let slice = match self.reserve(payer, amount) {
+            let slice = match self.reserve(which, amount) {
                 Some(Ok(began)) => return Ok(Ok(began)),
                 Some(Err(NoMoney::Carve(slice))) => slice,
                 Some(Err(NoMoney::Spent { left, .. })) => return Ok(Err(left)),
                 // Its window was opened a moment ago and is never closed.
                 None => return Ok(Err(MicroDollars::ZERO)),
             };
-            let Some((spend, began, carved)) = self.page(payer) else {
+            let Some((spend, began, carved)) = self.page(which) else {
                 return Ok(Err(MicroDollars::ZERO));
             };
             let Drawn { granted, others } =
-                self.draw(payer, began, carved + slice, spend.limit).await?;
+                self.draw(&which.0, began, carved + slice, spend.limit).await?;
             let mut pages = self.lock();
-            if let Some(page) = pages.get_mut(payer).filter(|page| page.began == began) {
+            if let Some(page) = pages.get_mut(which).filter(|page| page.began == began) {
                 page.ledger.raise(spend.limit.saturating_sub(others));
                 if granted {
                     // What was granted is within the limit that was just set.
@@ -195,13 +230,13 @@ impl Books {
         }
     }
 
-    fn page(&self, payer: &Payer) -> Option<(Spend, Timestamp, MicroDollars)> {
-        self.lock().get(payer).map(|page| (page.spend, page.began, page.ledger.carved()))
+    fn page(&self, which: &Which) -> Option<(Spend, Timestamp, MicroDollars)> {
+        self.lock().get(which).map(|page| (page.spend, page.began, page.ledger.carved()))
     }
 
-    fn reserve(&self, payer: &Payer, amount: MicroDollars) -> Option<Result<Timestamp, NoMoney>> {
+    fn reserve(&self, which: &Which, amount: MicroDollars) -> Option<Result<Timestamp, NoMoney>> {
         let mut pages = self.lock();
-        let page = pages.get_mut(payer)?;
+        let page = pages.get_mut(which)?;
         Some(page.ledger.reserve(amount).map(|()| page.began))
     }
 
@@ -209,8 +244,8 @@ impl Books {
     /// back.
     pub(crate) fn settle(&self, paid: &Paid, cost: MicroDollars) {
         let mut pages = self.lock();
-        for (payer, began) in &paid.parts {
-            if let Some(page) = pages.get_mut(payer).filter(|page| page.began == *began) {
+        for (which, began) in &paid.parts {
+            if let Some(page) = pages.get_mut(which).filter(|page| page.began == *began) {
                 page.ledger.settle(paid.amount, cost);
             }
         }
@@ -221,35 +256,40 @@ impl Books {
         let _drawing = self.drawing.lock().await;
         let back: Vec<_> = {
             let mut pages = self.lock();
-            let unspent = pages.iter_mut().filter_map(|(payer, page)| {
+            let unspent = pages.iter_mut().filter_map(|((owner, _), page)| {
                 let back = page.ledger.give_back();
                 let kept = page.ledger.carved();
-                (back > MicroDollars::ZERO).then(|| (payer.clone(), page.began, kept, page.spend))
+                (back > MicroDollars::ZERO).then(|| (owner.clone(), page.began, kept, page.spend))
             });
             unspent.collect()
         };
-        for (payer, began, kept, spend) in back {
-            self.draw(&payer, began, kept, spend.limit).await?;
+        for (owner, began, kept, spend) in back {
+            self.draw(&owner, began, kept, spend.limit).await?;
         }
         Ok(())
     }
 
     async fn draw(
         &self,
-        payer: &Payer,
+        owner: &QuotaOwner,
         window: Timestamp,
         drawn: MicroDollars,
         limit: MicroDollars,
     ) -> Result<Drawn, Error> {
-        let tenant = match payer {
-            Payer::Tenant(tenant) | Payer::Group(tenant, _) => tenant.clone(),
-            Payer::Pool(_) => self.tenant.clone(),
+        let tenant = match owner {
+            QuotaOwner::Tenant(tenant) | QuotaOwner::Group(tenant, _) => tenant.clone(),
+            QuotaOwner::Pool(_) => self.tenant.clone(),
         };
-        let (budget, drawer) = (payer.budget(), self.drawer);
+        let drawer = *self.drawer.get_or_init(|| {
+            let mut number = [0; 8];
+            self.random.fill(&mut number);
+            u64::from_le_bytes(number)
+        });
+        let budget = owner.to_string();
         Ok(self.store.draw(Draw { tenant, budget, window, drawer, drawn, limit }).await?)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Payer, Page>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Which, Page>> {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -38,6 +38,7 @@ mod program;
 mod react;
 mod redact;
 mod shared;
+mod standing;
 mod system;
 
 pub use driver::Outcome;
@@ -55,4 +56,5 @@ pub use program::Program;
 pub use react::React;
 pub use redact::{REDACTED, Redactor};
 pub use shared::Stop;
+pub use standing::{LimitStanding, QuotaStanding};
 pub use system::{OsRandom, SystemClock};

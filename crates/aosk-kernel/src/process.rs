@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aosk_abi::{
     BlockedOn, Cancelled, Code, Content, Event, Exit, Exited, Hash, Interrupted, MessageReceived,
-    Op, Pid, PriorityChanged, ProcessState, Record, RestartSpec, Restarted, Seq, Signal,
-    SignalReceived, SpendRaised, Timestamp, ToolCall, ToolResult, What,
+    Op, Pid, PriorityChanged, ProcessState, QuotaChanged, Record, RestartSpec, Restarted, Seq,
+    Signal, SignalReceived, SpendRaised, Timestamp, ToolCall, ToolResult, What,
 };
 use aosk_ports::{Append, InboxId, InboxItem, StoreError, Ticket};
 
@@ -280,6 +280,10 @@ impl Process {
                 Ok(())
             }
             InboxItem::SpendLimit { limit } => self.emit(What::SpendRaised(SpendRaised { limit })),
+            InboxItem::Quota { owner, limits } => {
+                let owner = owner.replace('\0', "\u{fffd}");
+                self.emit(What::QuotaChanged(QuotaChanged { limits, owner }))
+            }
         }
     }
 

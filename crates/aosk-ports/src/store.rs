@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use aosk_abi::{
-    Code, Content, ContentKey, Epoch, Hash, MicroDollars, Op, Pid, Priority, ProcessState, Record,
-    Seq, Signal, Tenant, Timestamp, Usage,
+    Code, Content, ContentKey, Epoch, Hash, Limits, MicroDollars, Op, Pid, Priority, ProcessState,
+    Record, Seq, Signal, Tenant, Timestamp, Usage,
 };
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -208,6 +208,13 @@ pub enum InboxItem {
     SpendLimit {
         /// What the process may spend in all.
         limit: MicroDollars,
+    },
+    /// A quota that it shares with others was changed.
+    Quota {
+        /// Whose: `pool NAME`, `tenant NAME` or `group NAME`.
+        owner: String,
+        /// What the owner may use from now on.
+        limits: Limits,
     },
 }
 

@@ -7,7 +7,7 @@ use aosk_abi::{MicroDollars, Tenant};
 
 use crate::error::Error;
 use crate::pool::{Class, Node, PoolId};
-use crate::quota::{Meter, Quota, Short};
+use crate::quota::{Gauge, Meter, Quota, Short};
 use crate::registry::Owner;
 use crate::scheduler::Scheduler;
 use crate::time::duration;
@@ -198,6 +198,10 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
     /// counted since a quota was first set; `None` where none ever was.
     #[must_use]
     pub fn usage(&self, owner: &Owner<K>) -> Option<(u32, MicroDollars)> {
+        self.metered(owner).map(Meter::usage)
+    }
+
+    fn metered(&self, owner: &Owner<K>) -> Option<&Meter> {
         let registry = &self.registry;
         let meter = match owner {
             Owner::Pool(id) => self.pools.get(id.0)?.meter.as_ref(),
@@ -208,7 +212,20 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
             }
             Owner::Process(key) => registry.processes[registry.process(key)?].meter.as_ref(),
         };
-        meter.map(|meter| meter.usage())
+        meter.map(AsRef::as_ref)
+    }
+
+    /// How each limit of somebody's quota stands; nothing where it has none.
+    #[must_use]
+    pub fn gauges(&self, owner: &Owner<K>, now: Duration) -> Vec<Gauge> {
+        let now = self.now.max(crate::time::nanos(now));
+        self.metered(owner).map_or_else(Vec::new, |meter| meter.gauges(now))
+    }
+
+    /// The processes that have a quota of their own, in no order. O(processes).
+    pub fn limited(&self) -> impl Iterator<Item = &K> {
+        let processes = self.registry.processes.iter();
+        processes.filter(|process| process.meter.is_some()).map(|process| &process.key)
     }
 
     /// What a process waits for; `None` where it does not want to make a call.
@@ -256,9 +273,12 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
         let Some(process) = self.registry.processes.get_mut(process) else { return };
         let tenant = &mut self.registry.tenants[process.tenant];
         let group = &mut self.registry.groups[process.group];
+        let by = &process.key;
         let mut passed = |meter: &mut Option<Box<Meter>>, owner: &dyn Fn() -> Owner<K>| {
-            if let Some(percent) = meter.as_mut().and_then(|meter| meter.warning()) {
-                self.warnings.push(Warning { owner: owner(), percent });
+            if let Some((percent, limit, until)) = meter.as_mut().and_then(|meter| meter.warning())
+            {
+                let (owner, by) = (owner(), by.clone());
+                self.warnings.push(Warning { owner, by, percent, limit, until });
             }
         };
         let (key, name) = (&process.key, &tenant.name);

@@ -109,6 +109,12 @@ impl Ledger {
         MicroDollars(back)
     }
 
+    /// Neither spent nor reserved, carved or not.
+    #[must_use]
+    pub const fn left(&self) -> MicroDollars {
+        MicroDollars(self.limit.saturating_sub(self.spent.saturating_add(self.reserved)))
+    }
+
     /// Reserved for calls in flight.
     #[must_use]
     pub const fn reserved(&self) -> MicroDollars {

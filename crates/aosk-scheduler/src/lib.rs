@@ -76,7 +76,7 @@ pub use ledger::{Ledger, NoMoney};
 pub use order::{Order, PoolOptions, Slice};
 pub use pool::{Class, Load, PoolId};
 pub use provider::{Heard, Nonsense, RateLimit};
-pub use quota::{Budget, Quota, Rate, Resource, Short};
+pub use quota::{Budget, Gauge, Quota, Rate, Resource, Short};
 pub use registry::{Owner, Place};
 pub use scheduler::{Dispatch, DispatchId, Scheduler};
 pub use step::{Amounts, Settled, Step, Used, Warm};

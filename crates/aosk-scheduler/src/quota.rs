@@ -132,6 +132,8 @@ struct Purse {
     ends: Option<u64>,
     /// Settled and reserved, of this window.
     gone: u64,
+    /// Of that: reserved by calls in flight.
+    reserved: u64,
     /// The last share of which was warned, in percent.
     warned: u8,
 }
@@ -145,8 +147,31 @@ pub(crate) struct Meter {
     quota: Quota,
     rates: [Option<Bucket>; 3],
     purse: Purse,
+    /// Tokens that calls in flight have reserved: input, output.
+    reserved: [u64; 2],
     in_flight: u32,
 }
+
+/// How one limit of an account stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gauge {
+    /// What it is about.
+    pub resource: Resource,
+    /// The most in a window, or at once.
+    pub limit: u64,
+    /// The window: in which a rate drains, or of a budget.
+    pub window: Option<Duration>,
+    /// What is used and has not drained; of concurrency, the calls in flight.
+    pub used: u64,
+    /// What calls in flight hold back besides; of a rate, as far as it has not drained.
+    pub reserved: u64,
+    /// When all of it is there again, if nothing more is used, on the clock of
+    /// [`pick`](crate::Scheduler::pick); `None`: it is there now, or no time brings it.
+    pub resets: Option<Duration>,
+}
+
+/// A warning of an account: the share in percent, the whole budget and when its window ends.
+pub(crate) type Passed = (u8, MicroDollars, Option<Duration>);
 
 const RATED: [Resource; 3] = [Resource::Requests, Resource::Input, Resource::Output];
 
@@ -167,7 +192,9 @@ impl Meter {
             }
         }
         self.turn(now);
-        self.purse.warned = 0;
+        if self.quota.money.map(|budget| budget.limit) != quota.money.map(|budget| budget.limit) {
+            self.purse.warned = 0;
+        }
         self.purse.ends = quota.money.and_then(|budget| budget.ends(now));
         self.quota = quota;
     }
@@ -228,6 +255,8 @@ impl Meter {
     /// Reserves what [`admits`](Self::admits) allowed.
     pub(crate) fn reserve(&mut self, most: &Amounts, now: u64) -> Marks {
         self.in_flight += 1;
+        self.reserved[0] = self.reserved[0].saturating_add(most.input.0);
+        self.reserved[1] = self.reserved[1].saturating_add(most.output.0);
         let mut marks = Marks::default();
         for ((bucket, asked), mark) in
             self.rates.iter_mut().zip(rated(1, most)).zip(&mut marks.rates)
@@ -236,6 +265,7 @@ impl Meter {
         }
         if self.quota.money.is_some() {
             self.purse.gone = self.purse.gone.saturating_add(most.money.0);
+            self.purse.reserved = self.purse.reserved.saturating_add(most.money.0);
             marks.window = Some(self.purse.window);
         }
         marks
@@ -251,6 +281,8 @@ impl Meter {
         now: u64,
     ) {
         self.in_flight -= 1;
+        self.reserved[0] = self.reserved[0].saturating_sub(most.input.0);
+        self.reserved[1] = self.reserved[1].saturating_sub(most.output.0);
         let amounts = rated(1, most).into_iter().zip(rated(requests, used));
         for ((bucket, mark), (reserved, used)) in
             self.rates.iter_mut().zip(marks.rates).zip(amounts)
@@ -264,6 +296,7 @@ impl Meter {
         if marks.window == Some(self.purse.window) {
             let others = self.purse.gone.saturating_sub(most.money.0);
             self.purse.gone = others.saturating_add(used.money.0);
+            self.purse.reserved = self.purse.reserved.saturating_sub(most.money.0);
         }
     }
 
@@ -271,7 +304,10 @@ impl Meter {
     pub(crate) fn begin(&mut self, left: MicroDollars) {
         if let Some(budget) = self.quota.money {
             let gone = budget.limit.saturating_sub(left).0;
-            self.purse = Purse { window: self.purse.window + 1, gone, warned: 0, ..self.purse };
+            let (window, ends) = (self.purse.window + 1, self.purse.ends);
+            // Whoever spent that was warned of it.
+            let warned = passed(gone, budget.limit).unwrap_or(0);
+            self.purse = Purse { window, ends, gone, reserved: 0, warned };
         }
     }
 
@@ -283,15 +319,61 @@ impl Meter {
         }
     }
 
-    /// The share in percent that was passed since the last time it was asked.
-    pub(crate) fn warning(&mut self) -> Option<u8> {
+    /// The share that was passed since the last time it was asked.
+    pub(crate) fn warning(&mut self) -> Option<Passed> {
         let budget = self.quota.money?;
-        let share = u128::from(self.purse.gone) * 100 / u128::from(budget.limit.0.max(1));
-        let passed = WARNINGS.into_iter().rev().find(|&level| share >= level.into())?;
-        (passed > self.purse.warned).then(|| {
-            self.purse.warned = passed;
-            passed
+        let percent = passed(self.purse.gone, budget.limit)?;
+        (percent > self.purse.warned).then(|| {
+            self.purse.warned = percent;
+            (percent, budget.limit, self.purse.ends.map(duration))
         })
+    }
+
+    /// How each of its limits stands.
+    pub(crate) fn gauges(&self, now: u64) -> Vec<Gauge> {
+        let reserved = [self.in_flight.into(), self.reserved[0], self.reserved[1]];
+        let rates = [self.quota.requests, self.quota.input, self.quota.output];
+        let mut gauges = Vec::new();
+        for (((bucket, rate), reserved), resource) in
+            self.limits().into_iter().zip(rates).zip(reserved).zip(RATED)
+        {
+            let (Some(bucket), Some(rate)) = (bucket, rate) else { continue };
+            let (held, resets) = bucket.held(now);
+            // A request is used when it is made: what its call will use is not in question.
+            let reserved = if resource == Resource::Requests { 0 } else { reserved.min(held) };
+            gauges.push(Gauge {
+                resource,
+                limit: rate.limit,
+                window: Some(rate.window),
+                used: held - reserved,
+                reserved,
+                resets: resets.map(duration),
+            });
+        }
+        if let Some(budget) = self.quota.money {
+            let is_over = self.purse.ends.is_some_and(|ends| ends <= now);
+            let (gone, reserved) =
+                if is_over { (0, 0) } else { (self.purse.gone, self.purse.reserved) };
+            gauges.push(Gauge {
+                resource: Resource::Money,
+                limit: budget.limit.0,
+                window: budget.window,
+                used: gone.saturating_sub(reserved),
+                reserved,
+                resets: self.purse.ends.filter(|_| gone > 0 && !is_over).map(duration),
+            });
+        }
+        if let Some(limit) = self.quota.concurrency {
+            gauges.push(Gauge {
+                resource: Resource::Concurrency,
+                limit: limit.into(),
+                window: None,
+                used: self.in_flight.into(),
+                reserved: 0,
+                resets: None,
+            });
+        }
+        gauges
     }
 
     /// Calls in flight, and the money of this window that is spent or reserved.
@@ -302,7 +384,14 @@ impl Meter {
     fn turn(&mut self, now: u64) {
         if self.purse.ends.is_some_and(|ends| ends <= now) {
             let ends = self.quota.money.and_then(|budget| budget.ends(now));
-            self.purse = Purse { window: self.purse.window + 1, ends, gone: 0, warned: 0 };
+            let window = self.purse.window + 1;
+            self.purse = Purse { window, ends, gone: 0, reserved: 0, warned: 0 };
         }
     }
+}
+
+/// The greatest share to warn of that so much of a budget has reached, in percent.
+fn passed(gone: u64, limit: MicroDollars) -> Option<u8> {
+    let share = u128::from(gone) * 100 / u128::from(limit.0.max(1));
+    WARNINGS.into_iter().rev().find(|&level| share >= level.into())
 }

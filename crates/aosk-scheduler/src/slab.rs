@@ -54,6 +54,10 @@ impl<T> Slab<T> {
         self.seats[id as usize] = seat;
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.nodes.iter().flatten()
+    }
+
     pub(crate) fn get(&self, id: u32) -> Option<&T> {
         self.nodes.get(id as usize)?.as_ref()
     }

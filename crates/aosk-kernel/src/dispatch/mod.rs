@@ -11,6 +11,7 @@
 
 mod health;
 mod lending;
+mod quota;
 mod route;
 mod share;
 mod slot;
@@ -22,9 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use aosk_abi::{
-    BlockedOn, Code, Limits, Manifest, MicroDollars, Pid, Priority, Scarce, Sharing, Tenant,
-};
+use aosk_abi::{BlockedOn, BudgetWarned, Code, Manifest, Pid, Priority, Scarce, Sharing, Tenant};
 use aosk_ports::Clock;
 use aosk_scheduler::{
     Amounts, Class, History, Owner, Place, PoolId, Resource, Scheduler, Short, Step, Units, Wait,
@@ -34,7 +33,7 @@ use tokio::sync::oneshot;
 use self::health::Health;
 use self::lending::Lending;
 use crate::error::Error;
-use crate::observe::{Observer, Warned};
+use crate::observe::Observer;
 
 pub(crate) use route::{Candidate, choose};
 pub(crate) use slot::{Ear, Slot};
@@ -52,7 +51,7 @@ const BEFORE_IT_SPOKE: usize = 8;
 pub(crate) struct Dispatcher {
     clock: Arc<dyn Clock>,
     observer: Arc<dyn Observer>,
-    sharing: Sharing,
+    sharing: Mutex<Sharing>,
     queue: Mutex<Queue>,
     itself: Weak<Self>,
 }
@@ -65,6 +64,8 @@ struct Queue {
     waiting: HashMap<Pid, (Ask, oneshot::Sender<Slot>)>,
     lending: Lending,
     alarm: Option<Duration>,
+    /// Warnings that stand in no journal yet, and in whose they belong.
+    warned: Vec<(Pid, BudgetWarned)>,
 }
 
 /// What is known of a device.
@@ -96,25 +97,6 @@ pub(crate) struct Turn {
     granted: oneshot::Receiver<Slot>,
 }
 
-/// Whose budget is paid from.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Payer {
-    Pool(String),
-    Tenant(Tenant),
-    Group(Tenant, String),
-}
-
-impl Payer {
-    /// The name of its budget in the store.
-    pub(crate) fn budget(&self) -> String {
-        match self {
-            Self::Pool(name) => format!("pool {name}"),
-            Self::Tenant(tenant) => format!("tenant {}", tenant.as_str()),
-            Self::Group(_, group) => format!("group {group}"),
-        }
-    }
-}
-
 /// Why a process waits, and how long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Held {
@@ -142,11 +124,12 @@ impl Dispatcher {
             waiting: HashMap::new(),
             lending: Lending::default(),
             alarm: None,
+            warned: Vec::new(),
         };
         let dispatcher = Arc::new_cyclic(|itself| Self {
             clock,
             observer,
-            sharing: sharing.clone(),
+            sharing: Mutex::new(sharing.clone()),
             queue: Mutex::new(queue),
             itself: itself.clone(),
         });
@@ -171,7 +154,7 @@ impl Dispatcher {
             )),
             None if slots == 0 => refused("it has no slots; give it at least 1".to_owned()),
             None => {
-                let spec = self.sharing.pools.get(name).cloned().unwrap_or_default();
+                let spec = self.sharing().pools.get(name).cloned().unwrap_or_default();
                 let (few, now) = (slots.min(BEFORE_IT_SPOKE), now_of(&*self.clock));
                 let id = share::pool(&mut queue.scheduler, &spec, few, now)?;
                 queue.names.push(name.to_owned());
@@ -237,6 +220,7 @@ impl Dispatcher {
     pub(crate) fn remove(&self, pid: Pid) {
         let mut queue = self.lock();
         queue.lending.forget(pid);
+        queue.warned.retain(|(whose, _)| *whose != pid);
         // An unknown process is what is wanted.
         drop(queue.scheduler.remove(&pid));
     }
@@ -311,41 +295,6 @@ impl Dispatcher {
         let millis = |left: Duration| u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         let until = left.map(|left| now.plus_millis(millis(left)));
         Held { on: BlockedOn::Limit { owner, scarce, until }, left, by_itself }
-    }
-
-    /// Another window of a budget begins, of which so much is left.
-    pub(crate) fn begin_window(
-        self: &Arc<Self>,
-        payer: &Payer,
-        left: MicroDollars,
-    ) -> Result<(), Error> {
-        {
-            let mut queue = self.lock();
-            let owner = queue.payer(payer)?;
-            if let Some(limits) = self.limits(payer) {
-                let now = now_of(&*self.clock);
-                share::limit(&mut queue.scheduler, &owner, &limits, &payer.budget(), now)?;
-            }
-            queue.scheduler.begin_window(&owner, left).map_err(bug)?;
-        }
-        self.pump();
-        Ok(())
-    }
-
-    /// No more than that is left of a budget: other nodes have spent of it.
-    pub(crate) fn leave(&self, payer: &Payer, left: MicroDollars) -> Result<(), Error> {
-        let mut queue = self.lock();
-        let owner = queue.payer(payer)?;
-        queue.scheduler.leave(&owner, left, self.clock.monotonic()).map_err(bug)
-    }
-
-    fn limits(&self, payer: &Payer) -> Option<Limits> {
-        let tenant = |tenant: &Tenant| self.sharing.tenants.get(tenant.as_str());
-        match payer {
-            Payer::Pool(name) => self.sharing.pools.get(name).map(|pool| pool.quota),
-            Payer::Tenant(name) => tenant(name).map(|tenant| tenant.quota),
-            Payer::Group(name, group) => tenant(name)?.groups.get(group).map(|group| group.quota),
-        }
     }
 
     /// How many calls are in flight on the device or wait for it, and whether it can be asked now. One
@@ -428,16 +377,9 @@ impl Dispatcher {
                 }
             });
         }
-        let warnings = queue.scheduler.take_warnings();
-        let warned: Vec<Warned> = warnings
-            .iter()
-            .map(|warning| Warned { owner: queue.owner(&warning.owner), percent: warning.percent })
-            .collect();
+        let warned = self.take_warnings(&mut queue, now);
         drop(queue);
-        for Warned { owner, percent } in &warned {
-            tracing::warn!("{percent} % of the budget of {owner} is spent or reserved");
-        }
-        warned.iter().for_each(|warned| self.observer.warned(warned));
+        self.tell(&warned);
         drop(unwanted);
     }
 
@@ -458,14 +400,6 @@ impl Queue {
     fn device(&mut self, name: &str) -> Result<&mut Pool, Error> {
         self.devices.get_mut(name).ok_or_else(|| {
             Error::refused(Code::LlmUnknownModel, format!("no device is named {name:?}"))
-        })
-    }
-
-    fn payer(&mut self, payer: &Payer) -> Result<Owner<Pid>, Error> {
-        Ok(match payer {
-            Payer::Pool(name) => Owner::Pool(self.device(name)?.id),
-            Payer::Tenant(tenant) => Owner::Tenant(tenant.clone()),
-            Payer::Group(tenant, group) => Owner::Group(tenant.clone(), group.clone()),
         })
     }
 

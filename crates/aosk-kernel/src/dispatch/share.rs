@@ -97,21 +97,26 @@ pub(super) fn limit(
     at: &str,
     now: Now,
 ) -> Result<(), Error> {
+    let quota = quota(limits, now);
+    if quota == Quota::default() {
+        return Ok(());
+    }
+    scheduler.set_quota(owner, quota, now.monotonic).map_err(|error| refused(at, &error))
+}
+
+/// The limits as the scheduler has them.
+pub(super) fn quota(limits: &Limits, now: Now) -> Quota {
     let rate = |rate: aosk_abi::Rate| Rate {
         limit: rate.limit(),
         window: Duration::from_secs(rate.seconds()),
     };
-    let quota = Quota {
+    Quota {
         requests: limits.requests.map(rate),
         input: limits.input_tokens.map(rate),
         output: limits.output_tokens.map(rate),
         money: limits.spend.map(|spend| budget(spend, now)),
         concurrency: limits.calls_at_once,
-    };
-    if quota == Quota::default() {
-        return Ok(());
     }
-    scheduler.set_quota(owner, quota, now.monotonic).map_err(|error| refused(at, &error))
 }
 
 /// A budget whose window ends on this clock when it ends on the wall's.

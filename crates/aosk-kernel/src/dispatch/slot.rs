@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aosk_abi::{MicroDollars, Usage};
+use aosk_abi::{MicroDollars, QuotaOwner, Usage};
 use aosk_ports::RateLimits;
 use aosk_scheduler::{Amounts, Dispatch, DispatchId, Heard, PoolId, Resource, Units, Used};
 
@@ -26,6 +26,8 @@ enum End {
     Used(Usage, MicroDollars),
     /// It was never made.
     Withdrawn,
+    /// It was never made: of that budget no more than that is left.
+    Unpaid(QuotaOwner, MicroDollars),
     /// Its endpoint has too much to do, and nothing was used.
     Refused(Duration),
 }
@@ -67,6 +69,13 @@ impl Slot {
         self.end = End::Withdrawn;
     }
 
+    /// The call is not made: others have spent of a budget, of which so much is left. What the call
+    /// had reserved comes back and what is left is known at once, before anybody is picked: who was
+    /// picked in between would only find the same.
+    pub(crate) fn unpaid(mut self, owner: QuotaOwner, left: MicroDollars) {
+        self.end = End::Unpaid(owner, left);
+    }
+
     /// The endpoint has too much to do and used nothing: nobody asks it for that long, and then
     /// fewer at once.
     pub(crate) fn refused(mut self, wait: Duration) {
@@ -101,6 +110,11 @@ impl Drop for Slot {
                     queue.scheduler.charge(self.id, Used { charge, amounts: Some(amounts) })
                 }
                 End::Withdrawn => queue.scheduler.withdraw(self.id),
+                End::Unpaid(owner, left) => {
+                    let settled = queue.scheduler.withdraw(self.id);
+                    queue.leave(owner, *left, now);
+                    settled
+                }
                 End::Refused(wait) => queue.scheduler.refused(self.id, now.saturating_add(*wait)),
             });
         }

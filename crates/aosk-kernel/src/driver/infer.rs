@@ -48,6 +48,7 @@ impl Driver {
             Turned::Rest => return Ok(None),
             Turned::Sleep(left, until) => return Ok(Some((left, until))),
         };
+        self.note_warnings()?;
         // The turn may have come together with a signal.
         if self.hear()?.is_some() {
             slot.withdraw();
@@ -90,12 +91,17 @@ impl Driver {
         let (tenant, group) = self.place();
         let paid = shared.books.pay(&tenant, &group, &device.info().name, reserved).await;
         let paid = match paid {
-            Ok(Some(paid)) => paid,
+            Ok(Ok(paid)) => paid,
             // Others were faster; now the scheduler knows, and the next turn waits for it.
-            unpaid => {
+            Ok(Err(unpaid)) => {
+                shared.budget.settle(reserved, MicroDollars::ZERO);
+                slot.unpaid(unpaid.owner, unpaid.left);
+                return Ok(());
+            }
+            Err(error) => {
                 shared.budget.settle(reserved, MicroDollars::ZERO);
                 slot.withdraw();
-                return unpaid.map(drop);
+                return Err(error);
             }
         };
         let attempt = match self.intend_call(op, reserved).await {
@@ -166,6 +172,13 @@ impl Driver {
             Err(Interruption::Stop) => Err(Error::Stopping),
             Err(Interruption::Rest) => Ok(()),
         }
+    }
+
+    /// Writes down that a call of this process took a budget past a share to warn of.
+    fn note_warnings(&mut self) -> Result<(), Error> {
+        let pid = self.process.pid();
+        let warnings = self.process.shared.dispatcher.warnings_of(pid);
+        warnings.into_iter().try_for_each(|it| self.process.emit(What::BudgetWarned(it)))
     }
 
     /// Writes the intent down; which attempt it is. The intent and its reservation are durable

@@ -183,9 +183,13 @@ fn may_wake(state: &ProcessState, item: &InboxItem) -> bool {
             ProcessState::Blocked { on: BlockedOn::Message { from, .. }, .. },
             InboxItem::Mail { from: sender, .. },
         ) => from.is_none_or(|from| from == *sender),
-        (_, InboxItem::Mail { .. } | InboxItem::Priority { .. } | InboxItem::SpendLimit { .. }) => {
-            false
-        }
+        (
+            _,
+            InboxItem::Mail { .. }
+            | InboxItem::Priority { .. }
+            | InboxItem::SpendLimit { .. }
+            | InboxItem::Quota { .. },
+        ) => false,
         (_, InboxItem::Signal { .. } | InboxItem::Message { .. }) => true,
     }
 }

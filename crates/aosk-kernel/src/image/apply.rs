@@ -212,6 +212,15 @@ impl Image {
                     self.state = ProcessState::Ready;
                 }
             }
+            What::QuotaChanged(changed) => {
+                let waits = matches!(&self.state,
+                    ProcessState::Blocked { on: BlockedOn::Limit { owner, .. }, .. }
+                        if *owner == changed.owner);
+                if waits {
+                    self.state = ProcessState::Ready;
+                }
+            }
+            What::BudgetWarned(_) => {}
             What::SignalReceived(received) => match received.signal {
                 Signal::Stop => self.state = ProcessState::Suspended { since: event.at },
                 Signal::Cont if self.waits_for_a_person() => {

@@ -216,6 +216,7 @@ const fn kind(item: &InboxItem) -> &'static str {
         InboxItem::Mail { .. } => "message of another agent",
         InboxItem::Priority { .. } => "priority",
         InboxItem::SpendLimit { .. } => "spend limit",
+        InboxItem::Quota { .. } => "quota",
     }
 }
 

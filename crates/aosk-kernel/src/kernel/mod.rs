@@ -4,6 +4,7 @@ mod crash;
 mod delivery;
 mod kin;
 mod node;
+mod quota;
 mod restored;
 mod seat;
 mod spawn;
@@ -65,14 +66,9 @@ impl Kernel {
         let (clock, observer) = (parts.clock.clone(), parts.observer.clone());
         let dispatcher = Dispatcher::new(clock, observer, &options.sharing, slots.into_iter())?;
         let budget = Budget::new(options.spend_limit);
-        let mut drawer = [0; 8];
-        if options.sharing.has_budgets() {
-            parts.random.fill(&mut drawer);
-        }
-        let shares = (options.sharing.clone(), options.tenant.clone());
-        let (store, clock) = (parts.store.clone(), parts.clock.clone());
-        let drawer = u64::from_le_bytes(drawer);
-        let books = Books::new(store, clock, dispatcher.clone(), shares, drawer);
+        let source = (parts.clock.clone(), parts.random.clone());
+        let tenant = options.tenant.clone();
+        let books = Books::new(parts.store.clone(), source, dispatcher.clone(), tenant);
         let table = Arc::new(Mutex::new(Table::new(options.resident)));
         let (stop, lined) = (StopSign::new(), std::sync::atomic::AtomicUsize::new(0));
         let models = Mutex::new(parts.models.clone());

@@ -18,6 +18,7 @@ mod family;
 mod fold;
 mod health;
 mod kill;
+mod limits;
 mod mail;
 mod many;
 mod nodes;

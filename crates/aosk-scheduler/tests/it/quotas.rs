@@ -52,7 +52,8 @@ fn a_spent_budget_goes_on_when_it_is_raised_and_warns_before() {
         machine.charge(id, used(0, 0, spend));
         heard.extend(machine.scheduler.take_warnings());
     }
-    let warning = |percent| Warning { owner: owner.clone(), percent };
+    let limit = MicroDollars(100);
+    let warning = |percent| Warning { owner: owner.clone(), by: 0, percent, limit, until: None };
     assert_eq!(heard, [warning(80), warning(95)]);
     machine.wake(0, costing(0, 0, 1));
     assert_eq!(machine.pick(), None);
@@ -299,4 +300,74 @@ fn what_others_spent_of_a_budget_is_gone_until_its_window_ends() {
     machine.now = MINUTE;
     machine.wake(0, costing(0, 0, 100));
     assert!(machine.pick().is_some(), "another window");
+}
+
+#[test]
+fn a_share_that_was_spent_before_is_not_warned_of_and_a_new_limit_is() {
+    let mut machine = many(1, 9);
+    let owner = Owner::Tenant(tenant("a"));
+    machine.quota(&owner, money(100, Some(MINUTE)));
+    machine.scheduler.begin_window(&owner, MicroDollars(15)).expect("a tenant");
+    let spend = |machine: &mut Machine, amount| {
+        machine.wake(0, costing(0, 0, amount));
+        let (id, _) = machine.pick().expect("within the budget");
+        machine.charge(id, used(0, 0, amount));
+        let warnings = machine.scheduler.take_warnings();
+        warnings.iter().map(|warning| warning.percent).collect::<Vec<_>>()
+    };
+    assert_eq!(spend(&mut machine, 9), [0_u8; 0], "85 were spent before, 94 are now");
+    assert_eq!(spend(&mut machine, 1), [95]);
+    // Other limits of the same owner say nothing of its money.
+    let same = Quota { requests: per_minute(100), ..money(100, Some(MINUTE)) };
+    machine.quota(&owner, same);
+    assert_eq!(spend(&mut machine, 1), [0_u8; 0]);
+    machine.quota(&owner, money(120, Some(MINUTE)));
+    assert_eq!(spend(&mut machine, 1), [80], "97 of 120");
+    machine.now = MINUTE;
+    assert_eq!(spend(&mut machine, 96), [80], "another window");
+}
+
+#[test]
+fn gauges_tell_what_is_used_what_is_reserved_and_when_it_comes_back() {
+    let mut machine = many(2, 9);
+    let owner = Owner::Group(tenant("a"), String::new());
+    assert_eq!(machine.scheduler.gauges(&owner, Duration::ZERO), []);
+    let quota = Quota {
+        requests: per_minute(6),
+        output: per_minute(600),
+        concurrency: Some(3),
+        ..money(100, Some(MINUTE))
+    };
+    machine.quota(&owner, quota);
+    machine.wake(0, costing(7, 300, 40));
+    let (id, _) = machine.pick().expect("room");
+    let read = |machine: &Machine| {
+        let gauges = machine.scheduler.gauges(&owner, machine.now);
+        gauges.iter().map(|it| (it.resource, it.used, it.reserved, it.resets)).collect::<Vec<_>>()
+    };
+    let (ten, thirty) = (Some(seconds(10)), Some(seconds(30)));
+    let (requests, output) = (Resource::Requests, Resource::Output);
+    let (cash, calls) = (Resource::Money, Resource::Concurrency);
+    assert_eq!(
+        read(&machine),
+        [
+            (requests, 1, 0, ten),
+            (output, 0, 300, thirty),
+            (cash, 0, 40, Some(MINUTE)),
+            (calls, 1, 0, None)
+        ]
+    );
+    machine.charge(id, used(7, 100, 10));
+    let after = |requests_left, output_left| {
+        [(requests, requests_left), (output, output_left), (cash, 10), (calls, 0)]
+    };
+    let seen =
+        |machine: &Machine| read(machine).iter().map(|it| (it.0, it.1 + it.2)).collect::<Vec<_>>();
+    assert_eq!(seen(&machine), after(1, 100));
+    machine.now = seconds(5);
+    assert_eq!(seen(&machine), after(1, 50), "half a request has drained");
+    machine.now = MINUTE;
+    assert!(seen(&machine).iter().all(|(_, left)| *left == 0));
+    assert!(machine.scheduler.gauges(&owner, machine.now).iter().all(|it| it.resets.is_none()));
+    assert_eq!(machine.scheduler.limited().count(), 0, "no process has a quota of its own");
 }

@@ -133,6 +133,9 @@ fn tells(what: &What, item: &InboxItem, append: &Append) -> bool {
             event.priority == *priority
         }
         (What::SpendRaised(event), InboxItem::SpendLimit { limit }) => event.limit == *limit,
+        (What::QuotaChanged(event), InboxItem::Quota { owner, limits }) => {
+            event.owner == owner.replace('\0', "\u{fffd}") && event.limits == *limits
+        }
         _ => false,
     }
 }
@@ -141,7 +144,7 @@ fn tells(what: &What, item: &InboxItem, append: &Append) -> bool {
 /// raise its limit without one.
 const fn is_mail(what: &What) -> bool {
     match what {
-        What::MessageReceived(_) | What::PriorityChanged(_) => true,
+        What::MessageReceived(_) | What::PriorityChanged(_) | What::QuotaChanged(_) => true,
         What::SignalReceived(received) => !matches!(received.signal, Signal::Cont),
         _ => false,
     }

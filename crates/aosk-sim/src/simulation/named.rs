@@ -38,6 +38,8 @@ pub(super) fn contents(what: &What) -> Vec<ContentRef> {
         | What::SpendRaised(_)
         | What::SignalReceived(_)
         | What::PriorityChanged(_)
+        | What::QuotaChanged(_)
+        | What::BudgetWarned(_)
         | What::Planned(_)
         | What::Recalled(_)
         | What::LlmRequested(_)

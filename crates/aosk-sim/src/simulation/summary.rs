@@ -44,6 +44,8 @@ pub(super) fn summary(event: &Event) -> String {
         What::Blocked(blocked) => format!("{:?}", blocked.on),
         What::Recovered(recovered) => format!("from epoch {}", recovered.from),
         What::SpendRaised(raised) => raised.limit.to_string(),
+        What::QuotaChanged(changed) => changed.owner.clone(),
+        What::BudgetWarned(warned) => format!("{} % of {}", warned.percent, warned.owner),
         What::PriorityChanged(changed) => changed.priority.get().to_string(),
         What::Crashed(crashed) => format!("message of {} bytes", crashed.message.len),
         What::Restarted(restarted) => {

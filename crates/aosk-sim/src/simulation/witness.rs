@@ -205,5 +205,6 @@ const fn is_from_outside(what: &What) -> bool {
             | What::MessageReceived(_)
             | What::PriorityChanged(_)
             | What::SpendRaised(_)
+            | What::QuotaChanged(_)
     )
 }

@@ -1,0 +1,199 @@
+//! Quotas while the kernel runs: what each limit is, how it stands, and who is warned of it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aosk_abi::{
+    BudgetWarned, Limits, MicroDollars, Pid, QuotaOwner, Scarce, Sharing, Spend, Timestamp,
+};
+use aosk_scheduler::{Gauge, Owner, Warning};
+
+use super::{Dispatcher, Queue, bug, now_of, scarce, share};
+use crate::error::Error;
+use crate::observe::Warned;
+use crate::standing::{LimitStanding, QuotaStanding};
+
+impl Dispatcher {
+    pub(super) fn sharing(&self) -> MutexGuard<'_, Sharing> {
+        self.sharing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those of these who have a budget, with it.
+    pub(crate) fn budgets<const N: usize>(
+        &self,
+        owners: [QuotaOwner; N],
+    ) -> Vec<(QuotaOwner, Spend)> {
+        let sharing = self.sharing();
+        let owners = owners.into_iter();
+        owners
+            .filter_map(|it| Some((sharing.limits(&it)?.spend?, it)))
+            .map(|(a, b)| (b, a))
+            .collect()
+    }
+
+    /// Sets what an owner may use from now on; what it had before. A model that was not asked yet
+    /// will have it.
+    pub(crate) fn limit(
+        self: &Arc<Self>,
+        owner: &QuotaOwner,
+        limits: Limits,
+    ) -> Result<Limits, Error> {
+        let before = std::mem::replace(self.sharing().limits_mut(owner), limits);
+        {
+            let mut queue = self.lock();
+            if let Some(whose) = queue.known(owner) {
+                let quota = share::quota(&limits, now_of(&*self.clock));
+                let now = self.clock.monotonic();
+                queue.scheduler.set_quota(&whose, quota, now).map_err(bug)?;
+            }
+        }
+        self.pump();
+        Ok(before)
+    }
+
+    /// Another window of a budget begins, of which so much is left.
+    pub(crate) fn begin_window(
+        self: &Arc<Self>,
+        owner: &QuotaOwner,
+        left: MicroDollars,
+    ) -> Result<(), Error> {
+        let limits = self.sharing().limits(owner).copied();
+        {
+            let mut queue = self.lock();
+            let Some(whose) = queue.known(owner) else { return Ok(()) };
+            if let Some(limits) = limits {
+                let now = now_of(&*self.clock);
+                share::limit(&mut queue.scheduler, &whose, &limits, &owner.to_string(), now)?;
+            }
+            queue.scheduler.begin_window(&whose, left).map_err(bug)?;
+        }
+        self.pump();
+        Ok(())
+    }
+
+    /// How every quota stands: those that are shared, in the order of their owners, then those of
+    /// processes, by pid.
+    pub(crate) fn quotas(&self) -> Vec<QuotaStanding> {
+        let shared: BTreeMap<QuotaOwner, Limits> =
+            self.sharing().owners().map(|(owner, limits)| (owner, *limits)).collect();
+        let (now, wall) = (self.clock.monotonic(), self.clock.now());
+        let queue = self.lock();
+        let mut standings = Vec::new();
+        for (owner, limits) in shared {
+            let gauges = match queue.known(&owner) {
+                Some(whose) => queue.scheduler.gauges(&whose, now),
+                None => Vec::new(),
+            };
+            let limits = match gauges.is_empty() {
+                true => unused(&limits),
+                false => gauges.iter().map(|gauge| standing(gauge, now, wall)).collect(),
+            };
+            standings.push(QuotaStanding { owner: owner.to_string(), pid: None, limits });
+        }
+        let mut own: Vec<Pid> = queue.scheduler.limited().copied().collect();
+        own.sort_unstable();
+        for pid in own {
+            let gauges = queue.scheduler.gauges(&Owner::Process(pid), now);
+            let limits = gauges.iter().map(|gauge| standing(gauge, now, wall)).collect();
+            standings.push(QuotaStanding { owner: "process".to_owned(), pid: Some(pid), limits });
+        }
+        standings
+    }
+
+    /// The warnings that a process's calls brought about and that stand in no journal yet.
+    pub(crate) fn warnings_of(&self, pid: Pid) -> Vec<BudgetWarned> {
+        let mut queue = self.lock();
+        if queue.warned.is_empty() {
+            return Vec::new();
+        }
+        let of = |it: &mut (Pid, BudgetWarned)| it.0 == pid;
+        queue.warned.extract_if(.., of).map(|(_, warned)| warned).collect()
+    }
+
+    /// Keeps the warnings that came up for the journals that they belong in.
+    pub(super) fn take_warnings(&self, queue: &mut Queue, now: Duration) -> Vec<Warned> {
+        let warnings = queue.scheduler.take_warnings();
+        let mut told = Vec::with_capacity(warnings.len());
+        for Warning { owner, by, percent, limit, until } in warnings {
+            let owner = queue.owner(&owner);
+            told.push(Warned { owner: owner.clone(), percent });
+            let until = until.map(|until| at(until, now, self.clock.now()));
+            queue.warned.push((by, BudgetWarned { limit, owner, percent, until }));
+        }
+        told
+    }
+
+    pub(super) fn tell(&self, warned: &[Warned]) {
+        for Warned { owner, percent } in warned {
+            tracing::warn!("{percent} % of the budget of {owner} is spent or reserved");
+        }
+        warned.iter().for_each(|warned| self.observer.warned(warned));
+    }
+}
+
+impl Queue {
+    /// No more than that is left of a budget: others have spent of it.
+    pub(super) fn leave(&mut self, owner: &QuotaOwner, left: MicroDollars, now: Duration) {
+        if let Some(whose) = self.known(owner) {
+            // Its pool is there.
+            drop(self.scheduler.leave(&whose, left, now));
+        }
+    }
+
+    /// The owner as the scheduler knows it; `None` for a pool that was not asked yet.
+    fn known(&self, owner: &QuotaOwner) -> Option<Owner<Pid>> {
+        Some(match owner {
+            QuotaOwner::Pool(name) => Owner::Pool(self.devices.get(name)?.id),
+            QuotaOwner::Tenant(tenant) => Owner::Tenant(tenant.clone()),
+            QuotaOwner::Group(tenant, group) => Owner::Group(tenant.clone(), group.clone()),
+        })
+    }
+}
+
+/// A moment of the monotonic clock on the wall's.
+fn at(moment: Duration, now: Duration, wall: Timestamp) -> Timestamp {
+    let left = moment.saturating_sub(now).as_millis();
+    wall.plus_millis(u64::try_from(left).unwrap_or(u64::MAX))
+}
+
+fn standing(gauge: &Gauge, now: Duration, wall: Timestamp) -> LimitStanding {
+    LimitStanding {
+        scarce: scarce(gauge.resource),
+        limit: gauge.limit,
+        window_s: gauge.window.map(|window| window.as_secs()),
+        used: gauge.used,
+        reserved: gauge.reserved,
+        resets: gauge.resets.map(|moment| at(moment, now, wall)),
+    }
+}
+
+/// Limits of which nothing was ever used.
+fn unused(limits: &Limits) -> Vec<LimitStanding> {
+    const DAY: u64 = 86_400;
+    let all = |scarce, limit, window_s| LimitStanding {
+        scarce,
+        limit,
+        window_s,
+        used: 0,
+        reserved: 0,
+        resets: None,
+    };
+    let rate = |scarce, rate: Option<aosk_abi::Rate>| {
+        rate.map(|rate| all(scarce, rate.limit(), Some(rate.seconds())))
+    };
+    let spend = limits.spend.map(|spend| {
+        let window = spend.per.map(|per| match per {
+            aosk_abi::Period::Day => DAY,
+            aosk_abi::Period::Month => 30 * DAY,
+        });
+        all(Scarce::Money, spend.limit.0, window)
+    });
+    let calls = limits.calls_at_once.map(|calls| all(Scarce::Calls, calls.into(), None));
+    let rates = [
+        rate(Scarce::Requests, limits.requests),
+        rate(Scarce::Input, limits.input_tokens),
+        rate(Scarce::Output, limits.output_tokens),
+    ];
+    rates.into_iter().flatten().chain(spend).chain(calls).collect()
+}

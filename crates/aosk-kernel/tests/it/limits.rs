@@ -1,0 +1,241 @@
+//! Quotas that are seen and set while a kernel runs.
+
+use std::time::Duration;
+
+use aosk_abi::{
+    BlockedOn, BudgetWarned, Code, Exit, Limits, MicroDollars, Pid, ProcessState, QuotaOwner,
+    Scarce, Sharing, StopReason, Tenant, Tokens, Usage, What,
+};
+use aosk_kernel::{Error, Kernel, Outcome, QuotaStanding};
+use aosk_ports::{Inbox as _, InboxItem, Part, Reply};
+
+use crate::support::{Kit, Puppet, Say, spawn};
+
+fn kit(puppet: Puppet, text: &str) -> Kit {
+    let mut kit = Kit::with(puppet);
+    kit.options.sharing = toml::from_str::<Sharing>(text).expect("a sharing");
+    kit
+}
+
+/// A reply that costs a cent.
+fn whole() -> Say {
+    let usage = Usage { input: Tokens(100), output: Tokens(256), ..Usage::default() };
+    Say::Full(Reply {
+        parts: vec![Part::Text("done".into())],
+        stop: StopReason::Stop,
+        usage: Some(usage),
+        model: "puppet-1".into(),
+        raw: None,
+    })
+}
+
+fn cents(many: usize) -> Puppet {
+    Puppet::new((0..many).map(|_| whole()).collect()).a_cent().slots(40)
+}
+
+fn limits(text: &str) -> Limits {
+    toml::from_str(text).expect("limits")
+}
+
+fn local() -> QuotaOwner {
+    QuotaOwner::Tenant(Tenant::local())
+}
+
+async fn spawn_many(kernel: &Kernel, many: usize) -> Vec<Pid> {
+    let mut pids = Vec::new();
+    for index in 0..many {
+        pids.push(kernel.spawn(spawn(&format!("task {index}"))).await.expect("spawned"));
+    }
+    pids
+}
+
+/// Tells those who rest for an owner's quota, as a command does.
+async fn tell(kit: &Kit, kernel: &Kernel, pids: &[Pid], owner: &QuotaOwner, limits: Limits) {
+    for &pid in pids {
+        if let ProcessState::Blocked { .. } = kit.image(pid).await.state {
+            let item = InboxItem::Quota { owner: owner.to_string(), limits };
+            kit.store().post(&Tenant::local(), pid, item).await.expect("posted");
+        }
+    }
+    kernel.nudge().expect("it runs");
+}
+
+async fn asked(kit: &Kit) -> usize {
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    kit.puppet.asked.lock().expect("no panic").len()
+}
+
+fn is_done(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Exited(Exit::Completed { .. }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_that_is_raised_lets_those_go_who_wait_and_a_lower_one_holds() {
+    let kit = kit(Puppet::new(vec![]).slots(9), "[tenants.local]\nquota.requests = \"1/hour\"");
+    let kernel = kit.kernel();
+    let pids = spawn_many(&kernel, 3).await;
+    assert_eq!(asked(&kit).await, 1);
+    kernel.limit(&local(), limits("requests = \"3/hour\"")).await.expect("a limit");
+    assert_eq!(asked(&kit).await, 3, "two more of the three in an hour");
+    assert!(kernel.wait_each(&pids).await.iter().all(|(_, outcome)| is_done(outcome)));
+    // What was used stays used under another limit, and a call that fits none waits.
+    kernel.limit(&local(), limits("requests = \"2/hour\"")).await.expect("a limit");
+    let late = kernel.spawn(spawn("late")).await.expect("spawned");
+    assert_eq!(asked(&kit).await, 3);
+    assert!(matches!(
+        kit.image(late).await.state,
+        ProcessState::Blocked { on: BlockedOn::Limit { scarce: Scarce::Requests, .. }, .. }
+    ));
+    kernel.limit(&local(), Limits::default()).await.expect("no limit");
+    assert!(is_done(&kernel.wait(late).await.expect("there")), "nothing holds it any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_that_is_raised_lets_exactly_so_many_more_go_and_they_say_why() {
+    for (owner, key) in [
+        (local(), "tenants.local"),
+        (QuotaOwner::Pool("puppet".into()), "pools.puppet"),
+        (QuotaOwner::Group(Tenant::local(), "g".into()), "tenants.local.groups.g"),
+    ] {
+        let kit = kit(cents(12), &format!("[{key}]\nquota.spend = \"0.02\""));
+        let kernel = kit.kernel();
+        let mut pids = Vec::new();
+        for _ in 0..12 {
+            let mut request = spawn("go");
+            request.manifest.group = Some("g".into());
+            pids.push(kernel.spawn(request).await.expect("spawned"));
+        }
+        assert_eq!(asked(&kit).await, 2, "{owner}");
+        let more = limits("spend = \"0.05\"");
+        kernel.limit(&owner, more).await.expect("a limit");
+        tell(&kit, &kernel, &pids, &owner, more).await;
+        assert_eq!(asked(&kit).await, 5, "{owner}");
+        let less = limits("spend = \"0.03\"");
+        kernel.limit(&owner, less).await.expect("a limit");
+        tell(&kit, &kernel, &pids, &owner, less).await;
+        assert_eq!(asked(&kit).await, 5, "{owner}: more is spent than there is now");
+        let mut told = 0;
+        for &pid in &pids {
+            let names = kit.names(pid).await;
+            let Some(at) = names.iter().position(|name| *name == "quota_changed") else { continue };
+            told += 1;
+            assert_eq!(names[at - 1], "blocked", "{names:?}");
+        }
+        assert_eq!(told, 10, "{owner}: each who rested and nobody else");
+        // Another kernel that is started with the limit has what was spent.
+        kernel.stop(aosk_kernel::Stop::Graceful);
+        kernel.quiet().await;
+        let mut next = kit;
+        *next.options.sharing.limits_mut(&owner) = limits("spend = \"0.06\"");
+        let kernel = next.kernel();
+        tell(&next, &kernel, &pids, &owner, limits("spend = \"0.06\"")).await;
+        kernel.recover().await.expect("recovered");
+        for pid in &pids {
+            kernel.attend(*pid);
+        }
+        assert_eq!(asked(&next).await, 6, "{owner}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_of_other_windows_counts_its_own_and_forgets_neither() {
+    let kit = kit(cents(20), "[tenants.local]\nquota.spend = \"0.02/day\"");
+    let kernel = kit.kernel();
+    let pids = spawn_many(&kernel, 12).await;
+    assert_eq!(asked(&kit).await, 2);
+    // The month begins with nothing spent, and the day is still spent when it comes back.
+    for (spend, all) in [("0.03/month", 5), ("0.02/day", 5), ("0.03/day", 6), ("0.04/month", 7)] {
+        let changed = limits(&format!("spend = \"{spend}\""));
+        kernel.limit(&local(), changed).await.expect("a limit");
+        tell(&kit, &kernel, &pids, &local(), changed).await;
+        assert_eq!(asked(&kit).await, all, "{spend}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_budget_of_a_running_kernel_is_drawn_like_any_other() {
+    let kit = kit(cents(8), "");
+    let kernels = [kit.kernel(), kit.kernel()];
+    for kernel in &kernels {
+        kernel.limit(&local(), limits("spend = \"0.05/day\"")).await.expect("a limit");
+    }
+    for kernel in &kernels {
+        spawn_many(kernel, 4).await;
+    }
+    assert_eq!(asked(&kit).await, 5, "of both together");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_lets_nothing_through_is_refused_and_changes_nothing() {
+    let kit = kit(Puppet::new(vec![]), "[tenants.local]\nquota.calls_at_once = 2");
+    let kernel = kit.kernel();
+    let refused = kernel.limit(&local(), limits("calls_at_once = 0")).await;
+    assert!(matches!(refused, Err(Error::Refused { code: Code::KernelSetup, .. })), "{refused:?}");
+    let standing = kernel.quotas();
+    assert_eq!(standing.len(), 1);
+    assert_eq!(standing[0].limits[0].limit, 2);
+    // A model that nobody has asked yet has its quota from the first call on.
+    let later = QuotaOwner::Pool("nobody-asked".into());
+    kernel.limit(&later, limits("requests = \"1/day\"")).await.expect("a limit");
+    let owners: Vec<_> = kernel.quotas().into_iter().map(|it| it.owner).collect();
+    assert_eq!(owners, ["pool nobody-asked", "tenant local"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warning_stands_once_in_the_journal_of_whose_call_passed_the_share() {
+    let kit = kit(cents(20), "[tenants.local]\nquota.spend = \"0.10\"");
+    let kernel = kit.kernel();
+    let mut pids = Vec::new();
+    for _ in 0..10 {
+        let pid = kernel.spawn(spawn("one after the other")).await.expect("spawned");
+        assert!(is_done(&kernel.wait(pid).await.expect("there")));
+        pids.push(pid);
+    }
+    let warned = |percent| {
+        let owner = "tenant local".to_owned();
+        What::BudgetWarned(BudgetWarned {
+            limit: MicroDollars(100_000),
+            owner,
+            percent,
+            until: None,
+        })
+    };
+    for (index, pid) in pids.iter().enumerate() {
+        let events = kit.events(*pid).await;
+        let warnings: Vec<&What> =
+            events.iter().filter(|what| matches!(what, What::BudgetWarned(_))).collect();
+        let expected = match index {
+            7 => vec![warned(80)],
+            9 => vec![warned(95)],
+            _ => Vec::new(),
+        };
+        assert_eq!(warnings, expected.iter().collect::<Vec<_>>(), "call {index}");
+    }
+    let names = kit.names(pids[7]).await;
+    let place = |name| names.iter().position(|it| *it == name);
+    assert!(place("budget_warned") < place("llm_requested"), "durable before the call: {names:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn standings_tell_what_is_used_reserved_and_when_it_comes_back() {
+    let puppet = Puppet::new(vec![Say::Hang]).a_cent().slots(9);
+    let kit =
+        kit(puppet, "[tenants.local]\nquota = { spend = \"0.05/day\", requests = \"2/hour\" }");
+    let kernel = kit.kernel();
+    let mut request = spawn("hangs");
+    request.manifest.quota.output_tokens = Some("1000/minute".parse().expect("a rate"));
+    let pid = kernel.spawn(request).await.expect("spawned");
+    assert_eq!(asked(&kit).await, 1);
+    let read = |standing: &QuotaStanding| {
+        let limits = standing.limits.iter();
+        limits.map(|it| (it.scarce, it.used, it.reserved, it.percent())).collect::<Vec<_>>()
+    };
+    let [tenant, process] = &kernel.quotas()[..] else { panic!("two quotas") };
+    assert_eq!((tenant.owner.as_str(), tenant.pid), ("tenant local", None));
+    assert_eq!(read(tenant), [(Scarce::Requests, 1, 0, 50), (Scarce::Money, 0, 10_000, 20)]);
+    let midnight = tenant.limits[1].resets.expect("a midnight").as_millis() + 500;
+    assert!(midnight % 86_400_000 <= 1_000, "{midnight}");
+    assert_eq!((process.owner.as_str(), process.pid), ("process", Some(pid)));
+    let [(Scarce::Output, 0, reserved, _)] = read(process)[..] else { panic!("{process:?}") };
+    assert!((170..=175).contains(&reserved), "a reply less what drained in 5 s: {reserved}");
+}
