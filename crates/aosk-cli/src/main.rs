@@ -15,6 +15,7 @@ mod args;
 mod config;
 mod daemon;
 mod demo;
+mod devices;
 mod diagnostics;
 mod doctor;
 mod endpoints;
@@ -32,6 +33,7 @@ mod pages;
 mod print;
 mod processes;
 mod ps;
+mod quota;
 mod reader;
 mod run;
 mod show;
@@ -113,6 +115,13 @@ fn command(cli: Cli, screen: &mut Screen) -> Result<Exit, Error> {
         Command::Send(args) => {
             let (settings, folders) = settings(&global, None, screen)?;
             wait(inbox::send(args, &settings, &folders, screen))
+        }
+        Command::Quota(args) => {
+            let (settings, folders) = settings(&global, None, screen)?;
+            wait(quota::quota(&args.command, &settings, &folders, screen))
+        }
+        Command::Devices(args) => {
+            wait(devices::devices(args, &settings(&global, None, screen)?.0, screen))
         }
         Command::Ps(args) => wait(ps::ps(args, &settings(&global, None, screen)?.0, screen)),
         Command::Logs(args) => wait(logs::logs(args, &settings(&global, None, screen)?.0, screen)),

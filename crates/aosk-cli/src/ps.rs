@@ -1,19 +1,30 @@
 //! `aosk ps`: which processes there are. It reads beside whoever owns the store, takes nothing
 //! over and recovers nothing.
 
-use aosk_abi::{ProcessState, Timestamp, Usage};
+use std::time::Duration;
+
+use aosk_abi::{ProcessState, Scarce, Timestamp, Usage};
+use aosk_kernel::Standings;
 use aosk_ports::Receipt;
 use serde::Serialize;
 
 use crate::args::Ps;
 use crate::config::Settings;
+use crate::daemon;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::figures::{duration, tokens};
 use crate::print::{Ink, Screen};
 use crate::processes::{Processes, Works, state, state_name};
+use crate::quota;
 use crate::reader;
 use crate::text::{self, one_line};
+
+/// How long a daemon may take to tell of its budgets.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The share of a budget from which on it is told of, in percent.
+const NEARLY: u64 = 80;
 
 /// A process as a line of JSON.
 #[derive(Serialize)]
@@ -110,6 +121,7 @@ pub(crate) async fn ps(args: &Ps, settings: &Settings, screen: &Screen) -> Resul
             }
         }
     }
+    warn(settings, screen).await;
     if !works.is_somebody() && shown.iter().any(|receipt| works.is_interrupted(receipt)) {
         let same = &settings.same_store;
         screen.err.wrapped(&format!(
@@ -118,6 +130,25 @@ pub(crate) async fn ps(args: &Ps, settings: &Settings, screen: &Screen) -> Resul
         ));
     }
     Ok(Exit::Done)
+}
+
+/// Says which budgets are nearly spent, where a daemon counts them. One that does not answer at once
+/// keeps nobody from the list.
+async fn warn(settings: &Settings, screen: &Screen) {
+    let standings = tokio::time::timeout(PATIENCE, daemon::standings(settings)).await;
+    let Ok(Ok(Some(Standings { quotas, .. }))) = standings else { return };
+    for quota in &quotas {
+        let budgets = quota.limits.iter().filter(|one| one.scarce == Scarce::Money);
+        for one in budgets.filter(|one| one.percent() >= NEARLY) {
+            let said = format!(
+                "{} % of {} of {} is spent or reserved.",
+                one.percent(),
+                quota::limit(one),
+                one_line(&quota.owner)
+            );
+            screen.err.wrapped(&screen.err.paint(Ink::Warning, &said));
+        }
+    }
 }
 
 fn json<'a>(receipt: &'a Receipt, works: &'a Works) -> Result<String, Error> {

@@ -56,5 +56,5 @@ pub use program::Program;
 pub use react::React;
 pub use redact::{REDACTED, Redactor};
 pub use shared::Stop;
-pub use standing::{LimitStanding, QuotaStanding};
+pub use standing::{DeviceStanding, LimitStanding, ProcessStanding, QuotaStanding, Standings};
 pub use system::{OsRandom, SystemClock};

@@ -1,6 +1,10 @@
-//! How quotas stand: what is used of them, what is held back, and when it comes back.
+//! How things stand while a kernel runs: quotas, devices, and who waits for them.
+//!
+//! All of it lives in memory and is gone with the kernel; what has to last is in journals.
 
-use aosk_abi::{Pid, Scarce, Timestamp};
+use aosk_abi::{
+    Limits, MicroDollars, Period, Pid, QuotaOwner, Rate, Scarce, Sharing, Timestamp, Usage,
+};
 use serde::{Deserialize, Serialize};
 
 /// The quota of one owner.
@@ -14,6 +18,44 @@ pub struct QuotaStanding {
     pub pid: Option<Pid>,
     /// Each of its limits.
     pub limits: Vec<LimitStanding>,
+}
+
+impl QuotaStanding {
+    /// The quotas that are shared, of which nothing is used.
+    #[must_use]
+    pub fn unused(sharing: &Sharing) -> Vec<Self> {
+        sharing.owners().map(|(owner, limits)| Self::of_unused(&owner, limits)).collect()
+    }
+
+    pub(crate) fn of_unused(owner: &QuotaOwner, limits: &Limits) -> Self {
+        const DAY: u64 = 86_400;
+        let all = |scarce, limit, window_s| LimitStanding {
+            scarce,
+            limit,
+            window_s,
+            used: 0,
+            reserved: 0,
+            resets: None,
+        };
+        let rate = |scarce, rate: Option<Rate>| {
+            rate.map(|rate| all(scarce, rate.limit(), Some(rate.seconds())))
+        };
+        let spend = limits.spend.map(|spend| {
+            let window = spend.per.map(|per| match per {
+                Period::Day => DAY,
+                Period::Month => 30 * DAY,
+            });
+            all(Scarce::Money, spend.limit.0, window)
+        });
+        let calls = limits.calls_at_once.map(|calls| all(Scarce::Calls, calls.into(), None));
+        let rates = [
+            rate(Scarce::Requests, limits.requests),
+            rate(Scarce::Input, limits.input_tokens),
+            rate(Scarce::Output, limits.output_tokens),
+        ];
+        let limits = rates.into_iter().flatten().chain(spend).chain(calls).collect();
+        Self { owner: owner.to_string(), pid: None, limits }
+    }
 }
 
 /// One limit.
@@ -43,4 +85,74 @@ impl LimitStanding {
         let share = u128::from(self.used.saturating_add(self.reserved)) * 100;
         u64::try_from(share / u128::from(self.limit.max(1))).unwrap_or(u64::MAX)
     }
+}
+
+/// A device: an endpoint that answers for a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceStanding {
+    /// Its name, which quotas and events give it.
+    pub name: String,
+    /// How many calls it takes at once.
+    pub slots: usize,
+    /// How many it is given at once: fewer than its slots before it has answered and after it
+    /// refused some.
+    pub depth: usize,
+    /// How many are in flight.
+    pub in_flight: usize,
+    /// How many processes wait for it.
+    pub waiting: usize,
+    /// Until when nobody asks it because it said so; absent: it is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Timestamp>,
+    /// Whether it has answered anything since the kernel began.
+    pub spoke: bool,
+    /// Calls that it answered since the kernel began.
+    pub answered: u64,
+    /// Calls that it refused because it had too much to do.
+    pub refused: u64,
+    /// What it says it used.
+    pub usage: Usage,
+    /// What that cost.
+    pub cost: MicroDollars,
+    /// Tokens that came out in the last minute.
+    pub output_last_minute: u64,
+    /// Tokens that come out of one call in a second, as a mean over all, in thousandths.
+    pub speed_milli: u64,
+    /// The limits that it told of, as they stand.
+    pub heard: Vec<LimitStanding>,
+}
+
+/// Where a process stands in the queue of a device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessStanding {
+    /// Which process.
+    pub pid: Pid,
+    /// The device.
+    pub device: String,
+    /// Whether it waits to ask it.
+    pub waits: bool,
+    /// How many of its calls are in flight there.
+    pub in_flight: u32,
+    /// How many tokens it was served less than its share among its group, by weighted virtual time;
+    /// below 0: more.
+    pub lag: i64,
+}
+
+/// Everything at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Standings {
+    /// Quotas: those that are shared, by owner, then those of processes, by pid.
+    pub quotas: Vec<QuotaStanding>,
+    /// Devices, by name.
+    pub devices: Vec<DeviceStanding>,
+    /// Who waits for a device or asks it, by pid: at most [`MOST`](Self::MOST).
+    pub processes: Vec<ProcessStanding>,
+}
+
+impl Standings {
+    /// The most processes that are listed; beyond that those with the greatest lag.
+    pub const MOST: usize = 10_000;
 }

@@ -48,6 +48,16 @@ impl Account {
         self.base.wrapping_add(virtual_time(self.charged, self.weight.into()))
     }
 
+    /// By how many units it is behind the queue; below 0: ahead of it.
+    pub(crate) fn lag(&self, now: VirtualTime) -> i64 {
+        let time = self.time();
+        let units = |ahead: VirtualTime| {
+            let units = ahead.saturating_mul(self.weight.into()) >> 20;
+            i64::try_from(units).unwrap_or(i64::MAX)
+        };
+        if now >= time { units(now - time) } else { -units(time - now) }
+    }
+
     /// It waits again, for a call of that estimate. It has its debt as before; of what the queue
     /// advanced while it slept it keeps two such calls' worth as an advantage and forfeits the
     /// rest. What it was refunded is owed to it and stays.

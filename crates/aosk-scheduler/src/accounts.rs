@@ -38,6 +38,22 @@ pub enum Wait<K> {
     },
 }
 
+/// Where a process stands in a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stand<'a, K> {
+    /// The process.
+    pub key: &'a K,
+    /// The pool.
+    pub pool: PoolId,
+    /// Whether it waits to make a call there.
+    pub waits: bool,
+    /// How many of its calls are in flight there.
+    pub in_flight: u32,
+    /// How many units it was served less than its share in its group, by virtual time; below 0:
+    /// more. Of who does not wait it means nothing until it wakes.
+    pub lag: i64,
+}
+
 impl<K: Ord + Clone + Debug> Scheduler<K> {
     /// Gives a tenant another weight, in all pools, from its next call on. A tenant that has no
     /// process yet will have it.
@@ -220,6 +236,35 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
     pub fn gauges(&self, owner: &Owner<K>, now: Duration) -> Vec<Gauge> {
         let now = self.now.max(crate::time::nanos(now));
         self.metered(owner).map_or_else(Vec::new, |meter| meter.gauges(now))
+    }
+
+    /// How the limits of a pool stand that its endpoint has told of; what calls in flight hold back
+    /// is used.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPool`].
+    pub fn heard(&self, pool: PoolId, now: Duration) -> Result<Vec<Gauge>, Error> {
+        let now = self.now.max(crate::time::nanos(now));
+        let found = self.pools.get(pool.0).ok_or(Error::UnknownPool(pool))?;
+        Ok(found.provider.gauges(now))
+    }
+
+    /// Where every process stands in each pool that it has used, in no order. O(processes).
+    pub fn stands(&self) -> impl Iterator<Item = Stand<'_, K>> {
+        self.registry.processes.iter().flat_map(|process| {
+            process.flows.iter().map(|&(number, flow)| {
+                let pool = &self.pools[number as usize];
+                let flow = &pool.flows[flow];
+                let queue = &pool.groups[flow.group].queue;
+                Stand {
+                    key: &process.key,
+                    pool: PoolId(number as usize),
+                    waits: process.waits == Some(number),
+                    in_flight: flow.flying,
+                    lag: flow.account.lag(queue.now()),
+                }
+            })
+        })
     }
 
     /// The processes that have a quota of their own, in no order. O(processes).

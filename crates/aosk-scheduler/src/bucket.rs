@@ -46,6 +46,10 @@ impl Bucket {
         self.limit
     }
 
+    pub(crate) const fn window(&self) -> u64 {
+        self.window
+    }
+
     fn cost(&self, amount: u64) -> u128 {
         u128::from(amount) * u128::from(self.window)
     }

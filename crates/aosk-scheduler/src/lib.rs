@@ -68,7 +68,7 @@ mod units;
 mod warning;
 mod weight;
 
-pub use accounts::Wait;
+pub use accounts::{Stand, Wait};
 pub use alias::Aliases;
 pub use error::Error;
 pub use history::History;

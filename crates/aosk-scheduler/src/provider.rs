@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use crate::bucket::{Bucket, Full};
-use crate::quota::{Resource, Short};
+use crate::quota::{Gauge, Resource, Short};
 use crate::step::Amounts;
 use crate::time::{duration, nanos};
 
@@ -155,6 +155,18 @@ impl Provider {
         self.numbers += 1;
         self.views[place] = Some(View { bucket, number: self.numbers });
         Heard::Taken
+    }
+
+    /// How the limits stand that the endpoint has told of.
+    pub(crate) fn gauges(&self, now: u64) -> Vec<Gauge> {
+        let views = self.views.iter().zip(RATED);
+        let views = views.filter_map(|(view, resource)| Some((&view.as_ref()?.bucket, resource)));
+        let gauge = |(bucket, resource): (&Bucket, Resource)| {
+            let (used, resets) = bucket.held(now);
+            let (limit, window) = (bucket.limit(), Some(duration(bucket.window())));
+            Gauge { resource, limit, window, used, reserved: 0, resets: resets.map(duration) }
+        };
+        views.map(gauge).collect()
     }
 
     pub(crate) fn admits(&self, most: &Amounts, now: u64) -> Result<(), Short> {

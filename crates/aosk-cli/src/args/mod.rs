@@ -4,6 +4,7 @@ mod daemon;
 mod inbox;
 mod mem;
 pub(crate) mod moment;
+mod quota;
 mod run;
 mod store;
 
@@ -20,6 +21,7 @@ use crate::version;
 pub(crate) use daemon::{Daemon, DaemonCommand, DaemonRun, DaemonStart, DaemonStatus, IDLE_STOP};
 pub(crate) use inbox::{Cont, Kill, Renice, Send, Stop};
 pub(crate) use mem::{Mem, MemCommand, MemSearch};
+pub(crate) use quota::{OwnerKind, Quota, QuotaCommand, QuotaSet, QuotaShow};
 pub(crate) use run::{Run, Spawn};
 pub(crate) use store::{
     Store, StoreBackup, StoreCheck, StoreCommand, StoreCopy, StoreFormat, StoreGc, StoreGet,
@@ -213,6 +215,29 @@ Examples:
   aosk ps --json | jq -r .pid")]
     Ps(Ps),
 
+    /// Show quotas, or set what a model, tenant or group may use
+    #[command(after_help = "\
+Examples:
+  aosk quota show
+  aosk quota show 0199f3a2                 what one agent may use
+  aosk quota set pool gpt-5-mini --spend 10/day --requests 100/minute
+  aosk quota set tenant local --calls-at-once 8
+  aosk quota set group batch --spend none  no budget of its own any more
+
+A limit is written into your config.toml and holds in a running daemon at once;
+agents that wait for it go on where there is room now. What is not named stays
+as it is. An agent's own limit is raised by `aosk cont --max-spend-usd`.")]
+    Quota(Quota),
+
+    /// Show endpoints: calls, queues, tokens a second, limits
+    #[command(after_help = "\
+Examples:
+  aosk devices
+  aosk devices --json | jq '{name, waiting}'
+
+It asks the daemon, which knows what its endpoints answered since it began.")]
+    Devices(Devices),
+
     /// Show the journal of an agent
     #[command(after_help = "\
 Examples:
@@ -342,6 +367,14 @@ pub(crate) struct Ps {
     #[arg(short, long)]
     pub(crate) all: bool,
 
+    /// One JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `aosk devices`.
+#[derive(Debug, Args)]
+pub(crate) struct Devices {
     /// One JSON object a line
     #[arg(long)]
     pub(crate) json: bool,

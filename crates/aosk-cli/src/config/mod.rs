@@ -4,6 +4,7 @@
 //! it may choose a model and lower the spend limit, and a key of it that would move data, money or
 //! keys is an error that says where the key belongs.
 
+mod edit;
 mod file;
 mod keys;
 mod layers;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use aosk_abi::{MicroDollars, Sharing};
 
+pub(crate) use edit::Edit;
 pub(crate) use file::read_text;
 pub(crate) use keys::{Vault, read_keys, secret_variables};
 pub(crate) use layers::{Flags, same_store};

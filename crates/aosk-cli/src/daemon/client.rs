@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use aosk_abi::{Code, Pid};
+use aosk_abi::{Code, Limits, Pid, QuotaOwner};
+use aosk_kernel::Standings;
 
 use super::protocol::{Answer, Ask, Fault, Hello, Order, PROTOCOL, Refused, Status, Wire};
 use super::socket::Place;
@@ -109,6 +110,24 @@ impl Client {
     pub(super) async fn status(&mut self) -> Result<Status, Error> {
         match self.ask(&Ask::Status, ANSWER).await {
             Ok(Answer::Status(status)) => Ok(status),
+            Ok(other) => Err(self.unexpected(other)),
+            Err(fault) => Err(self.silent(&fault)),
+        }
+    }
+
+    /// How quotas and devices stand, and who waits for them.
+    pub(super) async fn standings(&mut self) -> Result<Standings, Error> {
+        match self.ask(&Ask::Standings, ANSWER).await {
+            Ok(Answer::Standings(standings)) => Ok(*standings),
+            Ok(other) => Err(self.unexpected(other)),
+            Err(fault) => Err(self.silent(&fault)),
+        }
+    }
+
+    /// Lets an owner use that much from now on.
+    pub(super) async fn limit(&mut self, owner: QuotaOwner, limits: Limits) -> Result<(), Error> {
+        match self.ask(&Ask::Limit { owner, limits }, ANSWER).await {
+            Ok(Answer::Limited) => Ok(()),
             Ok(other) => Err(self.unexpected(other)),
             Err(fault) => Err(self.silent(&fault)),
         }

@@ -21,7 +21,8 @@ mod visitor;
 use std::io::Write;
 use std::path::Path;
 
-use aosk_abi::{Code, Pid};
+use aosk_abi::{Code, Limits, Pid, QuotaOwner};
+use aosk_kernel::Standings;
 use aosk_store::Owner;
 
 use crate::args::{DaemonCommand, DaemonRun, DaemonStart};
@@ -106,6 +107,32 @@ pub(crate) async fn broken(settings: &Settings) -> Result<Vec<Broken>, Error> {
     match Client::connect(&Place::of(&settings.data_dir)?, &settings.same_store).await? {
         Some(mut client) if client.speaks() => Ok(client.status().await?.broken),
         _ => Ok(Vec::new()),
+    }
+}
+
+/// How quotas and devices stand in a daemon; `None` where no daemon answers.
+pub(crate) async fn standings(settings: &Settings) -> Result<Option<Standings>, Error> {
+    match Client::connect(&Place::of(&settings.data_dir)?, &settings.same_store).await? {
+        Some(client) if !client.speaks() => Err(reach::foreign(&client)),
+        Some(mut client) => client.standings().await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Lets an owner use that much from now on, in whatever works on the store; who does.
+pub(crate) async fn limit(
+    settings: &Settings,
+    (owner, limits): (&QuotaOwner, Limits),
+    screen: &Screen,
+) -> Result<Hearer, Error> {
+    match reach::look(settings, screen).await? {
+        Found::Daemon(client) if !client.speaks() => Err(reach::foreign(&client)),
+        Found::Daemon(mut client) => {
+            client.limit(owner.clone(), limits).await?;
+            Ok(Hearer::Daemon(client.daemon.os_pid))
+        }
+        Found::Run(owner) => Ok(Hearer::Run(owner)),
+        Found::Nobody => Ok(Hearer::Nobody),
     }
 }
 

@@ -7,7 +7,8 @@
 
 use std::time::Duration;
 
-use aosk_abi::{Code, MicroDollars, Pid};
+use aosk_abi::{Code, Limits, MicroDollars, Pid, QuotaOwner};
+use aosk_kernel::Standings;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -64,6 +65,15 @@ pub(super) enum Ask {
     Nudge,
     /// Say how things are.
     Status,
+    /// Say how quotas and devices stand, and who waits for them.
+    Standings,
+    /// Let an owner and all below it use that much from now on.
+    Limit {
+        /// Who.
+        owner: QuotaOwner,
+        /// How much.
+        limits: Limits,
+    },
     /// Stop between two steps.
     Stop,
 }
@@ -100,6 +110,10 @@ pub(super) enum Answer {
     Nudged,
     /// How things are.
     Status(Status),
+    /// How quotas and devices stand, and who waits for them.
+    Standings(Box<Standings>),
+    /// The limit holds.
+    Limited,
     /// It stops.
     Stopping,
     /// It cannot do that.

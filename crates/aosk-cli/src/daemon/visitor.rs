@@ -105,6 +105,14 @@ impl Daemon {
                 Ok(status) => Answer::Status(status),
                 Err(error) => refuse(&error),
             },
+            Ask::Standings => Answer::Standings(Box::new(self.kernel.standings())),
+            Ask::Limit { owner, limits } => match self.kernel.limit(&owner, limits).await {
+                Ok(()) => {
+                    tracing::info!(target: diagnostics::TOLD, "{owner} may use {limits:?} now");
+                    Answer::Limited
+                }
+                Err(error) => refuse(&kernel_error(error)),
+            },
             Ask::Stop => {
                 // Before it says so: whoever comes after that is told to come again.
                 self.kernel.stop(Stop::Graceful);

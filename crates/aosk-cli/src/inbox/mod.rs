@@ -12,7 +12,7 @@ mod wish;
 use std::ops::Range;
 use std::path::Path;
 
-use aosk_abi::{Code, Pid, Tenant};
+use aosk_abi::{Code, Limits, Pid, QuotaOwner, Tenant};
 use aosk_kernel::{Kernel, Outcome, Redactor, Stop, load};
 use aosk_ports::Receipt;
 use aosk_store::owner;
@@ -76,6 +76,17 @@ pub(crate) async fn send(
     crate::print::hide(secrets.clone());
     let wish = Wish::Send(secrets.text(&text).into_owned());
     leave(&wish, std::slice::from_ref(&args.pid), settings, screen).await
+}
+
+/// Tells those who wait for a quota that it was changed.
+pub(crate) async fn limited(
+    owner: &QuotaOwner,
+    limits: Limits,
+    waiting: &[String],
+    settings: &Settings,
+    screen: &Screen,
+) -> Result<Exit, Error> {
+    leave(&Wish::Limit(owner.clone(), limits), waiting, settings, screen).await
 }
 
 /// A process for which something is posted.

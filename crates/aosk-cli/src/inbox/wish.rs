@@ -1,7 +1,8 @@
 //! What may be wished of a process, and whether its state allows it.
 
 use aosk_abi::{
-    BlockedOn, Code, Exit as Ended, MicroDollars, Priority, ProcessState, Signal, What,
+    BlockedOn, Code, Exit as Ended, Limits, MicroDollars, Priority, ProcessState, QuotaOwner,
+    Signal, What,
 };
 use aosk_kernel::Image;
 use aosk_ports::{InboxItem, Receipt};
@@ -24,6 +25,8 @@ pub(super) enum Wish {
     Renice(Priority),
     /// That they hear this.
     Send(String),
+    /// That they ask again for a quota, which was changed.
+    Limit(QuotaOwner, Limits),
 }
 
 impl Wish {
@@ -35,6 +38,7 @@ impl Wish {
             Self::Cont { .. } => "aosk cont",
             Self::Renice(_) => "aosk renice",
             Self::Send(_) => "aosk send",
+            Self::Limit(..) => "aosk quota",
         }
     }
 
@@ -60,6 +64,9 @@ impl Wish {
             Self::Stop => signal(Signal::Stop),
             Self::Renice(priority) => vec![InboxItem::Priority { priority: *priority }],
             Self::Send(text) => vec![message(text)],
+            Self::Limit(owner, limits) => {
+                vec![InboxItem::Quota { owner: owner.to_string(), limits: *limits }]
+            }
             Self::Cont { limit } => {
                 whom.check_limit(*limit)?;
                 let limit = limit.map(|limit| InboxItem::SpendLimit { limit });
@@ -87,12 +94,13 @@ impl Wish {
             Self::Cont { .. } => signal(Signal::Cont),
             Self::Renice(_) => matches!(what, What::PriorityChanged(_)),
             Self::Send(_) => matches!(what, What::MessageReceived(_)),
+            Self::Limit(..) => matches!(what, What::QuotaChanged(_)),
         }
     }
 
     /// Whether a process that heard it has something to do, for which it needs a model.
     pub(super) const fn sets_going(&self) -> bool {
-        matches!(self, Self::Cont { .. } | Self::Send(_))
+        matches!(self, Self::Cont { .. } | Self::Send(_) | Self::Limit(..))
     }
 
     /// What came of it, once it was heard. `same` is what a command repeats to find the same store.
@@ -107,7 +115,7 @@ impl Wish {
             (Self::Renice(priority), _) => format!("has priority {}", priority.get()),
             (Self::Send(_), _) => "has the message".to_owned(),
             (
-                Self::Cont { .. },
+                Self::Cont { .. } | Self::Limit(..),
                 ProcessState::Blocked {
                     on: on @ (BlockedOn::Quota { .. } | BlockedOn::Limit { until: None, .. }),
                     ..
@@ -117,6 +125,7 @@ impl Wish {
             }
             (Self::Cont { limit: Some(limit) }, _) => format!("goes on and may spend {limit}"),
             (Self::Cont { limit: None }, _) => "goes on".to_owned(),
+            (Self::Limit(..), _) => "asks again".to_owned(),
         };
         (Exit::Done, said)
     }

@@ -19,6 +19,8 @@ const HELP: &[(&str, &str)] = &[
     ("cont", include_str!("help/cont.txt")),
     ("renice", include_str!("help/renice.txt")),
     ("send", include_str!("help/send.txt")),
+    ("quota", include_str!("help/quota.txt")),
+    ("devices", include_str!("help/devices.txt")),
     ("ps", include_str!("help/ps.txt")),
     ("logs", include_str!("help/logs.txt")),
     ("show", include_str!("help/show.txt")),

@@ -19,6 +19,7 @@ mod mem;
 mod output;
 mod pages;
 mod postgres;
+mod quota;
 mod real_model;
 mod scene;
 mod secrets;

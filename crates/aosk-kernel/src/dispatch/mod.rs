@@ -9,12 +9,14 @@
 //! So what is reserved is an upper estimate, and a plan that turns out larger goes back into the
 //! queue with its own size.
 
+mod flow;
 mod health;
 mod lending;
 mod quota;
 mod route;
 mod share;
 mod slot;
+mod standing;
 mod window;
 
 use std::collections::HashMap;
@@ -34,6 +36,7 @@ use self::health::Health;
 use self::lending::Lending;
 use crate::error::Error;
 use crate::observe::Observer;
+use standing::Given;
 
 pub(crate) use route::{Candidate, choose};
 pub(crate) use slot::{Ear, Slot};
@@ -76,6 +79,7 @@ struct Pool {
     spoke: bool,
     /// How long its replies were, in tokens.
     outputs: History,
+    given: Given,
     health: Health,
 }
 
@@ -165,6 +169,7 @@ impl Dispatcher {
                         slots,
                         spoke: false,
                         outputs: History::new(),
+                        given: Given::default(),
                         health: Health::default(),
                     },
                 );

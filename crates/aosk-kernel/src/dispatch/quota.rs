@@ -1,12 +1,9 @@
 //! Quotas while the kernel runs: what each limit is, how it stands, and who is warned of it.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aosk_abi::{
-    BudgetWarned, Limits, MicroDollars, Pid, QuotaOwner, Scarce, Sharing, Spend, Timestamp,
-};
+use aosk_abi::{BudgetWarned, Limits, MicroDollars, Pid, QuotaOwner, Sharing, Spend, Timestamp};
 use aosk_scheduler::{Gauge, Owner, Warning};
 
 use super::{Dispatcher, Queue, bug, now_of, scarce, share};
@@ -75,21 +72,20 @@ impl Dispatcher {
     /// How every quota stands: those that are shared, in the order of their owners, then those of
     /// processes, by pid.
     pub(crate) fn quotas(&self) -> Vec<QuotaStanding> {
-        let shared: BTreeMap<QuotaOwner, Limits> =
-            self.sharing().owners().map(|(owner, limits)| (owner, *limits)).collect();
+        let shared = self.sharing().clone();
         let (now, wall) = (self.clock.monotonic(), self.clock.now());
         let queue = self.lock();
         let mut standings = Vec::new();
-        for (owner, limits) in shared {
-            let gauges = match queue.known(&owner) {
-                Some(whose) => queue.scheduler.gauges(&whose, now),
-                None => Vec::new(),
-            };
-            let limits = match gauges.is_empty() {
-                true => unused(&limits),
-                false => gauges.iter().map(|gauge| standing(gauge, now, wall)).collect(),
-            };
-            standings.push(QuotaStanding { owner: owner.to_string(), pid: None, limits });
+        for (owner, limits) in shared.owners() {
+            let whose = queue.known(&owner);
+            let gauges = whose.map(|whose| queue.scheduler.gauges(&whose, now));
+            standings.push(match gauges.filter(|gauges| !gauges.is_empty()) {
+                Some(gauges) => {
+                    let limits = gauges.iter().map(|gauge| standing(gauge, now, wall)).collect();
+                    QuotaStanding { owner: owner.to_string(), pid: None, limits }
+                }
+                None => QuotaStanding::of_unused(&owner, limits),
+            });
         }
         let mut own: Vec<Pid> = queue.scheduler.limited().copied().collect();
         own.sort_unstable();
@@ -152,12 +148,12 @@ impl Queue {
 }
 
 /// A moment of the monotonic clock on the wall's.
-fn at(moment: Duration, now: Duration, wall: Timestamp) -> Timestamp {
+pub(super) fn at(moment: Duration, now: Duration, wall: Timestamp) -> Timestamp {
     let left = moment.saturating_sub(now).as_millis();
     wall.plus_millis(u64::try_from(left).unwrap_or(u64::MAX))
 }
 
-fn standing(gauge: &Gauge, now: Duration, wall: Timestamp) -> LimitStanding {
+pub(super) fn standing(gauge: &Gauge, now: Duration, wall: Timestamp) -> LimitStanding {
     LimitStanding {
         scarce: scarce(gauge.resource),
         limit: gauge.limit,
@@ -166,34 +162,4 @@ fn standing(gauge: &Gauge, now: Duration, wall: Timestamp) -> LimitStanding {
         reserved: gauge.reserved,
         resets: gauge.resets.map(|moment| at(moment, now, wall)),
     }
-}
-
-/// Limits of which nothing was ever used.
-fn unused(limits: &Limits) -> Vec<LimitStanding> {
-    const DAY: u64 = 86_400;
-    let all = |scarce, limit, window_s| LimitStanding {
-        scarce,
-        limit,
-        window_s,
-        used: 0,
-        reserved: 0,
-        resets: None,
-    };
-    let rate = |scarce, rate: Option<aosk_abi::Rate>| {
-        rate.map(|rate| all(scarce, rate.limit(), Some(rate.seconds())))
-    };
-    let spend = limits.spend.map(|spend| {
-        let window = spend.per.map(|per| match per {
-            aosk_abi::Period::Day => DAY,
-            aosk_abi::Period::Month => 30 * DAY,
-        });
-        all(Scarce::Money, spend.limit.0, window)
-    });
-    let calls = limits.calls_at_once.map(|calls| all(Scarce::Calls, calls.into(), None));
-    let rates = [
-        rate(Scarce::Requests, limits.requests),
-        rate(Scarce::Input, limits.input_tokens),
-        rate(Scarce::Output, limits.output_tokens),
-    ];
-    rates.into_iter().flatten().chain(spend).chain(calls).collect()
 }

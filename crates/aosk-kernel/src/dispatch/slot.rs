@@ -15,6 +15,8 @@ pub(crate) struct Slot {
     id: DispatchId,
     pool: PoolId,
     ask: Option<Ask>,
+    /// When it was given.
+    since: Duration,
     end: End,
 }
 
@@ -39,7 +41,8 @@ impl Slot {
         ask: Option<Ask>,
     ) -> Self {
         let end = if ask.is_some() { End::Unknown } else { End::Withdrawn };
-        Self { dispatcher, id: dispatch.id, pool: dispatch.pool, ask, end }
+        let since = dispatcher.clock.monotonic();
+        Self { dispatcher, id: dispatch.id, pool: dispatch.pool, ask, since, end }
     }
 
     /// Whether the call may be made that takes so much at most: a quota is never passed, and what
@@ -103,6 +106,7 @@ impl Drop for Slot {
                     let name = &queue.names[self.pool.index()];
                     if let Some(device) = queue.devices.get_mut(name) {
                         device.outputs.see(usage.output.0);
+                        device.given.add(usage, *cost, now.saturating_sub(self.since), now);
                     }
                     let amounts =
                         Amounts { input: usage.input, output: usage.output, money: *cost };
@@ -115,7 +119,13 @@ impl Drop for Slot {
                     queue.leave(owner, *left, now);
                     settled
                 }
-                End::Refused(wait) => queue.scheduler.refused(self.id, now.saturating_add(*wait)),
+                End::Refused(wait) => {
+                    let name = &queue.names[self.pool.index()];
+                    if let Some(device) = queue.devices.get_mut(name) {
+                        device.given.refused += 1;
+                    }
+                    queue.scheduler.refused(self.id, now.saturating_add(*wait))
+                }
             });
         }
         self.dispatcher.pump();

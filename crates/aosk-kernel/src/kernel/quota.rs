@@ -4,9 +4,15 @@ use aosk_abi::{Code, Limits, QuotaOwner};
 
 use super::Kernel;
 use crate::error::Error;
-use crate::standing::QuotaStanding;
+use crate::standing::{QuotaStanding, Standings};
 
 impl Kernel {
+    /// How quotas and devices stand now, and who waits for them. O(processes).
+    #[must_use]
+    pub fn standings(&self) -> Standings {
+        self.shared.dispatcher.standings()
+    }
+
     /// How every quota stands now: those that are shared, by owner, then those of processes in
     /// memory, by pid. What a process may spend in all stands in its journal. O(processes).
     #[must_use]

@@ -4,29 +4,17 @@ use std::time::Duration;
 
 use aosk_abi::{
     BlockedOn, BudgetWarned, Code, Exit, Limits, MicroDollars, Pid, ProcessState, QuotaOwner,
-    Scarce, Sharing, StopReason, Tenant, Tokens, Usage, What,
+    Scarce, Sharing, Tenant, Tokens, What,
 };
 use aosk_kernel::{Error, Kernel, Outcome, QuotaStanding};
-use aosk_ports::{Inbox as _, InboxItem, Part, Reply};
+use aosk_ports::{Inbox as _, InboxItem};
 
-use crate::support::{Kit, Puppet, Say, spawn};
+use crate::support::{Kit, Puppet, Say, spawn, whole};
 
 fn kit(puppet: Puppet, text: &str) -> Kit {
     let mut kit = Kit::with(puppet);
     kit.options.sharing = toml::from_str::<Sharing>(text).expect("a sharing");
     kit
-}
-
-/// A reply that costs a cent.
-fn whole() -> Say {
-    let usage = Usage { input: Tokens(100), output: Tokens(256), ..Usage::default() };
-    Say::Full(Reply {
-        parts: vec![Part::Text("done".into())],
-        stop: StopReason::Stop,
-        usage: Some(usage),
-        model: "puppet-1".into(),
-        raw: None,
-    })
 }
 
 fn cents(many: usize) -> Puppet {
@@ -238,4 +226,42 @@ async fn standings_tell_what_is_used_reserved_and_when_it_comes_back() {
     assert_eq!((process.owner.as_str(), process.pid), ("process", Some(pid)));
     let [(Scarce::Output, 0, reserved, _)] = read(process)[..] else { panic!("{process:?}") };
     assert!((170..=175).contains(&reserved), "a reply less what drained in 5 s: {reserved}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn devices_and_those_who_wait_for_them_are_seen_as_they_stand() {
+    let mut script = vec![Say::Text("first")];
+    script.extend((0..2).map(|_| Say::Hang));
+    let kit = kit(Puppet::new(script).a_cent().slots(2), "");
+    let kernel = kit.kernel();
+    let said = aosk_ports::RateLimit {
+        limit: Some(10),
+        remaining: Some(8),
+        resets_in: Some(Duration::from_secs(60)),
+    };
+    let requests = aosk_ports::RateLimits { requests: said, ..aosk_ports::RateLimits::default() };
+    kit.puppet.limits.lock().expect("no panic").push(requests);
+    let first = kernel.spawn(spawn("first")).await.expect("spawned");
+    assert!(is_done(&kernel.wait(first).await.expect("there")));
+    let pids = spawn_many(&kernel, 5).await;
+    assert_eq!(asked(&kit).await, 3);
+    let standings = kernel.standings();
+    let [device] = &standings.devices[..] else { panic!("one device: {standings:?}") };
+    assert_eq!(
+        (device.name.as_str(), device.slots, device.depth, device.in_flight, device.waiting),
+        ("puppet", 2, 2, 2, 3)
+    );
+    assert!(device.spoke && device.paused.is_none());
+    assert_eq!((device.answered, device.refused), (1, 0));
+    assert!(device.usage.output > Tokens(0) && device.cost > MicroDollars::ZERO);
+    assert_eq!(device.output_last_minute, device.usage.output.0);
+    let heard = &device.heard[0];
+    assert_eq!((heard.scarce, heard.limit), (Scarce::Requests, 10));
+    assert!((4..=5).contains(&heard.used), "two before, and two in flight: {heard:?}");
+    let seen: Vec<Pid> = standings.processes.iter().map(|process| process.pid).collect();
+    let mut sorted = pids.clone();
+    sorted.sort_unstable();
+    assert_eq!(seen, sorted, "who has ended is not among them");
+    let waiting = standings.processes.iter().filter(|it| it.waits && it.in_flight == 0);
+    assert_eq!(waiting.count(), 3);
 }

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use aosk_abi::{
-    BlockedOn, Code, Exit, FailureKind, Pid, ProcessState, Scarce, Sharing, StopReason, Tokens,
-    Usage, What,
+    BlockedOn, Code, Exit, FailureKind, Pid, ProcessState, Scarce, Sharing, Tokens, What,
 };
 use aosk_kernel::{Error, Kernel, Outcome, Warned};
-use aosk_ports::{Inbox as _, InboxItem, Part, RateLimit, RateLimits, Reply};
+use aosk_ports::{Inbox as _, InboxItem, RateLimit, RateLimits};
 
-use crate::support::{Kit, Puppet, Say, failure, spawn};
+use crate::support::{Kit, Puppet, Say, failure, spawn, whole};
 
 fn sharing(text: &str) -> Sharing {
     toml::from_str(text).expect("a sharing")
@@ -19,18 +18,6 @@ fn kit(puppet: Puppet, text: &str) -> Kit {
     let mut kit = Kit::with(puppet);
     kit.options.sharing = sharing(text);
     kit
-}
-
-/// A reply as long as it may be.
-fn whole() -> Say {
-    let usage = Usage { input: Tokens(100), output: Tokens(256), ..Usage::default() };
-    Say::Full(Reply {
-        parts: vec![Part::Text("done".into())],
-        stop: StopReason::Stop,
-        usage: Some(usage),
-        model: "puppet-1".into(),
-        raw: None,
-    })
 }
 
 async fn spawn_many(kernel: &Kernel, many: usize) -> Vec<Pid> {

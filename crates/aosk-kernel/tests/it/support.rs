@@ -35,6 +35,18 @@ pub enum Say {
     Full(Reply),
 }
 
+/// A reply as long as it may be.
+pub fn whole() -> Say {
+    let usage = Usage { input: Tokens(100), output: Tokens(256), ..Usage::default() };
+    Say::Full(Reply {
+        parts: vec![Part::Text("done".into())],
+        stop: StopReason::Stop,
+        usage: Some(usage),
+        model: "puppet-1".into(),
+        raw: None,
+    })
+}
+
 pub fn failure(kind: FailureKind, code: Code, retry_after: Option<Duration>) -> Say {
     let message = format!("the puppet fails with {code}");
     // Whoever refuses knows that nothing was used; a call that breaks off tells nothing.

@@ -263,3 +263,18 @@ fn a_neighbour_who_floods_with_a_hundred_to_one_takes_no_more_than_its_share() {
         assert_eq!(machine.scheduler.waiting(&100), None, "round {round}");
     }
 }
+
+#[test]
+fn whoever_was_served_is_ahead_by_that_and_whoever_waits_is_not() {
+    let mut machine = Machine::new(PoolOptions { order: Order::Fair, ..PoolOptions::new(1) });
+    machine.admit(0, "a", 0);
+    machine.admit(1, "a", 0);
+    machine.admit(2, "a", 0);
+    machine.wake(0, TEN);
+    machine.wake(1, TEN);
+    let (id, key) = machine.pick().expect("a slot");
+    machine.charge(id, Units(30));
+    machine.wake(key, TEN);
+    let stands: Vec<_> = machine.scheduler.stands().map(|it| (*it.key, it.waits, it.lag)).collect();
+    assert_eq!(stands, [(0, true, -30), (1, true, 0)], "who has not called stands nowhere");
+}
