@@ -59,11 +59,15 @@ impl Bucket {
         self.drained.saturating_sub(self.start(now))
     }
 
+    /// When it will be empty, in nanoseconds.
+    pub(crate) fn empties(&self) -> u64 {
+        u64::try_from(self.drained.div_ceil(u128::from(self.limit))).unwrap_or(u64::MAX)
+    }
+
     /// What it holds, in units rounded up, and when it will be empty.
     pub(crate) fn held(&self, now: u64) -> (u64, Option<u64>) {
         let held = self.level(now).div_ceil(u128::from(self.window));
-        let empty = self.drained.div_ceil(u128::from(self.limit));
-        let empty = u64::try_from(empty).unwrap_or(u64::MAX);
+        let empty = self.empties();
         (u64::try_from(held).unwrap_or(u64::MAX), (empty > now).then_some(empty))
     }
 

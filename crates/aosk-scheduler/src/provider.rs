@@ -53,6 +53,17 @@ pub enum Nonsense {
     Resource,
 }
 
+/// An answer of an endpoint, and what is in flight beside it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answer {
+    /// The number of the call.
+    pub(crate) to: u64,
+    /// Reserved by calls of which the endpoint has said nothing yet: they may still be on their way.
+    pub(crate) unheard: u64,
+    /// Reserved by those of the others that were begun later than this one.
+    pub(crate) newer: u64,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct View {
     bucket: Bucket,
@@ -67,6 +78,8 @@ pub(crate) type Seen = [Option<(u64, u64)>; 3];
 pub(crate) struct Provider {
     views: [Option<View>; 3],
     numbers: u64,
+    /// The newest call whose answer told of each.
+    newest: [Option<u64>; 3],
     depth: usize,
     /// Calls that went well since the depth last changed.
     successes: usize,
@@ -82,7 +95,14 @@ const fn amounts(requests: u64, most: &Amounts) -> [u64; 3] {
 
 impl Provider {
     pub(crate) const fn new(slots: usize) -> Self {
-        Self { views: [None, None, None], numbers: 0, depth: slots, successes: 0, halved_at: 0 }
+        Self {
+            views: [None, None, None],
+            numbers: 0,
+            newest: [None; 3],
+            depth: slots,
+            successes: 0,
+            halved_at: 0,
+        }
     }
 
     pub(crate) const fn depth(&self) -> usize {
@@ -114,12 +134,16 @@ impl Provider {
         }
     }
 
-    /// Takes in what the endpoint said of a resource; `since` was reserved meanwhile.
+    /// Takes in what the endpoint said of a resource in an answer.
+    ///
+    /// Answers to calls that were begun together come in any order. That to the newest call replaces
+    /// what was known. One to an older call may have been given before the newer ones came in or
+    /// after: what is known stays, as far as it lies between both.
     pub(crate) fn hear(
         &mut self,
         resource: Resource,
         said: RateLimit,
-        since: u64,
+        answer: Answer,
         now: u64,
     ) -> Heard {
         let Some(place) = RATED.iter().position(|known| *known == resource) else {
@@ -141,8 +165,14 @@ impl Provider {
         if reset > BELIEVED {
             return Heard::Ignored(Nonsense::TooFar);
         }
+        let is_old = self.newest[place].is_some_and(|newest| answer.to < newest);
+        if !is_old {
+            self.newest[place] = Some(answer.to);
+        }
         if left == limit || reset.is_zero() {
-            self.views[place] = None;
+            if !is_old {
+                self.views[place] = None;
+            }
             return Heard::Whole;
         }
         // What is used drains until the reset, so all of it would take this long.
@@ -151,7 +181,17 @@ impl Provider {
             return Heard::Ignored(Nonsense::TooFar);
         };
         let mut bucket = Bucket::filled(limit, window, now.saturating_add(nanos(reset)));
-        bucket.add(since, now);
+        bucket.add(answer.unheard, now);
+        if is_old {
+            let mut most = bucket.clone();
+            most.add(answer.newer, now);
+            let known = self.views[place].as_ref().map_or(0, |view| view.bucket.empties());
+            if known > most.empties() {
+                bucket = most;
+            } else if known >= bucket.empties() {
+                return Heard::Taken;
+            }
+        }
         self.numbers += 1;
         self.views[place] = Some(View { bucket, number: self.numbers });
         Heard::Taken

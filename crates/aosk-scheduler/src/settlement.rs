@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::pool::{Ended, Node};
-use crate::provider::{Heard, RateLimit};
+use crate::provider::{Answer, Heard, RateLimit};
 use crate::quota::Resource;
 use crate::scheduler::{DispatchId, Flight, Scheduler};
 use crate::step::{Amounts, Settled, Used};
@@ -66,8 +66,11 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
 
     /// What the endpoint said of one of its limits in the answer to a call that is in flight:
     /// heard for all who use the pool, until the next answer. It can only tighten the pool's own
-    /// quota. What calls begun after this one have reserved is added to it, and so is what those
-    /// before it have of which the endpoint has said nothing yet: they may still be on their way.
+    /// quota. What calls in flight have reserved of which the endpoint has said nothing yet is added
+    /// to it: they may still be on their way. An answer to a call that is older than one that was
+    /// heard of may have counted the newer ones or not. To add them always left a quarter of an
+    /// endpoint's limit unused where forty calls began together; so what was known before holds
+    /// where that answer allows it.
     ///
     /// # Errors
     /// [`Error::UnknownDispatch`] for a call that is not in flight: its answer is old.
@@ -82,18 +85,22 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
         let flight = self.flights.get_mut(&id).ok_or(Error::UnknownDispatch(id))?;
         flight.is_heard = true;
         let number = flight.pool;
-        let unknown = self
-            .flights
-            .iter()
-            .filter(|(other, flight)| flight.pool == number && (**other > id || !flight.is_heard));
-        let reserved = unknown.map(|(_, flight)| match resource {
-            Resource::Input => flight.step.most.input.0,
-            Resource::Output => flight.step.most.output.0,
-            Resource::Requests | Resource::Money | Resource::Concurrency => 1,
-        });
-        let since = reserved.fold(0, u64::saturating_add);
+        let (mut unheard, mut newer) = (0_u64, 0_u64);
+        for (other, flight) in self.flights.iter().filter(|(_, flight)| flight.pool == number) {
+            let reserved = match resource {
+                Resource::Input => flight.step.most.input.0,
+                Resource::Output => flight.step.most.output.0,
+                Resource::Requests | Resource::Money | Resource::Concurrency => 1,
+            };
+            if !flight.is_heard {
+                unheard = unheard.saturating_add(reserved);
+            } else if *other > id {
+                newer = newer.saturating_add(reserved);
+            }
+        }
+        let answer = Answer { to: id.0, unheard, newer };
         let pool = &mut self.pools[number as usize];
-        let heard = pool.provider.hear(resource, said, since, self.now);
+        let heard = pool.provider.hear(resource, said, answer, self.now);
         // It may have made room.
         pool.release(Node::Pool, self.now);
         Ok(heard)

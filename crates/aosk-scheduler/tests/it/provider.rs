@@ -75,6 +75,56 @@ fn a_call_that_may_still_be_on_its_way_is_added_too_until_its_own_answer_comes()
 }
 
 #[test]
+fn calls_that_began_together_are_counted_once_in_whatever_order_they_arrive() {
+    for order in 0..256_usize {
+        let arrives = |nth: u32| order / 4_usize.pow(nth) % 4;
+        let arrivals: Vec<usize> = (0..4).map(arrives).collect();
+        if (0..4).any(|call| !arrivals.contains(&call)) {
+            continue;
+        }
+        let (mut machine, id) = machine();
+        machine.charge(id, used(0, 0, 0));
+        let mut flights = Vec::new();
+        for key in 1..5 {
+            machine.wake(key, costing(200, 0, 0));
+            flights.push(machine.pick().expect("a free slot").0);
+        }
+        for (before, call) in (1..).zip(&arrivals) {
+            let left = 1_000 - 200 * before;
+            let reset = 10 - u64::try_from(left).expect("some is left") / 100;
+            let heard =
+                hear(&mut machine, flights[*call], Resource::Input, said(1_000, left, reset));
+            assert_eq!(heard, Heard::Taken);
+        }
+        machine.wake(5, costing(201, 0, 0));
+        assert_eq!(machine.pick(), None, "{arrivals:?}: 200 are left");
+        machine.scheduler.block(&5).expect("it waits");
+        machine.wake(5, costing(200, 0, 0));
+        assert!(machine.pick().is_some(), "{arrivals:?}: 200 are left");
+    }
+}
+
+#[test]
+fn an_older_answer_that_says_that_less_is_left_is_believed() {
+    let (mut machine, old) = machine();
+    machine.wake(1, costing(100, 0, 0));
+    let (new, _) = machine.pick().expect("a free slot");
+    hear(&mut machine, new, Resource::Input, said(1_000, 900, 6));
+    // Somebody else with the same key used the rest.
+    assert_eq!(hear(&mut machine, old, Resource::Input, said(1_000, 0, 60)), Heard::Taken);
+    machine.wake(2, costing(100, 0, 0));
+    assert_eq!(machine.pick(), None);
+    // And one that says that all is left knows no more than the newer one.
+    let (mut machine, old) = self::machine();
+    machine.wake(1, costing(900, 0, 0));
+    let (new, _) = machine.pick().expect("a free slot");
+    hear(&mut machine, new, Resource::Input, said(1_000, 100, 54));
+    assert_eq!(hear(&mut machine, old, Resource::Input, said(1_000, 1_000, 0)), Heard::Whole);
+    machine.wake(2, costing(200, 0, 0));
+    assert_eq!(machine.pick(), None, "100 are left");
+}
+
+#[test]
 fn an_endpoint_can_only_tighten() {
     let (mut machine, id) = machine();
     let quota = Quota { requests: per_minute(2), ..Quota::default() };
