@@ -43,6 +43,7 @@ mod store;
 mod task;
 mod tell;
 mod text;
+mod top;
 mod version;
 mod wiring;
 
@@ -120,6 +121,7 @@ fn command(cli: Cli, screen: &mut Screen) -> Result<Exit, Error> {
             let (settings, folders) = settings(&global, None, screen)?;
             wait(quota::quota(&args.command, &settings, &folders, screen))
         }
+        Command::Top(args) => wait(top::top(args, &settings(&global, None, screen)?.0, screen)),
         Command::Devices(args) => {
             wait(devices::devices(args, &settings(&global, None, screen)?.0, screen))
         }

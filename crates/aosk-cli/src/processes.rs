@@ -60,6 +60,12 @@ impl Processes {
         Ok(Self { all })
     }
 
+    /// Reads the list of those that have not ended; beginnings tell them apart from each other.
+    pub(crate) async fn read_unfinished(journal: &dyn Journal) -> Result<Self, Error> {
+        let all = journal.processes(&Tenant::local(), ProcessFilter::Unfinished).await?;
+        Ok(Self { all })
+    }
+
     /// All of them, in the order of their pids.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Receipt> {
         self.all.iter()

@@ -16,6 +16,7 @@ use clap_complete::Shell;
 
 use crate::exit;
 use crate::print::Color;
+use crate::top::Sort;
 use crate::version;
 
 pub(crate) use daemon::{Daemon, DaemonCommand, DaemonRun, DaemonStart, DaemonStatus, IDLE_STOP};
@@ -229,6 +230,17 @@ agents that wait for it go on where there is room now. What is not named stays
 as it is. An agent's own limit is raised by `aosk cont --max-spend-usd`.")]
     Quota(Quota),
 
+    /// Watch agents, endpoints and quotas on a whole screen
+    #[command(after_help = "\
+Examples:
+  aosk top
+  aosk top --sort cost --every 5
+
+Keys: up and down choose an agent; s stop, c cont, r renice, k kill; o another
+order; q quit. LAG is how many tokens an agent was served less than its share,
+by weighted virtual time; who has a negative one was served more.")]
+    Top(Top),
+
     /// Show endpoints: calls, queues, tokens a second, limits
     #[command(after_help = "\
 Examples:
@@ -370,6 +382,24 @@ pub(crate) struct Ps {
     /// One JSON object a line
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `aosk top`.
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// How often it looks, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub(crate) every: u16,
+
+    /// The first order: lag, cost, tokens, name or state
+    #[arg(
+        long,
+        value_name = "ORDER",
+        value_enum,
+        default_value = "lag",
+        hide_possible_values = true
+    )]
+    pub(crate) sort: Sort,
 }
 
 /// `aosk devices`.

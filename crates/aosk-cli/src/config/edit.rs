@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use aosk_abi::{Code, Limits, PoolSpec, QuotaError, QuotaOwner, Sharing, TenantSpec};
 use rustix::fs::{FlockOperation, flock};
 use serde::Deserialize;
-
 use toml_edit::{DocumentMut, InlineTable, Item, Table, TableLike, Value};
 
 use super::Folders;

@@ -27,10 +27,13 @@ use crate::print::Screen;
 use crate::processes::{self, Processes};
 use crate::reader::{self, Reading};
 use crate::task;
+use crate::text::one_line;
 use crate::wiring::{self, kernel_error, own_store};
 
 use report::Report;
-use wish::{Whom, Wish};
+use wish::Whom;
+
+pub(crate) use wish::Wish;
 
 pub(crate) async fn kill(
     args: &args::Kill,
@@ -87,6 +90,35 @@ pub(crate) async fn limited(
     screen: &Screen,
 ) -> Result<Exit, Error> {
     leave(&Wish::Limit(owner.clone(), limits), waiting, settings, screen).await
+}
+
+/// Leaves the wish for one process, which a screen has shown, and answers what to say of it. What
+/// comes of it the screen shows.
+pub(crate) async fn leave_one(
+    wish: &Wish,
+    pid: Pid,
+    settings: &Settings,
+    screen: &Screen,
+) -> Result<String, Error> {
+    let named = pid.to_string();
+    let reader = reader::open(settings)?.ok_or_else(|| processes::unknown(&named))?;
+    let processes = Processes::read(&*reader).await?;
+    let receipt = processes.find(&named)?;
+    let image = load(&*reader, &Tenant::local(), pid, None).await.map_err(kernel_error)?;
+    let (short, same) = (processes.short(pid), settings.same_store.as_str());
+    let otherwise = settings.max_spend;
+    let whom = Whom { receipt, image: &image, short: &short, same, otherwise };
+    let items = wish.items(&whom)?.into_iter().map(|item| (pid, item)).collect();
+    reader.post_all(items).await?;
+    let (command, name) = (wish.command(), one_line(&receipt.row.name));
+    Ok(match daemon::nudge(settings, screen).await? {
+        Hearer::Daemon(_) | Hearer::Run(_) | Hearer::Node(_) => {
+            format!("{command}: left for {short} ({name})")
+        }
+        Hearer::Nobody => {
+            format!("{command}: left for {short} ({name}); nobody owns the store to hear it now")
+        }
+    })
 }
 
 /// A process for which something is posted.

@@ -14,7 +14,7 @@ use crate::text::one_line;
 
 /// What is wished of processes.
 #[derive(Debug, Clone)]
-pub(super) enum Wish {
+pub(crate) enum Wish {
     /// That they end.
     Kill,
     /// That they pause.

@@ -20,6 +20,7 @@ const HELP: &[(&str, &str)] = &[
     ("renice", include_str!("help/renice.txt")),
     ("send", include_str!("help/send.txt")),
     ("quota", include_str!("help/quota.txt")),
+    ("top", include_str!("help/top.txt")),
     ("devices", include_str!("help/devices.txt")),
     ("ps", include_str!("help/ps.txt")),
     ("logs", include_str!("help/logs.txt")),
