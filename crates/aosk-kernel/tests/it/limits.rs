@@ -1,13 +1,16 @@
 //! Quotas that are seen and set while a kernel runs.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aosk_abi::{
     BlockedOn, BudgetWarned, Code, Exit, Limits, MicroDollars, Pid, ProcessState, QuotaOwner,
-    Scarce, Sharing, Tenant, Tokens, What,
+    Scarce, Sharing, Tenant, Timestamp, Tokens, Usage, What,
 };
 use aosk_kernel::{Error, Kernel, Outcome, QuotaStanding};
-use aosk_ports::{Inbox as _, InboxItem};
+use aosk_ports::{Clock, Inbox as _, InboxItem};
+use futures::future::BoxFuture;
 
 use crate::support::{Kit, Puppet, Say, spawn, whole};
 
@@ -264,4 +267,84 @@ async fn devices_and_those_who_wait_for_them_are_seen_as_they_stand() {
     assert_eq!(seen, sorted, "who has ended is not among them");
     let waiting = standings.processes.iter().filter(|it| it.waits && it.in_flight == 0);
     assert_eq!(waiting.count(), 3);
+}
+
+/// A wall that somebody puts back; the monotonic clock goes on.
+struct PutBack {
+    clock: Arc<dyn Clock>,
+    by_millis: AtomicU64,
+}
+
+impl Clock for PutBack {
+    fn now(&self) -> Timestamp {
+        let now = self.clock.now().as_millis();
+        Timestamp::from_millis(now - self.by_millis.load(Ordering::SeqCst))
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.clock.sleep(duration)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wall_that_is_put_back_gives_no_day_twice_and_keeps_nobody_waiting_for_its_own() {
+    const DAY: u64 = 86_400_000;
+    let kit = kit(cents(20), "[tenants.local]\nquota.spend = \"0.02/day\"");
+    let mut wall = None;
+    let kernel = kit.kernel_of(kit.store(), |parts| {
+        let put_back = PutBack { clock: parts.clock.clone(), by_millis: AtomicU64::new(0) };
+        let put_back = Arc::new(put_back);
+        parts.clock = put_back.clone();
+        wall = Some(put_back);
+    });
+    let wall = wall.expect("it was set");
+    spawn_many(&kernel, 12).await;
+    assert_eq!(asked(&kit).await, 2);
+    // Two days back: neither the day before nor this one is there once more.
+    wall.by_millis.store(2 * DAY, Ordering::SeqCst);
+    kernel.limit(&local(), limits("spend = \"0.03/day\"")).await.expect("a limit");
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(asked(&kit).await, 3, "one cent more than before");
+    // Each day of the clock that nobody puts back brings a day's money, however late the wall is.
+    let mut all = 3;
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_millis(DAY)).await;
+        let now = asked(&kit).await;
+        assert!(now <= all + 3, "{now} after {all}");
+        all = now;
+    }
+    wall.by_millis.store(0, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(2 * DAY)).await;
+    assert!(asked(&kit).await >= all + 3, "the wall is right again, and so is its day");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_lies_about_its_usage_is_never_given_more_than_it_said() {
+    let says = |usage| {
+        let Say::Full(reply) = whole() else { panic!("a whole reply") };
+        Say::Full(aosk_ports::Reply { usage, ..reply })
+    };
+    let output = |tokens| Some(Usage { output: Tokens(tokens), ..Usage::default() });
+    // What it may cost is a cent, and there are four of them.
+    for (usage, calls) in [
+        // It says nothing: all that was reserved counts.
+        (None, 4),
+        // More than it may use: that is a debt, and nobody calls on it.
+        (output(257 * 2), 2),
+        (output(u64::MAX), 1),
+        // Nothing at all, which it may well have used.
+        (output(0), 12),
+    ] {
+        let puppet = Puppet::new((0..12).map(|_| says(usage)).collect()).a_cent().slots(1);
+        let kit = kit(puppet, "[tenants.local]\nquota.spend = \"0.04\"");
+        let kernel = kit.kernel();
+        spawn_many(&kernel, 12).await;
+        assert_eq!(asked(&kit).await, calls, "{usage:?}");
+        let money = &kernel.quotas()[0].limits[0];
+        assert_eq!(money.reserved, 0, "{usage:?}: {money:?}");
+    }
 }

@@ -30,4 +30,5 @@ mod recovery;
 mod rest;
 mod restart;
 mod signals;
+mod spend;
 mod support;
