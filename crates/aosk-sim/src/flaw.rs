@@ -96,6 +96,8 @@ flaws! {
     RaisedLimit "raised-limit" Limit;
     /// The kernel believes that its run may spend a hundred times as much.
     LooseBudget "loose-budget" Limit;
+    /// The store grants what is drawn of a budget and does not keep it.
+    ForgottenDraw "forgotten-draw" Shared;
     /// A checkpoint comes back as if nothing had been spent.
     LostCost "lost-cost" Counted;
     /// The kernel believes that agents may make a step more.

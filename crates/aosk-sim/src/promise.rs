@@ -48,6 +48,7 @@ promises! {
     Prefix "within a generation each prompt begins with the one before it";
     Window "a prompt with its reply never exceeds the window";
     Limit "no call is begun that could pass the spend limit";
+    Shared "no call is begun that could pass a budget which all lives share";
     Counted "what is spent is what the events say";
     Billed "what is spent is never less than what will be billed";
     Charged "a call is charged what it cost";

@@ -408,7 +408,12 @@ impl Leases for MemoryStore {
 
 impl Budgets for MemoryStore {
     fn draw(&self, draw: Draw) -> BoxFuture<'_, Result<Drawn, StoreError>> {
-        self.inner().change(move |platter| platter.image.draw(&draw))
+        let open = self.inner();
+        let forgets = open.flaw == Some(Flaw::ForgottenDraw);
+        open.change(move |platter| match forgets {
+            true => Ok(Drawn { granted: true, others: MicroDollars::ZERO }),
+            false => platter.image.draw(&draw),
+        })
     }
 }
 

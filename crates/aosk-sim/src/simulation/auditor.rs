@@ -123,7 +123,7 @@ impl Auditor {
     pub(super) fn asked(
         &self,
         model: &SimModel,
-        till: &Till,
+        (till, treasury): (&Till, Option<&Till>),
         (rendered, again): (&Rendered, Option<&Rendered>),
         request: &Request,
     ) -> Option<Asked> {
@@ -150,6 +150,9 @@ impl Auditor {
         }
         if let Err(beyond) = till.begin(ceiling) {
             broken.push((Promise::Limit, beyond));
+        }
+        if let Some(Err(beyond)) = treasury.map(|treasury| treasury.begin(ceiling)) {
+            broken.push((Promise::Shared, beyond));
         }
         if prompt + request.max_output > window {
             let output = request.max_output;
@@ -394,6 +397,7 @@ fn turn(what: &What) -> Option<&'static str> {
         What::Blocked(blocked) => match blocked.on {
             BlockedOn::Review { .. } => Some("review"),
             BlockedOn::Quota { .. } => Some("quota"),
+            BlockedOn::Limit { .. } => Some("budget"),
             _ => None,
         },
         _ => None,

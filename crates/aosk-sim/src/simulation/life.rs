@@ -250,7 +250,9 @@ async fn go_on(world: &World, machine: &Machine, pid: Pid, outcome: Outcome) -> 
             let raised = MicroDollars(spent.0.saturating_mul(2)) + needed;
             machine.kernel.resume(pid, Some(raised)).await
         }
-        Outcome::Suspended | Outcome::Parked(BlockedOn::Review { .. }) => {
+        // What others reserved of the budget may have come back.
+        Outcome::Suspended
+        | Outcome::Parked(BlockedOn::Review { .. } | BlockedOn::Limit { .. }) => {
             sleep(BREATH).await;
             machine.kernel.resume(pid, None).await
         }

@@ -1,11 +1,12 @@
-//! The till of one machine: what its kernel may spend, and what its calls have cost.
+//! A till: what the kernel of one machine may spend, or all of them together, and what their calls
+//! have cost.
 
 use std::sync::{Mutex, PoisonError};
 
 use aosk_abi::MicroDollars;
 use aosk_ports::{CallError, Prices, Reply};
 
-/// What a machine's kernel may spend.
+/// What a machine's kernel may spend; or, of a budget that is shared, all kernels in all their lives.
 #[derive(Debug, Default)]
 pub(super) struct Till {
     /// For all processes together.
@@ -26,7 +27,7 @@ impl Till {
         *spent += ceiling;
         match self.limit {
             Some(limit) if *spent > limit => {
-                Err(format!("a call brings the machine to {spent} of {limit}"))
+                Err(format!("a call brings what is spent to {spent} of {limit}"))
             }
             _ => Ok(()),
         }

@@ -34,6 +34,8 @@ pub(super) struct Wire {
     power: Power,
     auditor: Auditor,
     till: Arc<Till>,
+    /// What all machines spend of a budget that they share.
+    treasury: Option<Arc<Till>>,
     flaw: Option<Flaw>,
     /// What each conversation sent last, for a flaw.
     last: Mutex<HashMap<String, Rendered>>,
@@ -44,7 +46,7 @@ impl Wire {
         model: &Arc<SimModel>,
         power: &Power,
         auditor: &Auditor,
-        till: &Arc<Till>,
+        (till, treasury): (&Arc<Till>, Option<&Arc<Till>>),
         flaw: Option<Flaw>,
     ) -> Self {
         let mut info = model.info().clone();
@@ -61,6 +63,7 @@ impl Wire {
             power: power.clone(),
             auditor: auditor.clone(),
             till: till.clone(),
+            treasury: treasury.cloned(),
             flaw,
             last: Mutex::default(),
         }
@@ -84,7 +87,8 @@ impl Wire {
     ) -> Result<Reply, CallError> {
         let again = self.render(request).ok();
         let sent = (rendered, again.as_ref());
-        let asked = self.auditor.asked(&self.model, &self.till, sent, request);
+        let tills = (&*self.till, self.treasury.as_deref());
+        let asked = self.auditor.asked(&self.model, tills, sent, request);
         if self.model.panics(rendered) {
             // Unwinds without the hook that would print a trace for every one of them.
             resume_unwind(Box::new("the simulated device panicked"));
@@ -98,7 +102,9 @@ impl Wire {
         }
         let prices = self.model.prices();
         let ceiling = prices.ceiling(tokens::of_request(request), request.max_output);
-        self.till.end(ceiling, prices, &answer);
+        for till in std::iter::once(&self.till).chain(&self.treasury) {
+            till.end(ceiling, prices, &answer);
+        }
         if let Some(asked) = asked {
             self.auditor.answered(asked, prices, &answer);
         }

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aosk_abi::{
-    Manifest, ManifestError, MicroDollars, Pid, RestartSpec, RestartWhen, Tenant, Tokens,
+    Limits, Manifest, ManifestError, MicroDollars, Pid, QuotaOwner, RestartSpec, RestartWhen,
+    Spend, Tenant, Tokens,
 };
 use aosk_kernel::{Connect, Error, Kernel, Model, Options, Parts, Redactor, Spawn};
 use aosk_ports::{Sandbox, Tool};
@@ -46,6 +47,8 @@ pub(super) struct World {
     pub(super) flight: Flight,
     pub(super) witness: Witness,
     pub(super) auditor: Auditor,
+    /// The budget that all machines share, but for the last, which brings everything to its end.
+    treasury: Option<Arc<Till>>,
 }
 
 /// A machine on which a kernel runs.
@@ -74,6 +77,11 @@ impl World {
         let models: Arc<[_]> = std::iter::once(first).chain(spare).collect();
         let (ledger, witness, tenant) = (Ledger::new(), Witness::default(), Tenant::local());
         let key = content_key(seed, &tenant);
+        let mut dice = Dice::keyed(seed, "treasury", &[]);
+        let treasury = (scenario.limits && dice.below(3) == 0).then(|| {
+            let limit = MicroDollars(10_000 + dice.below(100_000));
+            Arc::new(Till::new(Some(limit), None))
+        });
         let auditor = Auditor::new(seed, key, &witness, &models, &ledger);
         Self {
             seed,
@@ -85,6 +93,7 @@ impl World {
             flight: Flight::default(),
             witness,
             auditor,
+            treasury,
         }
     }
 
@@ -143,13 +152,19 @@ impl World {
             options.spend_limit = options.spend_limit.map(loose);
             options.process_limit = options.process_limit.map(loose);
         }
+        let treasury = self.treasury.as_ref().filter(|_| mortal);
+        if let Some(limit) = treasury.and_then(|treasury| treasury.limit) {
+            let limits = Limits { spend: Some(Spend { limit, per: None }), ..Limits::default() };
+            let tenant = QuotaOwner::Tenant(self.tenant.clone());
+            *options.sharing.limits_mut(&tenant) = limits;
+        }
         let tools = SimTool::all(self.seed, &self.ledger, &power, &faults.tools);
         let last = Last::default();
         let handles = tools.into_iter().map(|tool| {
             let handle = Handle::new(tool, &power, &self.auditor, flaw, &last);
             (handle.spec().name.clone(), Arc::new(handle) as Arc<dyn Tool>)
         });
-        let wire = |model| Wire::new(model, &power, &self.auditor, &till, flaw);
+        let wire = |model| Wire::new(model, &power, &self.auditor, (&till, treasury), flaw);
         let counter = Arc::new(Counter(flaw));
         let model = Model { device: Arc::new(wire(&self.models[0])), tokenizer: counter.clone() };
         let connect = self.models.get(1).map(|spare| {

@@ -7,7 +7,7 @@ use std::thread::available_parallelism;
 use aosk_sim::{PATIENCE, Report, Scenario, regressions, shrink, simulate, sweep};
 
 /// What a hundred seeds meet between them: kinds of events, ends of lives, ends of processes.
-const MET: [&str; 41] = [
+const MET: [&str; 43] = [
     "AOSK-L004",
     "Cut(\"after a change\")",
     "Cut(\"after a commit\")",
@@ -23,6 +23,8 @@ const MET: [&str; 41] = [
     "Stopped(Now)",
     "another model",
     "blocked",
+    "budget",
+    "budget_warned",
     "cancelled",
     "completed",
     "crashed",
