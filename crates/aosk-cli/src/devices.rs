@@ -81,9 +81,13 @@ fn row(device: &DeviceStanding) -> Vec<String> {
     ]
 }
 
-/// What is worth a line of its own: a pause, refusals, how fast a call is, limits that were heard.
-pub(crate) fn remarks(device: &DeviceStanding) -> Vec<(Ink, String)> {
+/// What is worth a line of its own: the model behind another name, a pause, refusals, how fast a call is, limits that were heard.
+fn remarks(device: &DeviceStanding) -> Vec<(Ink, String)> {
     let mut remarks = Vec::new();
+    // Under another name than its own it would be taken for another.
+    if let Some(model) = device.model.as_ref().filter(|model| **model != device.name) {
+        remarks.push((Ink::Quiet, format!("asks {}", one_line(model))));
+    }
     if let Some(until) = device.paused {
         let said = format!("asked to be left alone until {}", time_of_day(until));
         remarks.push((Ink::Warning, said));

@@ -129,9 +129,12 @@ impl Books {
         };
         let left = Duration::from_millis(ends.millis_since(now));
         let closes = spend.per.map(|_| self.clock.monotonic().saturating_add(left));
-        // The wall may have been put back meanwhile: then the window is not over.
+        let passed = self.clock.monotonic();
         let open = self.lock().get_mut(&which).filter(|page| began <= page.began).map(|page| {
-            page.closes = closes;
+            // The wall was put back meanwhile: the window is not over.
+            if page.closes.is_some_and(|closes| closes <= passed) {
+                page.closes = closes;
+            }
             (page.began, page.ledger.carved(), page.spend == spend)
         });
         let (at, carved) = match open {
@@ -139,7 +142,7 @@ impl Books {
             Some((at, carved, false)) => (at, carved),
             None => (began, MicroDollars::ZERO),
         };
-        let Drawn { others, .. } = self.draw(owner, at, carved, spend.limit).await?;
+        let Drawn { others, .. } = self.draw(&which, at, carved, spend.limit).await?;
         let limit = spend.limit.saturating_sub(others);
         if open.is_some() {
             if let Some(page) = self.lock().get_mut(&which) {
@@ -218,7 +221,7 @@ impl Books {
                 return Ok(Err(MicroDollars::ZERO));
             };
             let Drawn { granted, others } =
-                self.draw(&which.0, began, carved + slice, spend.limit).await?;
+                self.draw(which, began, carved + slice, spend.limit).await?;
             let mut pages = self.lock();
             if let Some(page) = pages.get_mut(which).filter(|page| page.began == began) {
                 page.ledger.raise(spend.limit.saturating_sub(others));
@@ -256,22 +259,22 @@ impl Books {
         let _drawing = self.drawing.lock().await;
         let back: Vec<_> = {
             let mut pages = self.lock();
-            let unspent = pages.iter_mut().filter_map(|((owner, _), page)| {
+            let unspent = pages.iter_mut().filter_map(|(which, page)| {
                 let back = page.ledger.give_back();
                 let kept = page.ledger.carved();
-                (back > MicroDollars::ZERO).then(|| (owner.clone(), page.began, kept, page.spend))
+                (back > MicroDollars::ZERO).then(|| (which.clone(), page.began, kept, page.spend))
             });
             unspent.collect()
         };
-        for (owner, began, kept, spend) in back {
-            self.draw(&owner, began, kept, spend.limit).await?;
+        for (which, began, kept, spend) in back {
+            self.draw(&which, began, kept, spend.limit).await?;
         }
         Ok(())
     }
 
     async fn draw(
         &self,
-        owner: &QuotaOwner,
+        (owner, per): &Which,
         window: Timestamp,
         drawn: MicroDollars,
         limit: MicroDollars,
@@ -285,7 +288,12 @@ impl Books {
             self.random.fill(&mut number);
             u64::from_le_bytes(number)
         });
-        let budget = owner.to_string();
+        // The first day of a month begins when the month does: they must not be one budget.
+        let budget = match per {
+            None => owner.to_string(),
+            Some(Period::Day) => format!("{owner} a day"),
+            Some(Period::Month) => format!("{owner} a month"),
+        };
         Ok(self.store.draw(Draw { tenant, budget, window, drawer, drawn, limit }).await?)
     }
 

@@ -73,6 +73,11 @@ impl Shared {
         Ok(models.entry(name.to_owned()).or_insert(model).clone())
     }
 
+    /// The models that are connected.
+    pub(crate) fn connected_models(&self) -> Vec<Model> {
+        self.models.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
     fn connected(&self, name: &str) -> Option<Model> {
         self.models.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }

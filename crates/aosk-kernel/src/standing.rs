@@ -93,6 +93,9 @@ impl LimitStanding {
 pub struct DeviceStanding {
     /// Its name, which quotas and events give it.
     pub name: String,
+    /// The model as its endpoint calls it; absent where it was not connected yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// How many calls it takes at once.
     pub slots: usize,
     /// How many it is given at once: fewer than its slots before it has answered and after it

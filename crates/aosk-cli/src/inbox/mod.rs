@@ -155,9 +155,15 @@ async fn leave(
         let otherwise = settings.max_spend;
         let whom = Whom { receipt, image: &image, short: &short, same, otherwise };
         let wished = wish.items(&whom)?;
+        if wished.is_empty() {
+            continue;
+        }
         let first = items.len();
         items.extend(wished.into_iter().map(|item| (pid, item)));
         told.push(Told { receipt: receipt.clone(), short, items: first..items.len() });
+    }
+    if told.is_empty() {
+        return Ok(Exit::Done);
     }
     if !wish.needs_no_model()
         && owner(dir)?.is_none()

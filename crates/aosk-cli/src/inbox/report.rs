@@ -146,7 +146,10 @@ impl Report<'_> {
                 ProcessState::Exited { exit } => exit.name(),
                 state => state.name(),
             };
-            return Ok((Exit::Failed, format!("ended meanwhile ({how}) and did not hear it")));
+            return Ok(match self.wish {
+                Wish::Limit(..) => (Exit::Done, format!("went on by itself ({how})")),
+                _ => (Exit::Failed, format!("ended meanwhile ({how}) and did not hear it")),
+            });
         }
         Ok(match broken.filter(|_| self.wish.sets_going()) {
             Some(broken) => cannot("has heard it", broken),

@@ -56,6 +56,8 @@ impl Wish {
         if let ProcessState::Exited { exit } = &whom.receipt.row.state {
             return match self {
                 Self::Send(text) if exit.can_be_continued() => Ok(vec![message(text)]),
+                // It went on with the new limit as soon as that held.
+                Self::Limit(..) => Ok(Vec::new()),
                 _ => Err(whom.ended(exit)),
             };
         }

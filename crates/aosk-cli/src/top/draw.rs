@@ -247,6 +247,7 @@ mod tests {
         };
         let device = DeviceStanding {
             name: "gpt-5-mini".to_owned(),
+            model: Some("gpt-5-mini-2026".to_owned()),
             slots: 8,
             depth: 4,
             in_flight: 3,

@@ -63,6 +63,10 @@ fn a_limit_is_lowered_and_lifted_and_all_that_is_wrong_is_refused_and_changes_no
     let (world, agent) = world(&endpoint, "[pools.mine]\nquota.requests = \"60/minute\"\n");
     let before = std::fs::read_to_string(world.config("config.toml")).expect("the settings");
     let set = |args: &[&str]| world.run(&[&["quota", "set"], args].concat());
+    let done = |args: &[&str]| {
+        let ran = set(args);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+    };
     for (args, said) in [
         (&["pool", "mine"][..], "--requests"),
         (&["pool", "mine", "--requests", "0/minute"], "at least 1"),
@@ -83,19 +87,19 @@ fn a_limit_is_lowered_and_lifted_and_all_that_is_wrong_is_refused_and_changes_no
     // Without a daemon the file alone changes.
     let ran = set(&["group", "batch", "--calls-at-once", "2", "--output-tokens", "9/hour"]);
     assert_eq!((ran.code, ran.out.trim_end()), (Some(0), "group batch has its limits"), "{ran:?}");
-    assert_eq!(set(&["pool", "mine", "--requests", "none"]).code, Some(0));
+    done(&["pool", "mine", "--requests", "none"]);
     let owners: Vec<_> = quotas(&world).iter().map(|quota| quota["owner"].clone()).collect();
     assert_eq!(owners, ["group batch"]);
     let first = world.spawn(&[&agent, "hi"]);
     world.wait_for_state(&first, "completed");
-    assert_eq!(set(&["pool", "mine", "--requests", "1/day"]).code, Some(0));
+    done(&["pool", "mine", "--requests", "1/day"]);
     let waits = world.spawn(&[&agent, "one of a day"]);
     world.wait_for_state(&waits, "completed");
     let late = world.spawn(&[&agent, "too late"]);
     world.wait_for_state(&late, "blocked");
     let listed = world.run(&["ps"]);
     assert!(listed.out.contains("requests (pool mine), until"), "{listed:?}");
-    assert_eq!(set(&["pool", "mine", "--requests", "none"]).code, Some(0));
+    done(&["pool", "mine", "--requests", "none"]);
     world.wait_for_state(&late, "completed");
 }
 
@@ -137,6 +141,7 @@ fn devices_are_shown_with_what_they_gave() {
     assert_eq!((&device["name"], &device["answered"]), (&json!("mine"), &json!(1)));
     assert_eq!((&device["in_flight"], &device["waiting"]), (&json!(0), &json!(0)));
     assert!(device["usage"]["input"].as_u64() > Some(0), "{device}");
+    assert_eq!(device["model"], "test-model", "as the endpoint calls it");
     let shown = world.run(&["devices"]);
     assert!(shown.out.contains("mine") && shown.out.contains("ANSWERED"), "{shown:?}");
 }

@@ -57,6 +57,7 @@ impl Dispatcher {
             let given = &mut pool.given;
             Some(DeviceStanding {
                 name: name.clone(),
+                model: None,
                 slots: pool.slots,
                 depth: load.depth,
                 in_flight: load.in_flight,

@@ -10,7 +10,14 @@ impl Kernel {
     /// How quotas and devices stand now, and who waits for them. O(processes).
     #[must_use]
     pub fn standings(&self) -> Standings {
-        self.shared.dispatcher.standings()
+        let mut standings = self.shared.dispatcher.standings();
+        let models = self.shared.connected_models();
+        for device in &mut standings.devices {
+            let mut infos = models.iter().map(|model| model.device.info());
+            let info = infos.find(|info| info.name == device.name);
+            device.model = info.map(|info| info.model.clone());
+        }
+        standings
     }
 
     /// How every quota stands now: those that are shared, by owner, then those of processes in

@@ -141,6 +141,18 @@ async fn a_budget_of_other_windows_counts_its_own_and_forgets_neither() {
         tell(&kit, &kernel, &pids, &local(), changed).await;
         assert_eq!(asked(&kit).await, all, "{spend}");
     }
+    kernel.stop(aosk_kernel::Stop::Graceful);
+    kernel.quiet().await;
+    // What the day has spent outlives the kernel beside what the month has, also on its first day.
+    let mut next = kit;
+    *next.options.sharing.limits_mut(&local()) = limits("spend = \"0.04/day\"");
+    let kernel = next.kernel();
+    tell(&next, &kernel, &pids, &local(), limits("spend = \"0.04/day\"")).await;
+    kernel.recover().await.expect("recovered");
+    for pid in &pids {
+        kernel.attend(*pid);
+    }
+    assert_eq!(asked(&next).await, 8, "three of the day's four are spent");
 }
 
 #[tokio::test(start_paused = true)]
@@ -254,6 +266,7 @@ async fn devices_and_those_who_wait_for_them_are_seen_as_they_stand() {
         (device.name.as_str(), device.slots, device.depth, device.in_flight, device.waiting),
         ("puppet", 2, 2, 2, 3)
     );
+    assert_eq!(device.model.as_deref(), Some("puppet-1"));
     assert!(device.spoke && device.paused.is_none());
     assert_eq!((device.answered, device.refused), (1, 0));
     assert!(device.usage.output > Tokens(0) && device.cost > MicroDollars::ZERO);
