@@ -125,9 +125,11 @@ fn kernel(store: SqliteStore, dir: &Path) -> Kernel {
     let model = Model { device: Arc::new(device), tokenizer: Arc::new(Quarters) };
     let parts = Parts {
         store: Arc::new(store),
+        memory: None,
         models: HashMap::from([("till".to_owned(), model)]),
         recorder: None,
         alternatives: HashMap::new(),
+        spreads: HashMap::new(),
         connect: None,
         tools: BTreeMap::new(),
         sandbox: Arc::new(|_| Ok(Arc::new(NoFiles))),
