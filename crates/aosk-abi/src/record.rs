@@ -163,14 +163,22 @@ impl Record {
     }
 
     /// When the event happened, by the clock of the kernel that wrote it; also of an event whose kind
-    /// or version this program does not know. `None` where the body is none of an event.
+    /// or version this program does not know. `None` where the body tells none.
     #[must_use]
     pub fn at(&self) -> Option<Timestamp> {
         #[derive(Deserialize)]
         struct Moment {
             at: Timestamp,
         }
-        serde_json::from_slice::<Moment>(&self.body).ok().map(|moment| moment.at)
+        // In canonical bodies it comes first, unless a key sorts before it.
+        let digits = self.body.strip_prefix(b"{\"at\":").and_then(|rest| {
+            let end = rest.iter().position(|byte| !byte.is_ascii_digit())?;
+            matches!(rest[end], b',' | b'}').then(|| &rest[..end])
+        });
+        match digits {
+            Some(digits) => serde_json::from_slice(digits).ok(),
+            None => serde_json::from_slice(&self.body).ok().map(|moment: Moment| moment.at),
+        }
     }
 
     /// The event that the bytes stand for.

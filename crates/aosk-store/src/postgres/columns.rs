@@ -10,7 +10,8 @@
 //! 335 µs for one append, its sync included, against 269 with plain values, where a bare `INSERT` of
 //! its contents into a table of three columns takes 236 (medians of 1,500, taken in turn). It also
 //! has no need of `expect`, whose call takes another 14: its one row is there or it is not, and the
-//! count of rows says so.
+//! count of rows says so. What the journal and the process have in common is given once, and what a
+//! plain step leaves as it is not at all.
 
 use std::sync::LazyLock;
 
@@ -67,32 +68,13 @@ const CHANGED: [Column; 19] = [
 /// Where a process must stand.
 const BEFORE: [Column; 2] = [("was_next", "bigint"), ("was_head", "bytea")];
 
-/// How rows are given to a statement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shape {
-    /// One row, each parameter a value.
-    One,
-    /// Any number, each parameter an array.
-    Many,
-}
-
-impl Shape {
-    /// The list of a `SELECT` that yields the columns from the parameters from `$first` on.
-    fn list(self, columns: &[Column], first: usize) -> String {
-        let yielded = columns.iter().zip(first..).map(|((name, kind), number)| match self {
-            Self::One => format!("${number}::{kind} AS {name}"),
-            Self::Many => format!("unnest(${number}::{kind}[]) AS {name}"),
-        });
-        yielded.collect::<Vec<_>>().join(", ")
-    }
-
-    /// The parameter for a column. Of [`One`](Self::One) there is one value.
-    pub(super) fn param<'a, T: ToSql + Sync + Send + 'a>(self, values: Vec<T>) -> Param<'a> {
-        match self {
-            Self::One => Box::new(values.into_iter().next()),
-            Self::Many => Box::new(values),
-        }
-    }
+/// The list of a `SELECT` that yields the columns from arrays, the parameters from `$first` on.
+fn unnested(columns: &[Column], first: usize) -> String {
+    let yielded = columns
+        .iter()
+        .zip(first..)
+        .map(|((name, kind), number)| format!("unnest(${number}::{kind}[]) AS {name}"));
+    yielded.collect::<Vec<_>>().join(", ")
 }
 
 fn names(columns: &[Column]) -> String {
@@ -110,44 +92,83 @@ pub(super) static MAKE: LazyLock<String> = LazyLock::new(|| {
     format!(
         "INSERT INTO processes ({}, owner_node) SELECT {}, ${}::uuid",
         names(&columns),
-        Shape::Many.list(&columns, 1),
+        unnested(&columns, 1),
         columns.len() + 1
     )
 });
 
 /// Stores appends.
 pub(super) static STORE: LazyLock<String> = LazyLock::new(|| {
-    format!("INSERT INTO journal ({}) SELECT {}", names(&JOURNAL), Shape::Many.list(&JOURNAL, 1))
+    format!("INSERT INTO journal ({}) SELECT {}", names(&JOURNAL), unnested(&JOURNAL, 1))
 });
 
 /// Stores appends and moves their processes on, from where they must stand. The last parameter says
 /// how many there are: where one stands elsewhere the transaction fails.
 pub(super) static MOVE: LazyLock<String> = LazyLock::new(|| {
-    let (update, last) = moved(Shape::Many);
-    format!("{update} WHERE (SELECT expect(count(*), ${last}::bigint) FROM moved)")
+    let columns = [&of_process()[..], &BEFORE].concat();
+    let first = JOURNAL.len() + 1;
+    let set: Vec<String> = CHANGED.iter().map(|(name, _)| format!("{name} = w.{name}")).collect();
+    format!(
+        "WITH moved AS (UPDATE processes AS p SET {} FROM (SELECT {}) AS w \
+         WHERE p.tenant = w.tenant AND p.pid = w.pid AND p.epoch = w.epoch \
+         AND p.next_seq = w.was_next AND p.head = w.was_head RETURNING 1) \
+         INSERT INTO journal ({}) SELECT {} \
+         WHERE (SELECT expect(count(*), ${}::bigint) FROM moved)",
+        set.join(", "),
+        unnested(&columns, first),
+        names(&JOURNAL),
+        unnested(&JOURNAL, 1),
+        first + columns.len(),
+    )
 });
+
+/// What a plain step changes of its process besides the link, which the journal has too.
+const PLAIN: [Column; 15] = [
+    ("finished", "bool"),
+    ("name", "text"),
+    ("model", "text"),
+    ("state", "text"),
+    ("detail", "text"),
+    ("next_seq", "bigint"),
+    ("steps", "bigint"),
+    ("input", "bigint"),
+    ("cached", "bigint"),
+    ("cache_write", "bigint"),
+    ("output", "bigint"),
+    ("reasoning", "bigint"),
+    ("spent", "bigint"),
+    ("created", "bigint"),
+    ("updated", "bigint"),
+];
+
+/// How many parameters [`MOVE_ONE`] has: those of the journal, the link before, the process's.
+pub(super) const OF_ONE: usize = JOURNAL.len() + 1 + PLAIN.len();
 
 /// Stores one append and moves its process on. Where that stands elsewhere there is nothing to
 /// store, and no row is counted.
 pub(super) static MOVE_ONE: LazyLock<String> = LazyLock::new(|| {
-    let (update, _) = moved(Shape::One);
-    format!("{update} FROM moved")
-});
-
-/// The statement up to what it yields rows for, and the number of its next parameter.
-fn moved(shape: Shape) -> (String, usize) {
-    let columns = [&of_process()[..], &BEFORE].concat();
-    let first = JOURNAL.len() + 1;
-    let set: Vec<String> = CHANGED.iter().map(|(name, _)| format!("{name} = w.{name}")).collect();
-    let sql = format!(
-        "WITH moved AS (UPDATE processes AS p SET {} FROM (SELECT {}) AS w \
-         WHERE p.tenant = w.tenant AND p.pid = w.pid AND p.epoch = w.epoch \
-         AND p.next_seq = w.was_next AND p.head = w.was_head RETURNING 1) \
-         INSERT INTO journal ({}) SELECT {}",
-        set.join(", "),
-        shape.list(&columns, first),
+    let before = JOURNAL.len() + 1;
+    let given = |(at, (_, kind)): (usize, &Column)| format!("${at}::{kind}");
+    let of = |name: &str| {
+        let at = JOURNAL.iter().position(|(column, _)| *column == name).unwrap_or_default();
+        given((at + 1, &JOURNAL[at]))
+    };
+    let set = PLAIN
+        .iter()
+        .zip(before + 1..)
+        .map(|(column, at)| format!(", {} = {}", column.0, given((at, column))));
+    let values: Vec<String> = (1..).zip(&JOURNAL).map(given).collect();
+    format!(
+        "WITH moved AS (UPDATE processes SET head = {}{} WHERE tenant = {} AND pid = {} \
+         AND epoch = {} AND next_seq = {} AND head = ${before}::bytea RETURNING 1) \
+         INSERT INTO journal ({}) SELECT {} FROM moved",
+        of("hash"),
+        set.collect::<String>(),
+        of("tenant"),
+        of("pid"),
+        of("epoch"),
+        of("first_seq"),
         names(&JOURNAL),
-        shape.list(&JOURNAL, 1),
-    );
-    (sql, first + columns.len())
-}
+        values.join(", "),
+    )
+});

@@ -1,20 +1,24 @@
 //! How a connection is made, and what it must have before anything else is asked of it.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use deadpool_postgres::Connect;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, Either, select};
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Config, Error};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::fault::quoted;
+use super::host::{Berth, Wire};
 
 /// Makes connections to one store.
 #[derive(Clone)]
 pub(super) struct Dial {
     tls: MakeRustlsConnect,
     settings: String,
+    /// Where connections are left that their user hosts; without it each is a task of its own.
+    berth: Option<Berth>,
 }
 
 impl Dial {
@@ -35,20 +39,20 @@ impl Dial {
             quoted(schema),
             (lease / 2).as_millis()
         );
-        Self { tls, settings }
+        Self { tls, settings, berth: None }
     }
 
-    /// The same for connections that find every row by its key.
+    /// The same for connections that find every row by its key and live with their user.
     ///
     /// Of a table that was never analysed the server knows nothing and plans to read all of it, which
     /// with 10,000 processes takes each append 1.7 ms in place of 0.2. It is analysed up to a minute
     /// after it has grown.
-    pub(super) fn by_key(&self) -> Self {
+    pub(super) fn by_key(&self, berth: Berth) -> Self {
         let settings = format!(
             "{}; SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off",
             self.settings
         );
-        Self { tls: self.tls.clone(), settings }
+        Self { tls: self.tls.clone(), settings, berth: Some(berth) }
     }
 
     /// What makes encrypted connections.
@@ -62,11 +66,30 @@ impl Connect for Dial {
         let config = config.clone();
         Box::pin(async move {
             let (client, connection) = config.connect(self.tls.clone()).await?;
-            let task = tokio::spawn(async move {
+            let wire: Wire = Box::pin(async move {
                 // Whoever uses the client hears of its end, with the reason.
                 let _ = connection.await;
             });
-            client.batch_execute(&self.settings).await?;
+            let task = match &self.berth {
+                None => {
+                    let task = tokio::spawn(wire);
+                    client.batch_execute(&self.settings).await?;
+                    task
+                }
+                Some(berth) => {
+                    let set = pin!(client.batch_execute(&self.settings));
+                    match select(set, wire).await {
+                        Either::Left((set, wire)) => {
+                            set?;
+                            berth.leave(wire);
+                        }
+                        // It says why the wire has ended.
+                        Either::Right(((), set)) => set.await?,
+                    }
+                    // The pool wants a task to end with the client.
+                    tokio::spawn(async {})
+                }
+            };
             Ok((client, task))
         })
     }

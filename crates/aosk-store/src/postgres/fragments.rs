@@ -11,7 +11,6 @@
 //! pieces to it and gets the next number.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use aosk_abi::Hash;
@@ -53,19 +52,53 @@ const TABLES: [(i16, &str); 2] = [
 static PIECES: LazyLock<Vec<&'static str>> =
     LazyLock::new(|| TABLES.iter().flat_map(|(_, table)| table.lines()).collect());
 
-/// The pieces that begin with three bytes, the longest first.
-static STARTS: LazyLock<HashMap<[u8; 3], Vec<usize>>> = LazyLock::new(|| {
-    let mut starts: HashMap<[u8; 3], Vec<usize>> = HashMap::new();
-    for (number, piece) in PIECES.iter().enumerate() {
-        if let Some(start) = piece.as_bytes().first_chunk() {
-            starts.entry(*start).or_default().push(number);
+/// The pieces by their beginnings.
+static STARTS: LazyLock<Starts> = LazyLock::new(Starts::new);
+
+/// How many chains there are. Few share one, and all of them fit two pages of memory.
+const CHAINS: usize = 1 << 12;
+
+/// Chains of the pieces whose first three bytes have the same mixture. It is looked into at each
+/// byte of each body, hence no general map.
+struct Starts {
+    /// The first piece of each chain, plus one; zero where there is none.
+    first: [u8; CHAINS],
+    /// The piece behind each one, the same way.
+    next: Vec<u8>,
+}
+
+impl Starts {
+    fn new() -> Self {
+        let mut starts = Self { first: [0; CHAINS], next: vec![0; PIECES.len()] };
+        // The last one that is put into a chain is its first, and the longest is to be found first.
+        let mut numbers: Vec<u8> = (0..PIECES.len() as u8).collect();
+        numbers.sort_by_key(|number| PIECES[usize::from(*number)].len());
+        for number in numbers {
+            if let Some(start) = PIECES[usize::from(number)].as_bytes().first_chunk() {
+                let first = &mut starts.first[Self::chain(start)];
+                starts.next[usize::from(number)] = std::mem::replace(first, number + 1);
+            }
         }
+        starts
     }
-    for numbers in starts.values_mut() {
-        numbers.sort_by_key(|number| std::cmp::Reverse(PIECES[*number].len()));
+
+    const fn chain(&[a, b, c]: &[u8; 3]) -> usize {
+        let mixture = u32::from_le_bytes([a, b, c, 0]).wrapping_mul(0x9e37_79b1);
+        mixture as usize >> (32 - CHAINS.trailing_zeros())
     }
-    starts
-});
+
+    /// The longest piece that `rest` begins with.
+    fn find(&self, rest: &[u8]) -> Option<usize> {
+        let mut at = self.first[Self::chain(rest.first_chunk()?)];
+        while let Some(number) = at.checked_sub(1).map(usize::from) {
+            if rest.starts_with(PIECES[number].as_bytes()) {
+                return Some(number);
+            }
+            at = self.next[number];
+        }
+        None
+    }
+}
 
 /// The pieces of each layout with their tokens, as SQL needs them.
 pub(super) fn tables() -> impl Iterator<Item = (i16, String, &'static str)> {
@@ -112,7 +145,7 @@ pub(super) fn pack(plain: &[u8]) -> Packed<'_> {
             hashes.extend(hash);
             bodies.push(HASH);
             rest = &rest[SPELT..];
-        } else if let Some(number) = piece_at(rest) {
+        } else if let Some(number) = STARTS.find(rest) {
             let (first, second) = token(number);
             bodies.push(first);
             bodies.extend(second);
@@ -123,11 +156,6 @@ pub(super) fn pack(plain: &[u8]) -> Packed<'_> {
         }
     }
     Packed { layout: FRAGMENTS_2, hashes, bodies: Cow::Owned(bodies) }
-}
-
-fn piece_at(rest: &[u8]) -> Option<usize> {
-    let fits = |number: &&usize| rest.starts_with(PIECES[**number].as_bytes());
-    STARTS.get(rest.first_chunk::<3>()?)?.iter().find(fits).copied()
 }
 
 fn hash_at(rest: &[u8]) -> Option<[u8; 32]> {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Notify;
 
 /// What waits for the writer. A queue that stays deep says that the server is slower than the
@@ -54,15 +55,23 @@ impl<T> Queue<T> {
     /// Adds an item of `bytes`; waits while there is no room. Gives the item back if the queue is
     /// closed.
     pub(super) fn push(&self, bytes: usize, item: T) -> Result<(), T> {
-        let mut state = self.lock();
         let is_full = |state: &State<T>| {
-            !state.items.is_empty()
+            !state.closed
+                && !state.items.is_empty()
                 && (state.bytes + bytes > self.most.bytes || state.items.len() >= self.most.appends)
         };
-        while !state.closed && is_full(&state) {
-            state.waiting += 1;
-            state = self.drained.wait(state).unwrap_or_else(PoisonError::into_inner);
-            state.waiting -= 1;
+        let mut state = self.lock();
+        if is_full(&state) {
+            drop(state);
+            state = blocking(|| {
+                let mut state = self.lock();
+                while is_full(&state) {
+                    state.waiting += 1;
+                    state = self.drained.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    state.waiting -= 1;
+                }
+                state
+            });
         }
         if state.closed {
             return Err(item);
@@ -86,7 +95,8 @@ impl<T> Queue<T> {
         }
     }
 
-    fn take_now(&self, most: Depth) -> Option<(u64, Vec<T>)> {
+    /// The same where it need not wait; `None` while there is nothing.
+    pub(super) fn take_now(&self, most: Depth) -> Option<(u64, Vec<T>)> {
         let mut state = self.lock();
         if state.items.is_empty() && !state.closed {
             return None;
@@ -138,6 +148,17 @@ impl<T> Queue<T> {
     // No code here panics while it holds the lock, and every state it can be left in is whole.
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Blocks the thread. Where it is a runtime's, its other tasks go on elsewhere; the writer may be
+/// one of them.
+fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current() {
+        Ok(caller) if caller.runtime_flavor() == RuntimeFlavor::MultiThread => {
+            tokio::task::block_in_place(work)
+        }
+        _ => work(),
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! A store has a thread with a runtime of its own. Renewing a lease in time must not depend on how
 //! busy the kernel's threads are, callers need no runtime of any kind, and dropping a store can wait
-//! for what is enqueued. A call costs two hand-overs between threads, little beside a round trip and
-//! a sync.
+//! for what is enqueued. A call costs two hand-overs between threads, little beside a round trip;
+//! only the writer, for which each step waits, [runs elsewhere](super::seat) where it can.
 //!
 //! Steps, upkeep and reads have connections of their own, so that a long read delays no step and a
 //! full pool delays no renewal.
@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 
 use super::connect::Dial;
 use super::fault::Fault;
+use super::host::Berth;
 use super::link::Line;
 use super::options::Address;
 use super::tenant::TenantRow;
@@ -68,7 +69,6 @@ pub(super) enum Patience {
 pub(super) struct Sessions {
     pub(super) address: Address,
     pub(super) dial: Dial,
-    pub(super) steps: Pool,
     pub(super) upkeep: Pool,
     reads: Pool,
     pub(super) line: Line,
@@ -81,23 +81,20 @@ impl Sessions {
     /// The connections to a store, none made yet.
     pub(super) fn new(address: Address, patience: Patience) -> Result<Arc<Self>, StoreError> {
         let dial = Dial::new(address.trust.connector()?, &address.schema, address.lease);
-        let pool = |dial: Dial, size| {
-            let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-            let manager = Manager::from_connect(address.config.clone(), dial, config);
-            Pool::builder(manager).max_size(size).build().map_err(|error| {
-                StoreError::new(Code::StoreIo, format!("no connections can be kept: {error}"))
-            })
-        };
         Ok(Arc::new(Self {
-            steps: pool(dial.by_key(), 1)?,
-            upkeep: pool(dial.clone(), 1)?,
-            reads: pool(dial.clone(), READS)?,
+            upkeep: pool(&address, dial.clone(), 1)?,
+            reads: pool(&address, dial.clone(), READS)?,
             address,
             dial,
             line: Line::new(),
             patience,
             tenants: Mutex::default(),
         }))
+    }
+
+    /// The one connection of the writer, which hosts what is left in the berth.
+    pub(super) fn steps(&self, berth: Berth) -> Result<Pool, StoreError> {
+        pool(&self.address, self.dial.by_key(berth), 1)
     }
 
     /// Reads or writes outside of the group commit; `work` is begun again after a lost connection, so
@@ -142,6 +139,14 @@ impl Sessions {
         let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
         tenants.insert(tenant.clone(), row);
     }
+}
+
+fn pool(address: &Address, dial: Dial, size: usize) -> Result<Pool, StoreError> {
+    let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = Manager::from_connect(address.config.clone(), dial, config);
+    Pool::builder(manager).max_size(size).build().map_err(|error| {
+        StoreError::new(Code::StoreIo, format!("no connections can be kept: {error}"))
+    })
 }
 
 /// A thread with a runtime. Dropping it ends both, and with them what still runs there.

@@ -1,6 +1,5 @@
 //! The store as a kernel node has it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,17 +10,17 @@ use aosk_ports::{
     Leases, Posted, ProcessFilter, Receipt, Standing, StoreError, Ticket,
 };
 use deadpool_postgres::Object;
+use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use tokio::sync::{Mutex, watch};
-use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::guesses::Guesses;
 use super::lease::{self, Call, Tenure};
 use super::link::Link;
 use super::options::PostgresOptions;
 use super::queue::Depth;
 use super::reader::{Questions, first};
+use super::seat::Seat;
 use super::session::{Ground, Patience, Sessions};
 use super::wake::{Bell, POLL};
 use super::writer::{Desk, GRACE, Writer};
@@ -39,8 +38,9 @@ pub struct PostgresStore {
     heard: Mutex<watch::Receiver<u64>>,
     questions: Questions,
     no_vectors: Option<StoreError>,
+    seat: Seat,
     /// Ends when everything is written.
-    writer: Option<JoinHandle<()>>,
+    written: Option<oneshot::Receiver<()>>,
     ground: Ground,
 }
 
@@ -97,19 +97,24 @@ impl PostgresStore {
             tracing::warn!(%error, "the store has no vectors");
         }
         let (desk, tenure, bell) = (Desk::new(), Arc::new(tenure), Arc::new(Bell::new()));
-        let writer = Writer {
-            sessions: Arc::clone(&sessions),
-            tenure: Arc::clone(&tenure),
-            desk: desk.clone(),
-            refused: HashMap::new(),
-            guesses: Guesses::default(),
-        };
-        let writer = Some(ground.handle().spawn(writer.run()));
+        let (writer, written) =
+            Writer::new(Arc::clone(&sessions), Arc::clone(&tenure), desk.clone())?;
+        let seat = Seat::take(writer, ground.handle());
         ground.handle().spawn(lease::keep(Arc::clone(&sessions), Arc::clone(&tenure)));
         ground.handle().spawn(partition::keep(Arc::clone(&sessions)));
         ground.handle().spawn(wake::attend(Arc::clone(&sessions), Arc::clone(&bell)));
         let (questions, heard) = (Questions(sessions), Mutex::new(bell.watch()));
-        Ok(Self { desk, tenure, bell, heard, questions, no_vectors, writer, ground })
+        Ok(Self {
+            desk,
+            tenure,
+            bell,
+            heard,
+            questions,
+            no_vectors,
+            seat,
+            written: Some(written),
+            ground,
+        })
     }
 
     /// What waits to be written. It stays deep where the server is slower than the agents.
@@ -186,13 +191,15 @@ impl std::fmt::Debug for PostgresStore {
 impl Drop for PostgresStore {
     fn drop(&mut self) {
         self.desk.close();
-        let writer = self.writer.take();
+        // The thread that drops the store waits here, and may be one that the writer would need.
+        self.seat.leave();
+        let written = self.written.take();
         let (sessions, tenure) = (self.sessions(), Arc::clone(&self.tenure));
         // A node that cannot say so is taken for dead once its lease has ended.
         let _ = self.ground.wait(async move {
-            if let Some(writer) = writer {
-                // A panic of the writer was reported by its hook; its callers got `StoreClosed`.
-                let _ = writer.await;
+            // A panic of the writer was reported by its hook; its callers got `StoreClosed`.
+            if let Some(written) = written {
+                let _ = written.await;
             }
             let resigned = async {
                 let client = sessions.upkeep.get().await?;

@@ -18,13 +18,14 @@ use std::time::{Duration, Instant};
 
 use aosk_abi::{Pid, Tenant};
 use aosk_ports::{Append, Committed, StoreError};
-use deadpool_postgres::Object;
+use deadpool_postgres::{Object, Pool};
 use futures::channel::oneshot;
 
 use super::append::Prepared;
 use super::fault::Fault;
 use super::group::{self, Entry, Outcomes};
 use super::guesses::Guesses;
+use super::host::{Berth, host};
 use super::lease::Tenure;
 use super::queue::{Depth, Queue};
 use super::session::{Backoff, CLASHES, Sessions};
@@ -87,6 +88,16 @@ impl Desk {
     pub(super) fn close(&self) {
         self.0.close();
     }
+
+    /// Takes nothing more and refuses what waits.
+    fn abandon(&self) {
+        self.close();
+        while let Some((_, items)) = self.0.take_now(GROUP)
+            && !items.is_empty()
+        {
+            items.into_iter().for_each(|item| tell(item, Err(closed())));
+        }
+    }
 }
 
 fn tell(item: Item, answer: Result<Committed, StoreError>) {
@@ -96,28 +107,91 @@ fn tell(item: Item, answer: Result<Committed, StoreError>) {
 
 /// The task.
 pub(super) struct Writer {
-    pub(super) sessions: Arc<Sessions>,
-    pub(super) tenure: Arc<Tenure>,
-    pub(super) desk: Desk,
-    /// Processes with a refused append, and the number of the last item that is refused with it.
-    pub(super) refused: HashMap<Key, (u64, StoreError)>,
-    pub(super) guesses: Guesses,
+    clerk: Clerk,
+    hand: Hand,
+    berth: Berth,
+    /// Dropped with the writer, which says that everything is written.
+    _done: oneshot::Sender<()>,
+}
+
+/// What is being committed.
+#[derive(Default)]
+struct Hand {
+    /// The number of the first item.
+    first: u64,
+    items: Vec<Item>,
 }
 
 impl Writer {
-    /// Commits until the queue is closed and empty.
+    /// A writer for that desk, and what ends with it.
+    pub(super) fn new(
+        sessions: Arc<Sessions>,
+        tenure: Arc<Tenure>,
+        desk: Desk,
+    ) -> Result<(Self, oneshot::Receiver<()>), StoreError> {
+        let berth = Berth::default();
+        let steps = sessions.steps(berth.clone())?;
+        let (refused, guesses) = (HashMap::new(), Guesses::default());
+        let clerk = Clerk { sessions, steps, tenure, desk, refused, guesses };
+        let (done, ends) = oneshot::channel();
+        Ok((Self { clerk, hand: Hand::default(), berth, _done: done }, ends))
+    }
+
+    /// Commits until the desk is closed and empty.
     pub(super) async fn run(mut self) {
+        self.serve().await;
+    }
+
+    /// The same; may be dropped and begun again, with [`moved`](Self::moved) between.
+    pub(super) async fn serve(&mut self) {
+        let Self { clerk, hand, berth, .. } = self;
+        host(berth, clerk.serve(hand)).await;
+    }
+
+    /// The writer after it was interrupted: what became of what it has in hand is not known.
+    pub(super) fn moved(mut self) -> Self {
+        self.clerk.guesses.doubt();
+        self
+    }
+}
+
+impl Drop for Writer {
+    /// Nobody writes any more: a writer that fell leaves nobody waiting.
+    fn drop(&mut self) {
+        self.clerk.desk.abandon();
+    }
+}
+
+/// Who commits what the writer has in hand.
+struct Clerk {
+    sessions: Arc<Sessions>,
+    /// The connection for it.
+    steps: Pool,
+    tenure: Arc<Tenure>,
+    desk: Desk,
+    /// Processes with a refused append, and the number of the last item that is refused with it.
+    refused: HashMap<Key, (u64, StoreError)>,
+    guesses: Guesses,
+}
+
+impl Clerk {
+    async fn serve(&mut self, hand: &mut Hand) {
+        // The first agent need not wait for a log-in. Where there is no server, the first append
+        // says so.
+        let _ = self.steps.get().await;
         loop {
-            let (mut first, mut items) = self.desk.0.take(GROUP).await;
+            while !hand.items.is_empty() {
+                let outcomes = self.outcomes(hand.first, &hand.items).await;
+                hand.first += outcomes.len() as u64;
+                let rest = hand.items.split_off(outcomes.len());
+                let answered = std::mem::replace(&mut hand.items, rest);
+                self.answer(answered, outcomes, hand.first - 1);
+            }
+            let (first, items) = self.desk.0.take(GROUP).await;
             if items.is_empty() {
                 return;
             }
-            while !items.is_empty() {
-                let outcomes = self.outcomes(first, &items).await;
-                first += outcomes.len() as u64;
-                let rest = items.split_off(outcomes.len());
-                self.answer(std::mem::replace(&mut items, rest), outcomes, first - 1);
-            }
+            *hand = Hand { first, items };
         }
     }
 
@@ -149,7 +223,7 @@ impl Writer {
 
     /// One attempt at a group, in one transaction.
     async fn attempt(&mut self, first: u64, items: &[Item]) -> Result<Outcomes, Fault> {
-        let client = self.sessions.steps.get().await?;
+        let client = self.steps.get().await?;
         let lost = self.tenure.check().err();
         let mut entries = Vec::with_capacity(items.len());
         for (item, number) in items.iter().zip(first..) {

@@ -9,7 +9,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::append::Prepared;
-use super::columns::{self, Param, Shape};
+use super::columns::{self, Param};
 use super::process::{Place, uuid};
 use super::{content, folds, text};
 use crate::check::Reached;
@@ -46,11 +46,8 @@ pub(super) fn of<'a>(
     if !made.pid.is_empty() {
         statements.push(made.insert(Some(node)));
     }
-    // What the statement for one does not find it does not write, and nothing may stand beside that.
-    let is_lone = writes.len() == 1 && beside.is_empty();
     statements.push(match moved.is_empty() {
         true => batches(writes),
-        false if is_lone => moved.and_batch(writes),
         false => moved.and_batches(writes),
     });
     statements.extend(beside);
@@ -87,14 +84,11 @@ pub(super) fn blob(tenant: i32, blob: &Content) -> Write<'_> {
 pub(super) struct Write<'a> {
     pub(super) sql: &'static str,
     pub(super) params: Vec<Param<'a>>,
-    /// How many rows it writes unless another writer was in the way; `None` where it fails by
-    /// itself.
-    pub(super) rows: Option<u64>,
 }
 
 impl<'a> Write<'a> {
     pub(super) const fn new(sql: &'static str, params: Vec<Param<'a>>) -> Self {
-        Self { sql, params, rows: None }
+        Self { sql, params }
     }
 }
 
@@ -150,27 +144,27 @@ impl<'a> Rows<'a> {
     }
 
     /// In the order of the statements.
-    fn params(self, shape: Shape) -> Vec<Param<'a>> {
+    fn params(self) -> Vec<Param<'a>> {
         let mut params: Vec<Param<'a>> = vec![
-            shape.param(self.tenant),
-            shape.param(self.pid),
-            shape.param(self.epoch),
-            shape.param(self.head),
-            shape.param(self.origin),
-            shape.param(self.finished),
-            shape.param(self.checkpoint),
-            shape.param(self.checkpoint_before),
-            shape.param(self.name),
-            shape.param(self.model),
-            shape.param(self.state),
-            shape.param(self.detail),
+            Box::new(self.tenant),
+            Box::new(self.pid),
+            Box::new(self.epoch),
+            Box::new(self.head),
+            Box::new(self.origin),
+            Box::new(self.finished),
+            Box::new(self.checkpoint),
+            Box::new(self.checkpoint_before),
+            Box::new(self.name),
+            Box::new(self.model),
+            Box::new(self.state),
+            Box::new(self.detail),
         ];
-        params.extend(self.numbers.map(|column| shape.param(column)));
+        params.extend(self.numbers.map(|column| Box::new(column) as Param<'a>));
         params
     }
 
     fn insert(self, node: Option<Uuid>) -> Write<'a> {
-        let mut params = self.params(Shape::Many);
+        let mut params = self.params();
         params.push(Box::new(node));
         Write::new(&columns::MAKE, params)
     }
@@ -199,53 +193,41 @@ impl<'a> Moved<'a> {
     /// writer.
     fn and_batches(self, writes: &[(&'a Prepared, i32)]) -> Write<'a> {
         let wanted = self.next.len() as i64;
-        let mut params = self.params(writes, Shape::Many);
+        let mut params = batch_params(writes);
+        params.extend(self.rows.params());
+        params.push(Box::new(self.next));
+        params.push(Box::new(self.head));
         params.push(Box::new(wanted));
         Write::new(&columns::MOVE, params)
-    }
-
-    /// The same for one append; it writes nothing where another writer was in the way.
-    fn and_batch(self, writes: &[(&'a Prepared, i32)]) -> Write<'a> {
-        let params = self.params(writes, Shape::One);
-        Write { sql: &columns::MOVE_ONE, params, rows: Some(1) }
-    }
-
-    fn params(self, writes: &[(&'a Prepared, i32)], shape: Shape) -> Vec<Param<'a>> {
-        let mut params = batch_params(writes, shape);
-        params.extend(self.rows.params(shape));
-        params.push(shape.param(self.next));
-        params.push(shape.param(self.head));
-        params
     }
 }
 
 /// The statement that stores the rows of appends.
 fn batches<'a>(writes: &[(&'a Prepared, i32)]) -> Write<'a> {
-    Write::new(&columns::STORE, batch_params(writes, Shape::Many))
+    Write::new(&columns::STORE, batch_params(writes))
 }
 
 /// The columns of the journal.
-fn batch_params<'a>(writes: &[(&'a Prepared, i32)], shape: Shape) -> Vec<Param<'a>> {
+fn batch_params<'a>(writes: &[(&'a Prepared, i32)]) -> Vec<Param<'a>> {
     fn column<'a, T: ToSql + Sync + Send + 'a>(
         writes: &[(&'a Prepared, i32)],
-        shape: Shape,
         of: impl Fn(&'a Prepared) -> T,
     ) -> Param<'a> {
-        shape.param(writes.iter().map(|(append, _)| of(append)).collect())
+        Box::new(writes.iter().map(|(append, _)| of(append)).collect::<Vec<_>>())
     }
     vec![
-        shape.param(writes.iter().map(|(_, tenant)| *tenant).collect()),
-        column(writes, shape, |it| uuid(it.pid)),
-        column(writes, shape, |it| it.first.0.cast_signed()),
-        column(writes, shape, |it| it.epoch.0.cast_signed()),
-        column(writes, shape, |it| it.batch.layout),
-        column(writes, shape, |it| it.head().as_bytes().to_vec()),
-        column(writes, shape, |it| &it.batch.events[..]),
-        column(writes, shape, |it| &it.batch.hashes[..]),
-        column(writes, shape, |it| &it.batch.bodies[..]),
-        column(writes, shape, |it| &it.batch.beside[..]),
-        column(writes, shape, |it| &it.batch.contents[..]),
-        column(writes, shape, |it| it.batch.at),
+        Box::new(writes.iter().map(|(_, tenant)| *tenant).collect::<Vec<_>>()),
+        column(writes, |it| uuid(it.pid)),
+        column(writes, |it| it.first.0.cast_signed()),
+        column(writes, |it| it.epoch.0.cast_signed()),
+        column(writes, |it| it.batch.layout),
+        column(writes, |it| it.head().as_bytes().to_vec()),
+        column(writes, |it| &it.batch.events[..]),
+        column(writes, |it| &it.batch.hashes[..]),
+        column(writes, |it| &it.batch.bodies[..]),
+        column(writes, |it| &it.batch.beside[..]),
+        column(writes, |it| &it.batch.contents[..]),
+        column(writes, |it| it.batch.at),
     ]
 }
 

@@ -10,6 +10,7 @@ mod growth;
 mod nodes;
 mod recovery;
 mod schema;
+mod seat;
 pub(crate) mod server;
 mod sql;
 mod tls;
