@@ -79,6 +79,7 @@ fn demand(window: u64) -> Demand {
         max_output: Tokens::ZERO,
         overhead: Tokens::ZERO,
         reserve: Tokens::ZERO,
+        gaps: 0,
         margin: Ppm(0),
     }
 }

@@ -200,6 +200,7 @@ impl Replay<'_> {
             max_output: Tokens::ZERO,
             overhead: Tokens::ZERO,
             reserve: Tokens::ZERO,
+            gaps: 0,
             margin: Ppm(0),
         };
         let plan = self.table.plan_under(&arrivals, &demand, self.policy, &terms)?;

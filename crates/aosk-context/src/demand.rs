@@ -15,6 +15,8 @@ pub struct Demand {
     pub overhead: Tokens,
     /// What is kept free for the stubs of pages that have left.
     pub reserve: Tokens,
+    /// How many gaps in contents of which parts have left the reserve has room for.
+    pub gaps: usize,
     /// By how much the tokens of a prompt may exceed their count; 0 for an exact tokenizer.
     pub margin: Ppm,
 }
@@ -62,6 +64,7 @@ mod tests {
             max_output: Tokens(max_output),
             overhead: Tokens::ZERO,
             reserve: Tokens::ZERO,
+            gaps: 0,
             margin: Ppm(margin),
         };
         demand.capacity().0

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use aosk_abi::{Admission, PageId, Ppm, Seq, Tokens};
 
-use crate::page::{in_head, is_turn};
+use crate::page::{follows, in_head, is_part, is_turn, place};
 use crate::table::PageTable;
 
 /// How a plan contradicts the table.
@@ -49,7 +49,10 @@ pub enum Violation {
         /// Its unit.
         unit: Seq,
     },
-    /// A unit stays or leaves as a whole.
+    /// A part of a content stands behind the part before it.
+    #[error("page {0} is a part of a content and does not follow the part before it")]
+    PartAlone(PageId),
+    /// A unit stays or leaves as a whole, but for parts of contents, which may leave before it.
     #[error("unit {unit} is torn apart: page {page} stays while others leave")]
     UnitTorn {
         /// The unit.
@@ -125,6 +128,7 @@ impl Change<'_> {
             units.sort_unstable();
             units
         });
+        let mut before = None;
         let mut log_begun = table.pages().last().is_some_and(|page| !page.in_head());
         for (admission, expected) in self.admitted.iter().zip(table.pages().len()..) {
             let page = admission.page;
@@ -136,6 +140,11 @@ impl Change<'_> {
                 return Err(Violation::HeadNotFirst(page));
             }
             log_begun |= !in_head(admission.kind);
+            let place = place(admission);
+            if is_part(place) && !before.is_some_and(|before| follows(before, place)) {
+                return Err(Violation::PartAlone(page));
+            }
+            before = Some(place);
             let unit = admission.unit;
             let is_new = table.newest_unit().is_none_or(|newest| unit > newest);
             if !is_new && resident_units.binary_search(&unit).is_err() {
@@ -164,7 +173,9 @@ impl Change<'_> {
             if id.0 >= unanswered {
                 return Err(Violation::UnansweredLeaves(id));
             }
-            leaving.insert(page.unit);
+            if !page.is_part() {
+                leaving.insert(page.unit);
+            }
         }
         if leaving.is_empty() {
             return Ok(());

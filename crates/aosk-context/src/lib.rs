@@ -11,7 +11,8 @@
 //!    so that each prompt begins with the one before it and an endpoint's cache stays warm. Pages
 //!    leave rarely and many at once; leaving begins a new generation.
 //! 3. **What is pinned never leaves, what the model has not answered never leaves, and pages of a
-//!    unit leave together**: a tool call never stands without its result.
+//!    unit leave together**: a tool call never stands without its result. Only the further pages of a
+//!    content that was [`cut`] may leave before the rest of their unit does.
 //! 4. **Mechanism here, policy in a [`Policy`]**: a policy chooses among what may leave and cannot
 //!    break an invariant. The default one, [`CostAware`], chooses by price.
 //! 5. **Every plan and every fold is held to one set of checks**, in release builds too.
@@ -34,6 +35,7 @@
 //!     max_output: Tokens(1_024),
 //!     overhead: Tokens(60),
 //!     reserve: Tokens(0),
+//!     gaps: 0,
 //!     margin: Ppm(50_000),
 //! };
 //! let table = PageTable::default();
@@ -54,13 +56,14 @@ mod plan;
 mod policy;
 mod residency;
 mod snapshot;
+mod standing;
 mod stub;
 mod table;
 mod terms;
 
 pub use arrival::Arrival;
 pub use cache::{CacheModel, CacheRules};
-pub use cut::cut;
+pub use cut::{OPENING, PAGE, cut};
 pub use demand::Demand;
 pub use error::{Error, Overflow};
 pub use invariant::Violation;

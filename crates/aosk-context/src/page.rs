@@ -48,9 +48,19 @@ impl Page {
     pub const fn in_head(&self) -> bool {
         in_head(self.kind)
     }
-}
 
-impl Page {
+    /// Whether it may leave before the rest of its unit does: it holds a part of a content that was
+    /// cut, and not the first.
+    #[must_use]
+    pub const fn is_part(&self) -> bool {
+        is_part((self.range, self.source, self.unit))
+    }
+
+    /// Whether `next` holds the part that follows in the same content.
+    pub(crate) fn goes_on_in(&self, next: &Self) -> bool {
+        follows((self.range, self.source, self.unit), (next.range, next.source, next.unit))
+    }
+
     /// What an access is worth to greedy-dual ageing: 2^16 x its accesses so far / its tokens.
     pub(crate) fn earned(&self) -> u32 {
         let accesses = u64::from(self.accesses).saturating_add(1);
@@ -85,6 +95,28 @@ impl Page {
 
 pub(crate) const fn in_head(kind: PageKind) -> bool {
     matches!(kind, PageKind::System | PageKind::Tools | PageKind::Task)
+}
+
+/// See [`Page::is_part`]. What was recalled is older than its unit: it stands there by itself, as
+/// whoever asked for it was told.
+pub(crate) const fn is_part((range, source, unit): Place) -> bool {
+    matches!(range, Some((1.., _))) && unit.0 <= source.seq.0
+}
+
+/// Where a content or a part of it stands, and in which unit.
+pub(crate) type Place = (Option<(u64, u64)>, Source, Seq);
+
+pub(crate) const fn place(admission: &Admission) -> Place {
+    (admission.range, admission.source, admission.unit)
+}
+
+/// Whether the second place is of the part that follows the first in the same content and unit.
+pub(crate) fn follows(first: Place, second: Place) -> bool {
+    let ((Some((start, length)), source, unit), (Some((next, _)), other, its)) = (first, second)
+    else {
+        return false;
+    };
+    (source, unit) == (other, its) && start.checked_add(length) == Some(next)
 }
 
 /// Whether the model itself said it; such a page answers all that was in the prompt before.

@@ -1,15 +1,14 @@
 //! Plans: the decision what the next prompt holds.
 
-use std::collections::BTreeMap;
-
-use aosk_abi::{Admission, PageId, PageKind, Seq, Tokens};
+use aosk_abi::{Admission, PageId, Tokens};
 
 use crate::arrival::{Arrival, admit};
 use crate::demand::Demand;
 use crate::error::Error;
 use crate::invariant::{Change, Violation};
 use crate::page::Page;
-use crate::policy::{Policy, Unit, View};
+use crate::policy::{Policy, View};
+use crate::standing::{Leaving, Standings};
 use crate::table::PageTable;
 use crate::terms::Terms;
 
@@ -25,20 +24,8 @@ pub struct Plan {
     pub generation: u64,
     /// The size of the prompt as counted: pages and overhead.
     pub prompt_tokens: Tokens,
-}
-
-/// A unit of the prompt as it would be if nothing left, and what holds it there.
-struct Standing {
-    unit: Unit,
-    pinned: bool,
-    unanswered: bool,
-}
-
-/// What may leave a prompt, and the size of what may not.
-struct Standings {
-    units: Vec<Unit>,
-    pinned: Tokens,
-    unanswered: Tokens,
+    /// How many gaps contents have of which parts have left.
+    pub gaps: usize,
 }
 
 impl PageTable {
@@ -79,6 +66,7 @@ impl PageTable {
             evicted: Vec::new(),
             generation: self.generation(),
             prompt_tokens: Tokens::ZERO,
+            gaps: self.gaps(),
         };
         let mut total = demand.overhead + self.tokens();
         total += plan.admitted.iter().map(|page| page.tokens).sum();
@@ -106,13 +94,15 @@ impl PageTable {
         policy: &dyn Policy,
         terms: &Terms,
     ) -> Result<Tokens, Error> {
-        let Standings { units, pinned, unanswered } = self.standings(plan, demand);
+        let unanswered_from = plan.change(demand).unanswered_from(self);
+        let standings = Standings::of(self.preview(plan), unanswered_from);
+        let Standings { ref units, pinned, unanswered, .. } = standings;
         let fixed = demand.overhead + pinned + unanswered;
         if !demand.admits(fixed) {
             return Err(Error::Overflow(demand.overflow(pinned, unanswered)));
         }
         let view = View {
-            units: &units,
+            units,
             fixed,
             pinned,
             capacity: demand.capacity(),
@@ -120,94 +110,20 @@ impl PageTable {
             tokens_per_turn: self.tokens_per_turn(),
             terms: *terms,
         };
-        let mut total = view.size();
-        let mut leaves = vec![false; units.len()];
-        let mut leave = |index: usize, total: &mut Tokens| {
-            // An index that names no unit is a policy's fault and lets nothing go.
-            if let Some((leaves, unit)) = leaves.get_mut(index).zip(units.get(index))
-                && !std::mem::replace(leaves, true)
-            {
-                *total = total.saturating_sub(unit.tokens);
-            }
-        };
-        policy.evict(&view).into_iter().for_each(|index| leave(index, &mut total));
+        let mut leaving = Leaving::nothing(&standings, view.size());
+        policy.evict(&view).into_iter().for_each(|index| leaving.leave(index));
         for index in 0..units.len() {
-            if demand.admits(total) {
+            if demand.admits(leaving.total) {
                 break;
             }
-            leave(index, &mut total);
+            leaving.leave(index);
         }
-        let mut leaving: Vec<Seq> = units
-            .iter()
-            .zip(leaves)
-            .filter(|(_, leaves)| *leaves)
-            .map(|(unit, _)| unit.id)
-            .collect();
-        leaving.sort_unstable();
-        plan.evicted = self
-            .resident()
-            .filter(|page| leaving.binary_search(&page.unit).is_ok())
-            .map(|page| page.id)
-            .collect();
+        plan.evicted = leaving.close_gaps(self, demand.gaps);
         if !plan.evicted.is_empty() {
             plan.generation = self.generation().saturating_add(1);
+            plan.gaps = self.gaps_after(&plan.evicted).count();
         }
-        Ok(total)
-    }
-
-    fn standings(&self, plan: &Plan, demand: &Demand) -> Standings {
-        let unanswered_from = plan.change(demand).unanswered_from(self);
-        let mut units: BTreeMap<Seq, Standing> = BTreeMap::new();
-        for page in self.preview(plan) {
-            let standing = units.entry(page.unit).or_insert(Standing {
-                unit: Unit::of(&page),
-                pinned: false,
-                unanswered: false,
-            });
-            standing.unit.join(&page);
-            standing.pinned |= page.pinned;
-            standing.unanswered |= page.id.0 >= unanswered_from;
-        }
-        let mut standings =
-            Standings { units: Vec::new(), pinned: Tokens::ZERO, unanswered: Tokens::ZERO };
-        for Standing { unit, pinned, unanswered } in units.into_values() {
-            if pinned {
-                standings.pinned += unit.tokens;
-            } else if unanswered {
-                standings.unanswered += unit.tokens;
-            } else {
-                standings.units.push(unit);
-            }
-        }
-        standings.units.sort_unstable_by_key(|unit| unit.first);
-        standings
-    }
-}
-
-impl Unit {
-    /// The unit that begins with `page`, without its pages yet.
-    const fn of(page: &Page) -> Self {
-        Self {
-            id: page.unit,
-            first: page.id,
-            tokens: Tokens::ZERO,
-            importance: page.importance,
-            tool_result: false,
-            born: page.born,
-            accesses: 0,
-            last_access: page.last_access,
-            credit: page.credit,
-        }
-    }
-
-    fn join(&mut self, page: &Page) {
-        self.tokens += page.tokens;
-        self.importance = self.importance.max(page.importance);
-        self.tool_result |= page.kind == PageKind::ToolResult;
-        self.born = self.born.max(page.born);
-        self.accesses = self.accesses.saturating_add(page.accesses);
-        self.last_access = self.last_access.max(page.last_access);
-        self.credit = self.credit.max(page.credit);
+        Ok(leaving.total)
     }
 }
 

@@ -192,7 +192,7 @@ pub(crate) fn checked(
     let Clock { turns, inflation } = clock;
     let mut tokens = 0_u64;
     let mut units: Vec<(Seq, bool, PageId)> = Vec::new();
-    let mut log_begun = false;
+    let (mut log_begun, mut opening) = (false, false);
     for (page, number) in pages.iter().zip(0_usize..) {
         if u32::try_from(number).ok() != Some(page.id.0) {
             return Err(Violation::PageNumbersUsedUp.into());
@@ -214,7 +214,21 @@ pub(crate) fn checked(
         if !page.resident && generation == 0 {
             return Err(Violation::Generation { found: 0, expected: 1 }.into());
         }
-        if units.last().is_none_or(|last| (last.0, last.1) != (page.unit, page.resident)) {
+        if page.is_part() {
+            let before = number.checked_sub(1).and_then(|before| pages.get(before));
+            if !before.is_some_and(|before| before.goes_on_in(page)) {
+                return Err(Violation::PartAlone(page.id).into());
+            }
+            // It may have left before its unit, and not the other way round.
+            if page.resident && !opening {
+                return Err(Violation::UnitTorn { unit: page.unit, page: page.id }.into());
+            }
+        } else {
+            opening = page.resident;
+        }
+        if !page.is_part()
+            && units.last().is_none_or(|last| (last.0, last.1) != (page.unit, page.resident))
+        {
             units.push((page.unit, page.resident, page.id));
         }
         if page.resident {

@@ -29,7 +29,8 @@ pub fn stub_room(room: Tokens) -> Tokens {
 impl PageTable {
     /// What to say of the pages that have left once `plan` is applied, in their order: a stub for
     /// each run of adjacent ones, the nearest runs joined where there are more than `most`. A page
-    /// whose content has come again under another number is not told of.
+    /// whose content has come again under another number is not told of, nor is a part that is missing
+    /// from a content of which the rest stands there: that says so itself.
     ///
     /// Takes O(n log n) time in all pages: it is for the moment in which pages leave.
     #[must_use]
@@ -41,12 +42,18 @@ impl PageTable {
             .map(|page| (page.source, page.range))
             .chain(plan.admitted.iter().map(|page| (page.source, page.range)))
             .collect();
+        let cut: BTreeSet<_> = self
+            .resident()
+            .filter(|page| page.range.is_some() && page.unit.0 <= page.source.seq.0 && stays(page))
+            .map(|page| page.source)
+            .collect();
         let mut told = BTreeSet::new();
         let mut stubs: Vec<Stub> = Vec::new();
         // The newest number of a content that came and left several times.
         for page in self.pages().iter().rev() {
             let content = (page.source, page.range);
-            if stays(page) || here.contains(&content) || !told.insert(content) {
+            let is_gap = page.is_part() && cut.contains(&page.source);
+            if stays(page) || is_gap || here.contains(&content) || !told.insert(content) {
                 continue;
             }
             match stubs.last_mut() {

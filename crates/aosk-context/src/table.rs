@@ -29,6 +29,8 @@ pub struct PageTable {
     newest_unit: Option<Seq>,
     newest_source: Option<Source>,
     log_tokens: u128,
+    has_parts: bool,
+    gaps: usize,
 }
 
 impl PageTable {
@@ -59,6 +61,7 @@ impl PageTable {
         }
         if !change.evicted.is_empty() {
             self.resident.retain(|id| change.evicted.binary_search(id).is_err());
+            self.gaps = self.gaps_after(&[]).count();
         }
         for admission in change.admitted {
             let page = self.admit(admission);
@@ -86,8 +89,10 @@ impl PageTable {
     /// The page that an admission becomes. Content that was admitted before keeps its age.
     pub(crate) fn admit(&self, admission: &Admission) -> Page {
         let mut page = Page::admitted(admission, self.turns);
-        // Sources nearly always come in their order, so that the search is for what comes again.
+        // Sources nearly always come in their order, so that the search is for what comes again. The
+        // parts of a content that comes for the first time share one source.
         if self.newest_source >= Some(page.source)
+            && !page.is_part()
             && let Some(before) = self
                 .pages
                 .iter()
@@ -129,6 +134,18 @@ impl PageTable {
         self.tokens
     }
 
+    /// How many gaps resident contents have: runs of parts that have left.
+    #[must_use]
+    pub const fn gaps(&self) -> usize {
+        self.gaps
+    }
+
+    /// Whether any content was cut.
+    #[must_use]
+    pub const fn has_parts(&self) -> bool {
+        self.has_parts
+    }
+
     /// How many turns of the model have come to the prompt: the clock by which pages age. A call
     /// that is planned again, or repeated with a page that it asked for, is none.
     #[must_use]
@@ -165,6 +182,7 @@ impl PageTable {
         for page in pages {
             table.push(page);
         }
+        table.gaps = table.gaps_after(&[]).count();
         table
     }
 
@@ -178,6 +196,7 @@ impl PageTable {
         if !page.in_head() {
             self.log_tokens += u128::from(page.tokens.0);
         }
+        self.has_parts |= page.is_part();
         self.pages.push(page);
     }
 }

@@ -3,7 +3,7 @@
 //! A prompt needs every resident text, so texts stay here from the moment they are made; after a
 //! recovery they are read back in one request.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use aosk_abi::{Content, ContentKey, ContentRef, Hash, Pid, Seq, Tenant};
@@ -40,9 +40,11 @@ impl Contents {
         pid: Pid,
         wanted: impl Iterator<Item = (Seq, ContentRef)>,
     ) -> Result<(), StoreError> {
+        // Pages of one content name it once each.
+        let mut asked = HashSet::new();
         let missing: Vec<(Seq, Hash)> = wanted
             .map(|(seq, content)| (seq, content.hash))
-            .filter(|(_, hash)| !self.known.contains_key(hash))
+            .filter(|(_, hash)| !self.known.contains_key(hash) && asked.insert(*hash))
             .collect();
         if missing.is_empty() {
             return Ok(());
@@ -54,7 +56,7 @@ impl Contents {
 
     /// Forgets everything but what `keep` names.
     pub(crate) fn keep(&mut self, keep: impl Iterator<Item = Hash>) {
-        let keep: std::collections::HashSet<Hash> = keep.collect();
+        let keep: HashSet<Hash> = keep.collect();
         self.known.retain(|hash, _| keep.contains(hash));
     }
 

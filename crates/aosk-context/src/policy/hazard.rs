@@ -44,6 +44,8 @@ mod tests {
         Unit {
             id: Seq(1),
             first: PageId(1),
+            last: PageId(1),
+            part: false,
             tokens: Tokens(500),
             importance: Admission::DEFAULT_IMPORTANCE,
             tool_result: true,

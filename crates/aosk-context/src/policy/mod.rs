@@ -25,14 +25,19 @@ pub use tool_results::{ClearToolResults, MaskObservations};
 
 use crate::terms::Terms;
 
-/// Pages that leave together, as a policy sees them.
+/// Pages that leave together, as a policy sees them: a unit without the further parts of contents
+/// that were cut, or one of those. When a unit leaves, all its parts do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unit {
-    /// The event that began it.
+    /// The event that began it; a part has the same as its unit.
     pub id: Seq,
     /// Its first page: units with a smaller one stand before it.
     pub first: PageId,
-    /// The size of its pages together.
+    /// Its last page, its parts included.
+    pub last: PageId,
+    /// Whether it is a part of a content and may leave before the rest of its unit.
+    pub part: bool,
+    /// The size of its pages together, without its parts. What follows holds for its parts, too.
     pub tokens: Tokens,
     /// The importance of its most important page.
     pub importance: Ppm,

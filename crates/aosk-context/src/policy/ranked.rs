@@ -5,10 +5,13 @@ use aosk_abi::Ppm;
 
 use super::{LOW_WATER, Policy, Unit, View};
 
-/// The units whose worth is least leave, of equals the oldest.
+/// The units whose worth is least leave, of equals the oldest, parts before the rest of their unit.
 fn least(view: &View<'_>, worth: impl Fn(&Unit) -> u64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..view.units.len()).collect();
-    order.sort_by_cached_key(|&index| (worth(&view.units[index]), view.units[index].first));
+    order.sort_by_cached_key(|&index| {
+        let unit = &view.units[index];
+        (worth(unit), unit.last, !unit.part)
+    });
     view.down_to(LOW_WATER, order)
 }
 

@@ -29,7 +29,7 @@ impl Policy for MaskObservations {
         let results = results(view);
         let older = results.len().saturating_sub(OBSERVATIONS);
         let masked = if older >= BATCH { &results[..older] } else { &[] };
-        then_the_oldest(view, masked)
+        then_the_oldest(view, &masked.concat())
     }
 }
 
@@ -48,12 +48,16 @@ impl Policy for ClearToolResults {
 
     fn evict(&self, view: &View<'_>) -> Vec<usize> {
         let results = results(view);
-        then_the_oldest(view, &results[..results.len().saturating_sub(KEPT)])
+        then_the_oldest(view, &results[..results.len().saturating_sub(KEPT)].concat())
     }
 }
 
-fn results(view: &View<'_>) -> Vec<usize> {
-    (0..view.units.len()).filter(|&index| view.units[index].tool_result).collect()
+/// The results in their order, each with its parts.
+fn results(view: &View<'_>) -> Vec<Vec<usize>> {
+    let indices = (0..view.units.len()).filter(|&index| view.units[index].tool_result);
+    let indices: Vec<usize> = indices.collect();
+    let together = |a: &usize, b: &usize| view.units[*a].id == view.units[*b].id;
+    indices.chunk_by(together).map(<[usize]>::to_vec).collect()
 }
 
 /// `leaving`, and where the prompt does not fit all the same the oldest others, down to the low

@@ -34,6 +34,11 @@ fn message(page: u32, unit: u64) -> Admission {
     }
 }
 
+/// A part of a content of its own unit.
+fn part(page: u32, range: (u64, u64)) -> Admission {
+    Admission { range: Some(range), ..message(page, 9) }
+}
+
 #[test]
 fn each_contradiction_of_a_plan_is_named() {
     let process = process();
@@ -62,6 +67,16 @@ fn each_contradiction_of_a_plan_is_named() {
         (with(&[message(8, 4)], &[]), Violation::UnitGone { page, unit: Seq(4) }),
         (with(&[], &[5]), Violation::UnitTorn { unit: Seq(3), page: PageId(6) }),
         (with(&[message(8, 2)], &[4]), Violation::UnitTorn { unit: Seq(2), page }),
+        (with(&[part(8, (3, 1))], &[]), Violation::PartAlone(page)),
+        (with(&[part(8, (0, 3)), part(9, (4, 1))], &[]), Violation::PartAlone(PageId(9))),
+        (
+            with(&[part(8, (0, 3)), message(9, 10), part(10, (3, 1))], &[]),
+            Violation::PartAlone(PageId(10)),
+        ),
+        (
+            with(&[part(8, (0, u64::MAX)), part(9, (u64::MAX, 1)), part(10, (1, 1))], &[]),
+            Violation::PartAlone(PageId(10)),
+        ),
         (with(&[message(8, 9)], &[8]), Violation::NotResident(page)),
         (with(&[], &[4, 3]), Violation::EvictedOrder(PageId(3))),
         (with(&[], &[3, 3]), Violation::EvictedOrder(PageId(3))),
@@ -91,6 +106,7 @@ fn each_contradiction_of_a_plan_is_named() {
         assert_eq!(table, process.table, "{violation}");
     }
     for (plan, prompt) in [
+        (with(&[part(8, (0, 3)), part(9, (3, 1)), part(10, (4, 9))], &[]), Tokens(100)),
         (with(&[message(8, 9)], &[]), Tokens(100)),
         (with(&[message(8, 5)], &[3, 5, 6]), Tokens(100)),
         (with(&[], &[3, 4, 5, 6]), Tokens(8)),
@@ -159,6 +175,47 @@ fn read_edited(table: &PageTable, edits: &[(Option<usize>, &str, Value)]) -> Res
     ciborium::into_writer(&value, &mut bytes).expect("CBOR");
     let back: Result<PageTable, _> = ciborium::from_reader(&bytes[..]);
     back.map(drop).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_part_never_stands_without_the_beginning_of_its_content() {
+    // Page 3 is the call, 4 the beginning of its result, 5 and 6 are parts, 7 the answer.
+    let mut process = Process::spawn([1, 1, 1]);
+    let unit = process.turn(None, 1);
+    process.result_in_parts(unit, 5, 2, 5);
+    process.step(&room(100), &TruncateOldest).expect("fits");
+    process.turn(Some(5), 0);
+    process.step(&room(100), &TruncateOldest).expect("fits");
+    let calm = planned(&process.plan(&room(100), &TruncateOldest).expect("fits"));
+    let without = |evicted: &[u32]| {
+        let evicted = evicted.iter().copied().map(PageId).collect();
+        let plan = Planned { evicted, generation: 1, ..calm.clone() };
+        process.table.clone().apply(&plan, &conditions(&room(100)))
+    };
+    let torn = |page| Err(Violation::UnitTorn { unit: Seq(unit), page: PageId(page) }.into());
+    assert_eq!(without(&[4]), torn(3));
+    assert_eq!(without(&[3, 4]), torn(5));
+    assert_eq!(without(&[3, 4, 6]), torn(5));
+    for evicted in [&[5][..], &[6], &[5, 6], &[3, 4, 5, 6]] {
+        assert_eq!(without(evicted), Ok(()), "{evicted:?}");
+    }
+    // The same of a checkpoint.
+    let row = |page, key, to: Value| (Some(page), key, to);
+    let out = |pages: &[usize]| {
+        let mut edits = vec![(None, "g", Value::from(1))];
+        edits.extend(pages.iter().map(|page| row(*page, "out", true.into())));
+        read_edited(&process.table, &edits)
+    };
+    for torn in [&[4][..], &[3, 4], &[3, 4, 6]] {
+        let message = out(torn).expect_err("torn");
+        assert!(message.contains(&format!("unit {unit} is torn apart")), "{message}");
+    }
+    for sound in [&[5][..], &[6], &[3, 4, 5, 6]] {
+        assert_eq!(out(sound), Ok(()), "{sound:?}");
+    }
+    let range = |from: i32| Value::Array(vec![from.into(), 100.into()]);
+    let message = read_edited(&process.table, &[row(5, "r", range(99))]).expect_err("a gap");
+    assert!(message.contains("page 5 is a part of a content and does not follow"), "{message}");
 }
 
 #[test]

@@ -6,5 +6,6 @@ mod again;
 mod contradictions;
 mod damage;
 mod marks;
+mod parts;
 mod process;
 mod streams;

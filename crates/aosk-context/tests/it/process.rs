@@ -15,12 +15,16 @@ pub struct Process {
     pub next_seq: u64,
 }
 
+/// How many gaps there is room for.
+pub const GAPS: usize = 3;
+
 pub fn demand(window: u64, max_output: u64, overhead: u64, margin: u32) -> Demand {
     Demand {
         window: Tokens(window),
         max_output: Tokens(max_output),
         overhead: Tokens(overhead),
         reserve: Tokens::ZERO,
+        gaps: GAPS,
         margin: Ppm(margin),
     }
 }
@@ -78,6 +82,28 @@ impl Process {
         let seq = self.seq();
         self.pending.push(arrival(PageKind::ToolResult, seq, unit, tokens));
         self.pending.last_mut().expect("just pushed")
+    }
+
+    /// A result of which the first page has `opening` tokens, and each of `parts` more pages `each`.
+    pub fn result_in_parts(
+        &mut self,
+        unit: u64,
+        opening: u64,
+        parts: u64,
+        each: u64,
+    ) -> &mut [Arrival] {
+        let first = self.pending.len();
+        let whole = *self.result(unit, opening);
+        if parts > 0 {
+            let pages = (0..=parts).map(|part| Arrival {
+                range: Some((part * 100, 100)),
+                tokens: Tokens(if part == 0 { opening } else { each }),
+                ..whole
+            });
+            self.pending.pop();
+            self.pending.extend(pages);
+        }
+        &mut self.pending[first..]
     }
 
     /// The page is needed: taken down, and if it does not stand in the prompt it comes again.

@@ -9,13 +9,15 @@ use aosk_context::{
 };
 use proptest::prelude::*;
 
-use crate::process::{Process, conditions, demand, planned, to_cbor};
+use crate::process::{GAPS, Process, conditions, demand, planned, to_cbor};
 
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
     tokens: u64,
     importance: u32,
     pinned: bool,
+    /// Of a result: how many pages there are behind the first.
+    parts: u64,
 }
 
 /// What comes between the calls of a turn and its second result.
@@ -47,11 +49,11 @@ pub enum Move {
 }
 
 pub fn moves() -> impl Strategy<Value = Vec<Move>> {
-    let sizes = (0..200_u64, 0..=1_000_000_u32, prop::bool::weighted(0.05)).prop_map(
-        |(tokens, importance, pinned)| {
+    let sizes = (0..200_u64, 0..=1_000_000_u32, prop::bool::weighted(0.05), 0..4_u64).prop_map(
+        |(tokens, importance, pinned, parts)| {
             // Pinned pages add up for ever: a few small ones are enough.
             let tokens = if pinned { tokens / 20 } else { tokens };
-            Sizes { tokens, importance, pinned }
+            Sizes { tokens, importance, pinned, parts }
         },
     );
     let message = sizes.clone().prop_map(Move::Message);
@@ -92,6 +94,15 @@ fn census(pages: &[Page], unanswered: &[PageId]) -> Census {
     census
 }
 
+/// In how many places parts are missing from what stands in the prompt.
+fn gaps(pages: &[Page]) -> usize {
+    let missing = |pair: &&[Page]| {
+        let (page, next) = (&pair[0], &pair[1]);
+        page.resident && !next.resident && next.is_part() && page.source == next.source
+    };
+    pages.windows(2).filter(missing).count()
+}
+
 fn sum(pages: &[Page]) -> u64 {
     pages.iter().map(|page| page.tokens.0).sum()
 }
@@ -123,7 +134,9 @@ impl Watch {
                 }
                 _ => {}
             }
-            sizes.rate(self.process.result(unit, sizes.tokens));
+            let pages =
+                self.process.result_in_parts(unit, sizes.tokens, sizes.parts, sizes.tokens / 2);
+            pages.iter_mut().for_each(|page| sizes.rate(page));
         }
         Ok(())
     }
@@ -160,6 +173,9 @@ impl Watch {
                 check(&plan, demand, policy, cold, capacity as u64, &all, unanswered)?;
                 let preview: Vec<Page> = process.table.preview(&plan).collect();
                 process.commit(&plan, demand);
+                let gaps = gaps(process.table.pages());
+                prop_assert_eq!((plan.gaps, process.table.gaps()), (gaps, gaps));
+                prop_assert!(plan.evicted.is_empty() || gaps <= GAPS, "{gaps} gaps");
                 let after: Vec<Page> = process.table.resident().copied().collect();
                 let settled = |page: &Page| Page { credit: 0, ..*page };
                 let (told, held): (Vec<Page>, Vec<Page>) =
@@ -215,7 +231,7 @@ fn check(
     for id in unanswered {
         prop_assert!(!plan.evicted.contains(id), "{id} left unanswered");
     }
-    for page in all.iter().filter(|page| plan.evicted.contains(&page.id)) {
+    for page in all.iter().filter(|page| plan.evicted.contains(&page.id) && !page.is_part()) {
         prop_assert!(!stays.iter().any(|other| other.unit == page.unit), "{} torn", page.unit);
     }
     let fitted = sum(all) + demand.overhead.0 <= capacity;

@@ -1,8 +1,9 @@
 //! From pages to messages.
 //!
-//! Between two evictions a prompt only grows, and an eviction takes out whole messages: so each
-//! message is made once, when its pages come, and a step costs what it adds and not what stands
-//! there. The list is lent to the request and given back after the call.
+//! Between two evictions a prompt only grows, and an eviction takes out whole messages or parts of
+//! them: so each message is made once, when its pages come, and again when a part of it leaves. A step
+//! costs what it adds and not what stands there. The list is lent to the request and given back after
+//! the call.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use aosk_context::{Page, PageTable, Plan};
 use aosk_ports::{Message, Part};
 
 use super::Driver;
-use super::recall::{heading, is_recalled, stub_text};
+use super::recall::{gap_text, heading, is_recalled, stub_text};
 use crate::image::Shape;
 
 /// The messages of the last plan.
@@ -24,8 +25,11 @@ pub(super) struct MessageCache {
     /// Empty while they are lent.
     messages: Vec<Message>,
     /// What arrived last, as the model reads it.
-    arrived: Vec<(Source, Arc<str>)>,
+    arrived: Vec<Arrived>,
 }
+
+/// Where a content or a part of it stands, and its text.
+type Arrived = (Source, Option<(u64, u64)>, Arc<str>);
 
 /// A page to be shown.
 #[derive(Debug, Clone, Copy)]
@@ -33,11 +37,12 @@ struct Shown {
     page: PageId,
     source: Source,
     unit: Seq,
+    range: Option<(u64, u64)>,
 }
 
 impl Shown {
     fn of(page: &Page) -> Self {
-        Self { page: page.id, source: page.source, unit: page.unit }
+        Self { page: page.id, source: page.source, unit: page.unit, range: page.range }
     }
 
     fn is_recalled(self) -> bool {
@@ -48,24 +53,29 @@ impl Shown {
     fn goes_on_in(&self, next: &Self) -> bool {
         self.source.seq == next.source.seq
             && self.source.seq != Seq(0)
-            && self.page.0 + 1 == next.page.0
             && !self.is_recalled()
             && !next.is_recalled()
     }
 }
 
-/// Pages whose numbers follow each other; none for a stub, which stands where its first page would.
+/// The first and the last page of a message, between which no other message has one; no last page
+/// for a stub, which stands where its first page would.
 #[derive(Debug, Clone, Copy)]
 struct Span {
     first: PageId,
-    len: usize,
+    last: Option<PageId>,
 }
 
 impl Span {
-    /// Whether one of its pages is among those, which ascend.
-    fn is_among(self, pages: &[PageId]) -> bool {
+    /// Whether its first page is among those, which ascend: the others never stand without it.
+    fn leaves(self, pages: &[PageId]) -> bool {
+        self.last.is_some() && pages.binary_search(&self.first).is_ok()
+    }
+
+    /// Its last page, where one of its pages is among those, which ascend.
+    fn touched(self, pages: &[PageId]) -> Option<PageId> {
         let next = pages.partition_point(|page| *page < self.first);
-        pages.get(next).is_some_and(|page| ((page.0 - self.first.0) as usize) < self.len)
+        self.last.filter(|last| pages.get(next).is_some_and(|page| page <= last))
     }
 }
 
@@ -76,7 +86,7 @@ impl MessageCache {
     }
 
     /// Keeps the texts of what arrived till their messages are made.
-    pub(super) fn expect(&mut self, arrived: Vec<(Source, Arc<str>)>) {
+    pub(super) fn expect(&mut self, arrived: Vec<Arrived>) {
         self.arrived = arrived;
     }
 
@@ -91,7 +101,7 @@ impl MessageCache {
         let messages = std::mem::take(&mut self.messages);
         let mut stubs = stubs.iter().peekable();
         for (span, message) in spans.into_iter().zip(messages) {
-            if span.len == 0 {
+            if span.last.is_none() {
                 continue;
             }
             while let Some(stub) = stubs.next_if(|stub| stub.first < span.first) {
@@ -105,7 +115,7 @@ impl MessageCache {
 
     fn push_stub(&mut self, stub: &Stub) {
         let text = Part::Text(stub_text(stub).into());
-        self.spans.push(Span { first: stub.first, len: 0 });
+        self.spans.push(Span { first: stub.first, last: None });
         self.messages.push(Message { role: Role::User, parts: [text].into() });
     }
 
@@ -113,9 +123,9 @@ impl MessageCache {
         if evicted.is_empty() {
             return;
         }
-        let mut leaves = self.spans.iter().map(|span| span.is_among(evicted));
+        let mut leaves = self.spans.iter().map(|span| span.leaves(evicted));
         self.messages.retain(|_| !leaves.next().unwrap_or(false));
-        self.spans.retain(|span| !span.is_among(evicted));
+        self.spans.retain(|span| !span.leaves(evicted));
     }
 }
 
@@ -127,12 +137,14 @@ impl Driver {
         let leave = !plan.evicted.is_empty();
         if leave {
             cache.remove(&plan.evicted);
+            self.remake(&mut cache, &plan.evicted);
             cache.tell(stubs);
         }
         let admitted = plan.admitted.iter().map(|admission| Shown {
             page: admission.page,
             source: admission.source,
             unit: admission.unit,
+            range: admission.range,
         });
         self.make(&mut cache, admitted);
         debug_assert_eq!(
@@ -188,28 +200,53 @@ impl Driver {
                 continue;
             };
             cache.messages.push(message);
-            cache.spans.push(Span { first: group[0].page, len: group.len() });
+            let last = group.last().map(|shown| shown.page);
+            cache.spans.push(Span { first: group[0].page, last });
         }
     }
 
-    fn message(&self, group: &[Shown], arrived: &[(Source, Arc<str>)]) -> Option<Message> {
+    /// Makes the messages anew of which a part is among `evicted`.
+    fn remake(&self, cache: &mut MessageCache, evicted: &[PageId]) {
+        let MessageCache { spans, messages, arrived, .. } = cache;
+        for (span, message) in spans.iter_mut().zip(messages) {
+            let Some(last) = span.touched(evicted) else {
+                continue;
+            };
+            let left: Vec<Shown> = (span.first.0..=last.0)
+                .filter_map(|id| self.process.image.pages.page(PageId(id)))
+                .filter(|page| page.resident && evicted.binary_search(&page.id).is_err())
+                .map(Shown::of)
+                .collect();
+            if let Some(left_of_it) = self.message(&left, arrived) {
+                *message = left_of_it;
+                span.last = left.last().map(|shown| shown.page);
+            }
+        }
+    }
+
+    fn message(&self, group: &[Shown], arrived: &[Arrived]) -> Option<Message> {
         let mut role = Role::User;
         let mut parts = Vec::with_capacity(group.len());
-        for shown in group {
+        for pages in group.chunk_by(|a, b| a.source == b.source) {
+            let shown = pages[0];
             let source = shown.source;
             let shape = self.process.image.transcript.get(source)?;
             if matches!(shape, Shape::Tools(_)) {
                 continue;
             }
-            let known = arrived.iter().find(|(place, _)| *place == source);
+            // Of what is cut the whole text arrived.
+            let range = shown.range.filter(|_| shown.is_recalled());
+            let known = arrived.iter().find(|(place, part, _)| (*place, *part) == (source, range));
             let text = match known {
-                Some((_, text)) => text.clone(),
-                None => self.text(shape, shown.is_recalled()),
+                Some((_, _, text)) => text.clone(),
+                None if shown.is_recalled() => self.recalled_text(shape, range),
+                None => self.text(shape),
             };
             if shown.is_recalled() {
                 parts.push(Part::Text(text));
                 continue;
             }
+            let text = if shown.range.is_some() { self.left_of(&text, pages) } else { text };
             let (speaker, part) = match shape {
                 Shape::System(_) | Shape::Tools(_) => (Role::System, Part::Text(text)),
                 Shape::User(_) => (Role::User, Part::Text(text)),
@@ -242,17 +279,55 @@ impl Driver {
         (!parts.is_empty()).then(|| Message { role, parts: parts.into() })
     }
 
-    /// What stands there as the model reads it; empty where that is no text. What is recalled has a
-    /// line above it that says what it is.
-    pub(super) fn text(&self, shape: &Shape, recalled: bool) -> Arc<str> {
-        let text = match shape {
+    /// What those pages are of a text, all of one content, and where others of it are missing.
+    fn left_of(&self, text: &str, pages: &[Shown]) -> Arc<str> {
+        let table = &self.process.image.pages;
+        let mut left = String::with_capacity(text.len());
+        let mut next = pages[0].page;
+        for shown in pages {
+            self.put_gap(&mut left, next, shown.page);
+            left.push_str(shown.range.map_or(text, |range| part(text, range)));
+            next = PageId(shown.page.0.saturating_add(1));
+        }
+        let mut end = next;
+        while let Some(page) = table.page(end)
+            && page.is_part()
+            && page.source == pages[0].source
+        {
+            end = PageId(end.0.saturating_add(1));
+        }
+        self.put_gap(&mut left, next, end);
+        left.into()
+    }
+
+    /// Says on a line of its own that the pages from `first` and before `end` are missing, if there
+    /// are any.
+    fn put_gap(&self, text: &mut String, first: PageId, end: PageId) {
+        let Some(last) = end.0.checked_sub(1).filter(|last| *last >= first.0) else {
+            return;
+        };
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+        text.push_str(&gap_text(first, PageId(last), self.recalls()));
+        text.push('\n');
+    }
+
+    /// What stands there as the model reads it; empty where that is no text.
+    pub(super) fn text(&self, shape: &Shape) -> Arc<str> {
+        match shape {
             Shape::ToolResult { content, .. } => self.result_text(content.hash),
             Shape::Opaque { content, .. } => {
                 self.process.contents.exact_text(&content.hash).unwrap_or_default()
             }
             other => self.process.contents.text(&other.content().hash).unwrap_or_default(),
-        };
-        if recalled { (heading(shape) + &text).into() } else { text }
+        }
+    }
+
+    /// What is recalled, with a line above it that says what it is.
+    pub(super) fn recalled_text(&self, shape: &Shape, range: Option<(u64, u64)>) -> Arc<str> {
+        let text = self.text(shape);
+        (heading(shape) + range.map_or(&*text, |range| part(&text, range))).into()
     }
 
     /// A tool's result as the model reads it.
@@ -268,16 +343,39 @@ impl Driver {
     }
 }
 
+/// The part of a text in that range of bytes. A text may have become shorter since it was cut, where
+/// this kernel shows less of a result than the one before; then it is what there is.
+fn part(text: &str, (start, length): (u64, u64)) -> &str {
+    let place = |at: u64| text.floor_char_boundary(usize::try_from(at).unwrap_or(usize::MAX));
+    &text[place(start)..place(start.saturating_add(length))]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_message_leaves_with_any_of_its_pages_and_with_no_other() {
-        let span = Span { first: PageId(5), len: 2 };
-        let among =
-            |pages: &[u32]| span.is_among(&pages.iter().copied().map(PageId).collect::<Vec<_>>());
-        assert!(!among(&[]) && !among(&[4]) && !among(&[7]) && !among(&[1, 4, 7, 9]));
-        assert!(among(&[5]) && among(&[6]) && among(&[1, 6, 9]));
+    fn a_message_leaves_with_its_first_page_and_is_touched_by_any_other() {
+        let span = Span { first: PageId(5), last: Some(PageId(7)) };
+        let among = |pages: &[u32]| {
+            let pages: Vec<_> = pages.iter().copied().map(PageId).collect();
+            (span.leaves(&pages), span.touched(&pages).is_some())
+        };
+        for others in [&[][..], &[4], &[8], &[1, 4, 8, 9]] {
+            assert_eq!(among(others), (false, false), "{others:?}");
+        }
+        assert_eq!((among(&[5]), among(&[1, 5, 9])), ((true, true), (true, true)));
+        assert_eq!((among(&[6]), among(&[1, 7, 9])), ((false, true), (false, true)));
+        let stub = Span { first: PageId(5), last: None };
+        assert!(!stub.leaves(&[PageId(5)]) && stub.touched(&[PageId(5)]).is_none());
+    }
+
+    #[test]
+    fn a_part_of_a_text_that_became_shorter_is_what_there_is() {
+        for (range, found) in [((0, 3), "aé"), ((3, 2), "bc"), ((3, 3), "bc"), ((9, 1), "")] {
+            assert_eq!(part("aébc", range), found, "{range:?}");
+        }
+        assert_eq!(part("aé", (2, 9)), "é");
+        assert_eq!(part("aébc", (3, u64::MAX)), "bc");
     }
 }

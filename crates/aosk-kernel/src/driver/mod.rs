@@ -8,6 +8,7 @@
 //! A driver lets go of its process as soon as nothing is to be done for long: what waits costs no
 //! memory but its place in a table.
 
+mod arrivals;
 mod children;
 mod failure;
 mod infer;

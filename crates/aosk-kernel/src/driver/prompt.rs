@@ -3,17 +3,15 @@
 use std::time::Duration;
 
 use aosk_abi::{
-    Changes, Conditions, FailureKind, Hash, MicroDollars, Op, PageKind, Planned, Ppm, Stub, Tokens,
-    What,
+    Changes, Conditions, FailureKind, Hash, MicroDollars, Op, Planned, Ppm, Stub, Tokens, What,
 };
 use aosk_context::{Arrival, Demand, Plan, STUB, Terms, stub_room};
 use aosk_ports::{CallError, Message, Prices, Request};
 
 use super::Driver;
 use super::infer::Call;
-use super::recall::is_recalled;
 use crate::error::Error;
-use crate::image::{Pending, Shape};
+use crate::image::Pending;
 use crate::options::Model;
 
 /// How much larger a prompt is assumed to be when the endpoint refused it as too long without
@@ -62,7 +60,7 @@ impl Driver {
         };
         let stubs = self.stubs_after(&plan);
         let standing = if plan.evicted.is_empty() { &self.process.image.stubs } else { &stubs };
-        let stub_tokens = self.stub_tokens(standing.len());
+        let stub_tokens = self.stub_tokens(standing.len() + plan.gaps);
         let messages = self.messages_after(&plan, &stubs);
         let tools =
             matches!(self.process.image.pending.get(&op), Some(Pending::Infer { tools: true, .. }));
@@ -208,9 +206,17 @@ impl Driver {
         Tokens(each.0.saturating_mul(stubs as u64))
     }
 
-    /// What stubs may take. One there must be, or a small window could not name what left it.
+    /// What stubs and gaps may take. One stub there must be, or a small window could not name what
+    /// left it.
     fn stub_reserve(&self) -> Tokens {
         stub_room(self.room()).max(self.stub_tokens(1))
+    }
+
+    /// How many stubs and gaps there may be. A gap is no message of its own, so that it takes less
+    /// than a stub, also where it brings a line end with it.
+    fn most_stubs(&self) -> usize {
+        let most = self.stub_reserve().0 / self.stub_tokens(1).0;
+        usize::try_from(most).unwrap_or(usize::MAX)
     }
 
     /// What the prompt says of the pages that have left, once pages leave by `plan`.
@@ -218,8 +224,8 @@ impl Driver {
         if plan.evicted.is_empty() || !self.recalls() {
             return Vec::new();
         }
-        let most = self.stub_reserve().0 / self.stub_tokens(1).0;
-        self.process.image.pages.stubs(plan, usize::try_from(most).unwrap_or(usize::MAX))
+        let most = self.most_stubs().saturating_sub(plan.gaps).max(1);
+        self.process.image.pages.stubs(plan, most)
     }
 
     fn demand(&self) -> Demand {
@@ -229,64 +235,23 @@ impl Driver {
         } else {
             Tokens::ZERO
         };
-        let reserve = if self.recalls() {
+        let image = &self.process.image;
+        // Where nothing is named and nothing is in parts there is nothing to tell of.
+        let reserve = if self.recalls() || image.pages.has_parts() {
             // Those that stand there were made for another window, perhaps.
-            self.stub_reserve().max(self.stub_tokens(self.process.image.stubs.len()))
+            let told = image.stubs.len() + image.pages.gaps();
+            self.stub_reserve().max(self.stub_tokens(told))
         } else {
             Tokens::ZERO
         };
         Demand {
             window: self.window(),
             reserve,
+            gaps: self.most_stubs().saturating_sub(usize::from(self.recalls())),
             max_output: self.max_output(),
             overhead: tail + tokenizer.per_message(),
             margin: self.margin(),
         }
-    }
-
-    /// The arrivals with their sizes, which the tokenizer may have to ask for. Messages that came
-    /// while the model or its tools were at work stand behind the results: a call must be followed
-    /// by its results.
-    async fn sized_arrivals(&mut self) -> Vec<Arrival> {
-        let mut arrivals = self.process.image.arrivals.clone();
-        arrivals.sort_by_key(|arrival| {
-            arrival.kind == PageKind::Message || is_recalled(arrival.source, arrival.unit)
-        });
-        let mut arrived = Vec::with_capacity(arrivals.len());
-        let mut texts = Vec::with_capacity(arrivals.len());
-        // Where the texts of each end, and what it holds besides texts.
-        let mut ends = Vec::with_capacity(arrivals.len());
-        for arrival in &arrivals {
-            let mut opaque = Tokens::ZERO;
-            if let Some(shape) = self.process.image.transcript.get(arrival.source) {
-                let recalled = is_recalled(arrival.source, arrival.unit);
-                let text = self.text(shape, recalled);
-                // What is not text travels as base64, of which a token holds about a byte and a
-                // half.
-                if matches!(shape, Shape::Opaque { .. }) && text.is_empty() {
-                    opaque = Tokens(shape.content().len);
-                }
-                if let Shape::ToolResult { id, name, .. } | Shape::ToolCall { id, name, .. } = shape
-                    && !recalled
-                {
-                    texts.extend([id.as_str().into(), name.as_str().into()]);
-                }
-                arrived.push((arrival.source, text.clone()));
-                texts.push(text);
-            }
-            ends.push((texts.len(), opaque));
-        }
-        self.cache.expect(arrived);
-        let tokenizer = &self.means.model.tokenizer;
-        tokenizer.prepare(&texts).await;
-        let mut sizes = texts.iter().map(|text| tokenizer.count(text));
-        let mut begin = 0;
-        for (arrival, (end, opaque)) in arrivals.iter_mut().zip(ends) {
-            let counted = sizes.by_ref().take(end - begin);
-            arrival.tokens = counted.fold(opaque + tokenizer.per_message(), |sum, size| sum + size);
-            begin = end;
-        }
-        arrivals
     }
 
     /// Reads the conversation back, once: what is made later is known from its making.

@@ -155,7 +155,8 @@ impl Driver {
         let known = image.pages.tokens().0;
         let lengths = image.arrivals.iter().map(|arrival| {
             let shape = image.transcript.get(arrival.source);
-            AROUND + shape.map_or(0, |shape| shape.content().len) / BYTES_PER_TOKEN
+            let whole = shape.map_or(0, |shape| shape.content().len);
+            AROUND + arrival.range.map_or(whole, |(_, part)| part) / BYTES_PER_TOKEN
         });
         let arrived: u64 = lengths.sum();
         // A plan never takes more than the window leaves beside the reply.

@@ -2,9 +2,9 @@
 
 use aosk_abi::{
     Admission, Blocked, BlockedOn, ChildBegun, ChildEnded, Code, DecodeError, Event, FailureKind,
-    Hash, Input, Kind, LlmFailed, LlmRequested, LlmReturned, MessageReceived, Op, PageKind, Pid,
-    Planned, Ppm, ProcessState, Recalled, Record, ReplyPart, ReplySummary, Seq, Signal, Source,
-    Spawned, Step, Tenant, Timestamp, Tokens, ToolCall, ToolRequested, What,
+    Hash, Input, Kind, LlmFailed, LlmRequested, LlmReturned, MessageReceived, Op, PageId, PageKind,
+    Pid, Planned, Ppm, ProcessState, Recalled, Record, ReplyPart, ReplySummary, Seq, Signal,
+    Source, Spawned, Step, Tenant, Timestamp, Tokens, ToolCall, ToolRequested, What,
 };
 use aosk_context::{Arrival, PageTable};
 
@@ -77,11 +77,16 @@ pub enum FoldError {
         /// What the page table says.
         source: aosk_context::Error,
     },
-    /// A plan admits a part of a content, which this version does not know to show.
-    #[error("event {seq} (planned) admits a range of a content, which nothing writes")]
+    /// A plan admits a part of a content that is never cut, or that was not recalled.
+    #[error(
+        "event {seq} (planned) admits page {page}, a part of a content, which is neither of a \
+         message or result that has just come nor a part that was recalled"
+    )]
     Range {
         /// Where it stands.
         seq: Seq,
+        /// The page.
+        page: PageId,
     },
     /// The first plan does not say all that it was made under.
     #[error("event {seq} (planned) is the first plan and leaves out what it was made under")]
@@ -381,8 +386,8 @@ impl Image {
         if !matches!(self.pending.get(&planned.op), Some(Pending::Infer { .. })) {
             return Err(FoldError::Operation { seq, kind: Kind::Planned, op: planned.op });
         }
-        if planned.admitted.iter().any(|admission| admission.range.is_some()) {
-            return Err(FoldError::Range { seq });
+        if let Some(admission) = planned.admitted.iter().find(|it| !self.may_be_in_parts(it)) {
+            return Err(FoldError::Range { seq, page: admission.page });
         }
         let under = planned.under.onto(self.conditions.as_ref());
         let under = under.ok_or(FoldError::Conditions { seq })?;
@@ -398,6 +403,20 @@ impl Image {
         self.step = planned.step;
         self.plan = Some((event.at, planned.clone()));
         Ok(())
+    }
+
+    /// Whether the admission is of a whole content, or of a part where there may be parts: the plan
+    /// that admits a message or a result cuts it, and what was cut is recalled as it was.
+    fn may_be_in_parts(&self, admission: &Admission) -> bool {
+        if admission.range.is_none() {
+            return true;
+        }
+        let mut arrivals = self.arrivals.iter().filter(|it| it.source == admission.source);
+        arrivals.any(|arrival| {
+            let is_new = arrival.range.is_none()
+                && matches!(arrival.kind, PageKind::Message | PageKind::ToolResult);
+            arrival.unit == admission.unit && (is_new || arrival.range == admission.range)
+        })
     }
 
     /// Where the program's own doings lead. A process that a signal suspended stays so, whatever

@@ -3,9 +3,9 @@
 use aosk_abi::{
     Blocked, BlockedOn, Cancelled, Changes, ChildBegun, ChildEnded, Code, Conditions, ContentKey,
     ContentRef, Effect, Epoch, Event, Exit, Exited, FailureKind, Hash, Interrupted, LlmFailed,
-    LlmRequested, LlmReturned, MessageReceived, MessageTaken, MicroDollars, Op, Pid, Planned,
-    Priority, Recalled, Record, Recovered, ReplyPart, Seq, Signal, SignalReceived, Spawned,
-    SpendRaised, StopReason, Tenant, Timestamp, Tokens, Told, ToolRequested, ToolReturned,
+    LlmRequested, LlmReturned, MessageReceived, MessageTaken, MicroDollars, Op, PageKind, Pid,
+    Planned, Priority, Recalled, Record, Recovered, ReplyPart, Seq, Signal, SignalReceived,
+    Spawned, SpendRaised, StopReason, Tenant, Timestamp, Tokens, Told, ToolRequested, ToolReturned,
     Unblocked, Usage, What,
 };
 use aosk_context::{Arrival, Demand, TruncateOldest};
@@ -240,15 +240,17 @@ impl Author {
 
     fn plan(&mut self, op: Op) {
         let mut arrivals: Vec<Arrival> = self.image.arrivals.clone();
-        arrivals.sort_by_key(|arrival| arrival.kind == aosk_abi::PageKind::Message);
+        arrivals.sort_by_key(|arrival| arrival.kind == PageKind::Message);
         for arrival in &mut arrivals {
             arrival.tokens = Tokens(20);
         }
+        let arrivals: Vec<Arrival> = arrivals.into_iter().flat_map(in_parts).collect();
         let demand = Demand {
             window: Tokens(330),
             max_output: Tokens(10),
             overhead: Tokens(0),
             reserve: Tokens(0),
+            gaps: 2,
             margin: aosk_abi::Ppm(0),
         };
         let plan = match self.image.pages.plan(&arrivals, &demand, &TruncateOldest) {
@@ -332,6 +334,17 @@ proptest! {
         let refused = matches!(image.apply(after_gap), Err(FoldError::State { .. }));
         prop_assert!(refused);
     }
+}
+
+/// Every second new result in three parts.
+fn in_parts(arrival: Arrival) -> Vec<Arrival> {
+    let Arrival { kind, source, range, unit, .. } = arrival;
+    let is_new = range.is_none() && unit <= source.seq;
+    if kind != PageKind::ToolResult || !is_new || source.seq.0 % 2 == 1 {
+        return vec![arrival];
+    }
+    let part = |start| Arrival { range: Some((start, 2)), tokens: Tokens(8), ..arrival };
+    [0, 2, 4].map(part).to_vec()
 }
 
 /// A life of `steps` that call a tool each.
@@ -482,18 +495,35 @@ fn a_first_plan_that_does_not_say_what_it_was_made_under_is_refused() {
 }
 
 #[test]
-fn a_plan_that_admits_a_part_of_a_content_is_refused() {
-    let (_, records) = Author::begin(vec![255; 40]).story();
-    let begin = Image::begin(&Tenant::local(), Pid::from_alias("author"), &records[0]).unwrap();
-    let Event { at, what: What::Planned(mut planned) } = records[1].decode().unwrap() else {
-        panic!("the story begins with a plan");
-    };
-    planned.admitted[0].range = Some((0, 1));
-    let event = Event::new(at, What::Planned(planned));
-    let record =
-        Record::seal(&begin.tenant, begin.pid, begin.next, begin.epoch, begin.head, &event)
-            .unwrap();
-    assert!(begin.clone().apply(&records[1]).is_ok());
-    let error = begin.clone().apply(&record).expect_err("a range");
-    assert!(matches!(error, FoldError::Range { seq: Seq(1) }), "{error}");
+fn a_plan_that_admits_a_part_of_what_is_never_cut_is_refused() {
+    let records = long_life(9);
+    let mut image = Image::begin(&Tenant::local(), Pid::from_alias("author"), &records[0]).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for record in &records[1..] {
+        if let Event { at, what: What::Planned(planned) } = record.decode().unwrap() {
+            for index in 0..planned.admitted.len() {
+                let mut planned = planned.clone();
+                let (page, kind) = (planned.admitted[index].page, planned.admitted[index].kind);
+                if planned.admitted[index].range.is_some() {
+                    continue;
+                }
+                planned.admitted[index].range = Some((0, 1));
+                let event = Event::new(at, What::Planned(planned));
+                let (tenant, pid) = (&image.tenant, image.pid);
+                let cut =
+                    Record::seal(tenant, pid, image.next, image.epoch, image.head, &event).unwrap();
+                let folded = image.clone().apply(&cut);
+                seen.insert(format!("{kind:?}"));
+                if [PageKind::Message, PageKind::ToolResult].contains(&kind) {
+                    assert!(folded.is_ok(), "{kind:?}: {folded:?}");
+                } else {
+                    let refused = matches!(folded, Err(FoldError::Range { seq, page: other })
+                        if (seq, other) == (record.seq, page));
+                    assert!(refused, "{kind:?}: {folded:?}");
+                }
+            }
+        }
+        image.apply(record).unwrap();
+    }
+    assert!(["Task", "ToolCall", "ToolResult"].iter().all(|kind| seen.contains(*kind)), "{seen:?}");
 }

@@ -22,6 +22,7 @@ mod limits;
 mod mail;
 mod many;
 mod nodes;
+mod parts;
 mod quota;
 mod reading;
 mod recall;

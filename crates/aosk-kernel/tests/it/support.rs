@@ -332,12 +332,18 @@ impl Tool for Counter {
         Box::pin(async move {
             tokio::time::sleep(takes).await;
             assert!(!arguments.contains_key("panic"), "a tool that fails inside itself");
-            match arguments.get("say") {
-                Some(text) => ToolResult::ok(text.clone()),
-                None => ToolResult::ok("counted"),
+            match (arguments.get("say"), arguments.get("lines").and_then(|name| name.as_str())) {
+                (Some(text), _) => ToolResult::ok(text.clone()),
+                (None, Some(name)) => ToolResult::ok(lines(name)),
+                (None, None) => ToolResult::ok("counted"),
             }
         })
     }
+}
+
+/// A text of 12,000 bytes in lines, for a name of one letter: as a result it has 3,000 tokens.
+pub fn lines(name: &str) -> String {
+    (0..500).map(|line| format!("{line:03} {}\n", name.repeat(19))).collect()
 }
 
 /// Connects the puppet, by its name and no other.

@@ -99,6 +99,16 @@ pub(super) fn stub_text(stub: &Stub) -> String {
     format!("[pages {first}-{last} are swapped out; recall reads them]")
 }
 
+/// What stands in a content in place of the parts that have left, those pages; `reads` where the
+/// agent can ask for them.
+pub(super) fn gap_text(first: PageId, last: PageId, reads: bool) -> String {
+    if reads {
+        let pages = last.0.saturating_sub(first.0).saturating_add(1);
+        return stub_text(&Stub { first, last, pages, tokens: Tokens::ZERO });
+    }
+    "[a part of this was moved out to make room]".to_owned()
+}
+
 /// Whether a page that joined that unit stood in the prompt before: what comes for the first time
 /// is not older than the turn that it belongs to.
 pub(super) fn is_recalled(source: Source, unit: Seq) -> bool {
