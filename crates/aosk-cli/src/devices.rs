@@ -1,6 +1,6 @@
 //! `aosk devices`: the endpoints as the daemon that asks them knows them.
 
-use aosk_kernel::{DeviceStanding, Standings};
+use aosk_kernel::{DeviceStanding, ServerStanding, Serves, Standings};
 
 use crate::args::Devices;
 use crate::config::Settings;
@@ -81,14 +81,27 @@ fn row(device: &DeviceStanding) -> Vec<String> {
     ]
 }
 
-/// What is worth a line of its own: the model behind another name, a pause, refusals, how fast a call is, limits that were heard.
+/// What is worth a line of its own: the model behind another name, the names that lead to it, its
+/// circuit or a pause, refusals, how fast a call is, what its server says, limits that were heard.
 fn remarks(device: &DeviceStanding) -> Vec<(Ink, String)> {
     let mut remarks = Vec::new();
     // Under another name than its own it would be taken for another.
     if let Some(model) = device.model.as_ref().filter(|model| **model != device.name) {
         remarks.push((Ink::Quiet, format!("asks {}", one_line(model))));
     }
-    if let Some(until) = device.paused {
+    if !device.serves.is_empty() {
+        let names: Vec<String> = device.serves.iter().map(serves).collect();
+        remarks.push((Ink::Quiet, format!("serves {}", names.join(", "))));
+    }
+    if let Some(circuit) = &device.circuit {
+        let said = format!(
+            "failed {} times in a row, open since {}: nobody asks it until {}, then one at a time",
+            circuit.failures,
+            time_of_day(circuit.since),
+            time_of_day(circuit.until)
+        );
+        remarks.push((Ink::Warning, said));
+    } else if let Some(until) = device.paused {
         let said = format!("asked to be left alone until {}", time_of_day(until));
         remarks.push((Ink::Warning, said));
     }
@@ -102,6 +115,7 @@ fn remarks(device: &DeviceStanding) -> Vec<(Ink, String)> {
         let (whole, tenth) = (device.speed_milli / 1_000, device.speed_milli % 1_000 / 100);
         remarks.push((Ink::Quiet, format!("{whole}.{tenth} tokens/s in one call")));
     }
+    remarks.extend(device.server.as_ref().map(|server| (Ink::Quiet, told(server))));
     remarks.extend(device.heard.iter().map(|one| {
         let resets = one.resets.map(|at| format!(", whole again {}", moment(at)));
         let said = format!(
@@ -114,4 +128,74 @@ fn remarks(device: &DeviceStanding) -> Vec<(Ink, String)> {
         (Ink::Quiet, said)
     }));
     remarks
+}
+
+/// A name that leads to the device: with its weight, or that it is asked where others fail.
+fn serves(name: &Serves) -> String {
+    let alias = one_line(&name.alias);
+    match name.weight {
+        Some(weight) => format!("{alias} (weight {weight})"),
+        None => format!("{alias} (where others fail)"),
+    }
+}
+
+/// What its server says of itself.
+pub(crate) fn told(server: &ServerStanding) -> String {
+    let mut said = Vec::new();
+    match (server.running, server.slots) {
+        (Some(running), Some(slots)) => said.push(format!("{running} of {slots} slots busy")),
+        (Some(running), None) => said.push(format!("{running} calls run")),
+        (None, Some(slots)) => said.push(format!("{slots} slots")),
+        (None, None) => {}
+    }
+    said.extend(server.waiting.map(|waiting| format!("{waiting} wait there")));
+    let kv = match (server.kv_used_milli, server.kv_tokens) {
+        (Some(used), Some(all)) => {
+            let left = all.saturating_sub(all.saturating_mul(used) / 1_000);
+            Some(format!("KV room {} of {} tokens", count(left), count(all)))
+        }
+        (Some(used), None) => Some(format!("KV {}.{} % in use", used / 10, used % 10)),
+        (None, Some(all)) => Some(format!("KV of {} tokens", count(all))),
+        (None, None) => None,
+    };
+    said.extend(kv);
+    let rate = |milli: u64| format!("{}.{} tokens/s", milli / 1_000, milli % 1_000 / 100);
+    said.extend(server.read_per_s_milli.map(|milli| format!("reads {}", rate(milli))));
+    said.extend(server.written_per_s_milli.map(|milli| format!("writes {}", rate(milli))));
+    format!("its server at {}: {}", time_of_day(server.at), said.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use aosk_abi::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn what_a_server_tells_is_said_and_what_it_does_not_tell_is_not() {
+        let at = Timestamp::from_millis(1_700_000_000_000);
+        let mut server = ServerStanding {
+            at,
+            slots: Some(4),
+            running: Some(2),
+            waiting: Some(1),
+            kv_tokens: Some(32_768),
+            kv_used_milli: Some(250),
+            read_per_s_milli: Some(161_428),
+            written_per_s_milli: Some(71_537),
+        };
+        let said = told(&server);
+        let all = "2 of 4 slots busy, 1 wait there, KV room 24k of 32k tokens, reads 161.4 \
+                   tokens/s, writes 71.5 tokens/s";
+        assert!(said.ends_with(all), "{said}");
+        server = ServerStanding {
+            slots: None,
+            waiting: None,
+            kv_tokens: None,
+            read_per_s_milli: None,
+            written_per_s_milli: None,
+            ..server
+        };
+        assert!(told(&server).ends_with(": 2 calls run, KV 25.0 % in use"), "{}", told(&server));
+    }
 }

@@ -56,5 +56,8 @@ pub use program::Program;
 pub use react::React;
 pub use redact::{REDACTED, Redactor};
 pub use shared::Stop;
-pub use standing::{DeviceStanding, LimitStanding, ProcessStanding, QuotaStanding, Standings};
+pub use standing::{
+    CircuitStanding, DeviceStanding, LimitStanding, ProcessStanding, QuotaStanding, ServerStanding,
+    Serves, Standings,
+};
 pub use system::{OsRandom, SystemClock};

@@ -73,9 +73,10 @@ impl Shared {
         Ok(models.entry(name.to_owned()).or_insert(model).clone())
     }
 
-    /// The models that are connected.
-    pub(crate) fn connected_models(&self) -> Vec<Model> {
-        self.models.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    /// The models that are connected, with the names under which they are asked for.
+    pub(crate) fn connected_models(&self) -> Vec<(String, Model)> {
+        let models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        models.iter().map(|(name, model)| (name.clone(), model.clone())).collect()
     }
 
     fn connected(&self, name: &str) -> Option<Model> {

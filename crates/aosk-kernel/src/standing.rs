@@ -105,6 +105,15 @@ pub struct DeviceStanding {
     pub in_flight: usize,
     /// How many processes wait for it.
     pub waiting: usize,
+    /// The names that lead to it besides its own, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub serves: Vec<Serves>,
+    /// The circuit where it is open: it failed again and again. Absent: it is closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circuit: Option<CircuitStanding>,
+    /// What its server said of itself last; absent where it cannot be asked or said nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerStanding>,
     /// Until when nobody asks it because it said so; absent: it is asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Timestamp>,
@@ -124,6 +133,60 @@ pub struct DeviceStanding {
     pub speed_milli: u64,
     /// The limits that it told of, as they stand.
     pub heard: Vec<LimitStanding>,
+}
+
+/// A name that leads to a device among others.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Serves {
+    /// The name, as manifests give it.
+    pub alias: String,
+    /// The device's weight among those that share the calls of that name; absent: it is asked where
+    /// they fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+}
+
+/// The circuit of a device that failed again and again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CircuitStanding {
+    /// Failures in a row.
+    pub failures: u32,
+    /// Since when it is open.
+    pub since: Timestamp,
+    /// Until when nobody asks; then one call at a time is let through until one ends well.
+    pub until: Timestamp,
+}
+
+/// What a server says of itself, whoever's calls it works on. What it did not say is absent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerStanding {
+    /// When it said so.
+    pub at: Timestamp,
+    /// How many calls it can work on at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<u64>,
+    /// How many it works on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<u64>,
+    /// How many wait there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<u64>,
+    /// How many tokens its KV cache holds at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kv_tokens: Option<u64>,
+    /// How much of that the calls that run hold, in thousandths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kv_used_milli: Option<u64>,
+    /// Tokens of prompts that it read in a second, in thousandths, between the last two times it
+    /// was asked; absent where these lie more than a minute apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_per_s_milli: Option<u64>,
+    /// Tokens that it wrote in a second, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written_per_s_milli: Option<u64>,
 }
 
 /// Where a process stands in the queue of a device.

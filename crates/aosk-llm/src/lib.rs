@@ -42,6 +42,7 @@ mod exchange;
 mod failure;
 mod http;
 mod json;
+mod load;
 mod models;
 mod openai;
 mod outage;

@@ -38,6 +38,9 @@ pub struct Provider {
     pub token_env: Option<String>,
     /// It is a server on this machine: free, and asked for its model, window and slots.
     pub loopback: bool,
+    /// It is asked for its load, as llama.cpp and vLLM tell it: where the table says nothing, a server
+    /// on this machine is.
+    pub metrics: bool,
 }
 
 /// A model, ready to be connected to.
@@ -326,6 +329,7 @@ impl Models {
             key_env: about.key_env.clone(),
             token_env: about.token_env.clone(),
             loopback: about.loopback.unwrap_or(false),
+            metrics: about.metrics.or(about.loopback).unwrap_or(false),
         })
     }
 

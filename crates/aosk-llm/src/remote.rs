@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aosk_abi::{Code, FailureKind};
 use aosk_ports::{
     CallError, Demand, Device, DeviceInfo, Progress, RenderError, Rendered, Reply, Request,
-    Tokenizer,
+    ServerLoad, Tokenizer,
 };
 use futures::future::BoxFuture;
 use tokio::time::timeout;
@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::exchange::Exchange;
 use crate::failure::error;
 use crate::http::{Http, Options};
+use crate::load;
 use crate::models::ModelSpec;
 use crate::speech::Speech;
 use crate::table::Dialect;
@@ -30,6 +31,7 @@ pub struct Remote {
     speech: Speech,
     http: Http,
     counting: Counting,
+    tells_load: bool,
 }
 
 impl Remote {
@@ -70,6 +72,7 @@ impl Remote {
             },
             http: Http::new(endpoint, options).map_err(fatal)?,
             counting: spec.tokenizer.unwrap_or(Counting::Estimate),
+            tells_load: spec.provider.metrics,
         })
     }
 
@@ -148,5 +151,9 @@ impl Device for Remote {
                 ))
             })
         })
+    }
+
+    fn load(&self) -> Option<BoxFuture<'_, Option<ServerLoad>>> {
+        self.tells_load.then(|| Box::pin(load::ask(&self.http)) as BoxFuture<'_, _>)
     }
 }

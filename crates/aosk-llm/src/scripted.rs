@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use aosk_abi::{Code, FailureKind, Hash};
 use aosk_ports::{
     CallError, Delta, Demand, Device, DeviceInfo, Part, Progress, RenderError, Rendered, Reply,
-    Request,
+    Request, ServerLoad,
 };
 use futures::future::BoxFuture;
 
@@ -206,6 +206,10 @@ impl Device for Recorder {
             }
             outcome
         })
+    }
+
+    fn load(&self) -> Option<BoxFuture<'_, Option<ServerLoad>>> {
+        self.device.load()
     }
 }
 

@@ -70,6 +70,7 @@ pub(crate) struct ProviderEntry {
     pub key_env: Option<String>,
     pub token_env: Option<String>,
     pub loopback: Option<bool>,
+    pub metrics: Option<bool>,
     pub slots: Option<usize>,
     pub tokenizer: Option<Counting>,
     #[serde(default)]
@@ -175,6 +176,7 @@ impl ProviderEntry {
             key_env: self.key_env.clone().or_else(|| other.key_env.clone()),
             token_env: self.token_env.clone().or_else(|| other.token_env.clone()),
             loopback: self.loopback.or(other.loopback),
+            metrics: self.metrics.or(other.metrics),
             slots: self.slots.or(other.slots),
             tokenizer: self.tokenizer.clone().or_else(|| other.tokenizer.clone()),
             quirks: self.quirks.or(&other.quirks),

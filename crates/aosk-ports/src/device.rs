@@ -251,6 +251,27 @@ pub struct DeviceInfo {
     pub cache_ttl: Option<Duration>,
 }
 
+/// What a server says of itself, whoever's calls it works on. What it does not say is absent, and so
+/// is what cannot be: a negative count, a share above all of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ServerLoad {
+    /// How many calls it can work on at once.
+    pub slots: Option<u64>,
+    /// How many calls it works on.
+    pub running: Option<u64>,
+    /// How many calls wait there.
+    pub waiting: Option<u64>,
+    /// How many tokens its KV cache holds at most.
+    pub kv_tokens: Option<u64>,
+    /// How much of the KV cache the calls that run hold, in thousandths, at most 1,000. What is kept
+    /// for later calls gives way and does not count where the server can tell it apart.
+    pub kv_used_milli: Option<u64>,
+    /// How many tokens of prompts it has read since it began.
+    pub read: Option<u64>,
+    /// How many tokens it has written since it began.
+    pub written: Option<u64>,
+}
+
 /// A model endpoint. One call is one attempt.
 pub trait Device: Send + Sync {
     /// What it is.
@@ -280,6 +301,12 @@ pub trait Device: Send + Sync {
         request: &'a Request,
         progress: &'a dyn Progress,
     ) -> BoxFuture<'a, Result<Reply, CallError>>;
+
+    /// Asks the server how loaded it is, in seconds at most; no call waits for it. `None`: it is one
+    /// that cannot be asked. The answer is `None` where it told nothing.
+    fn load(&self) -> Option<BoxFuture<'_, Option<ServerLoad>>> {
+        None
+    }
 }
 
 #[cfg(test)]

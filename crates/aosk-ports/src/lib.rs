@@ -28,7 +28,7 @@ pub use clock::{Clock, Random};
 pub use content::{ContentReader, ContentStore, ContentWriter, HOLD};
 pub use device::{
     CallError, Delta, Demand, Device, DeviceInfo, Message, Part, Prices, Progress, RateLimit,
-    RateLimits, RenderError, Rendered, Reply, Request,
+    RateLimits, RenderError, Rendered, Reply, Request, ServerLoad,
 };
 pub use embedder::{Embedded, Embedder, Embedding};
 pub use flight::FlightRecorder;

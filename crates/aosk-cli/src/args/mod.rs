@@ -241,13 +241,14 @@ order; q quit. LAG is how many tokens an agent was served less than its share,
 by weighted virtual time; who has a negative one was served more.")]
     Top(Top),
 
-    /// Show endpoints: calls, queues, tokens a second, limits
+    /// Show endpoints: calls, queues, tokens a second, limits, health
     #[command(after_help = "\
 Examples:
   aosk devices
-  aosk devices --json | jq '{name, waiting}'
+  aosk devices --json | jq '{name, waiting, server}'
 
-It asks the daemon, which knows what its endpoints answered since it began.")]
+It asks the daemon, which knows what its endpoints answered since it began, and
+asks servers that tell of their load (llama.cpp, vLLM) for slots and KV room.")]
     Devices(Devices),
 
     /// Show the journal of an agent

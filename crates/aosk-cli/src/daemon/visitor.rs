@@ -105,7 +105,7 @@ impl Daemon {
                 Ok(status) => Answer::Status(status),
                 Err(error) => refuse(&error),
             },
-            Ask::Standings => Answer::Standings(Box::new(self.kernel.standings())),
+            Ask::Standings => Answer::Standings(Box::new(self.kernel.standings().await)),
             Ask::Limit { owner, limits } => match self.kernel.limit(&owner, limits).await {
                 Ok(()) => {
                     tracing::info!(target: diagnostics::TOLD, "{owner} may use {limits:?} now");

@@ -84,7 +84,15 @@ fn device_lines(view: &View) -> Vec<Line<'static>> {
             device.cost,
         );
         let mut style = Style::new();
-        if let Some(until) = device.paused {
+        let kv = device.server.as_ref().and_then(|server| server.kv_used_milli);
+        if let Some(milli) = kv {
+            said = format!("{said}, KV {} %", milli / 10);
+        }
+        if let Some(circuit) = &device.circuit {
+            let until = time_of_day(circuit.until);
+            said = format!("{said}, failed {} times: not asked until {until}", circuit.failures);
+            style = style.fg(Color::Red);
+        } else if let Some(until) = device.paused {
             said = format!("{said}, left alone until {}", time_of_day(until));
             style = style.fg(Color::Yellow);
         }
@@ -246,6 +254,9 @@ mod tests {
             limits: vec![limit(used)],
         };
         let device = DeviceStanding {
+            serves: Vec::new(),
+            circuit: None,
+            server: None,
             name: "gpt-5-mini".to_owned(),
             model: Some("gpt-5-mini-2026".to_owned()),
             slots: 8,

@@ -116,15 +116,7 @@ fn agents_share_the_servers_of_an_alias_and_none_fails_with_one_of_them() {
     let ill = Endpoint::new(|_| Answer::Status(503, "{}".to_owned()));
     let well = says("here I am");
     let world = World::new();
-    let server = |name: &str, endpoint: &Endpoint| {
-        format!(
-            "[providers.{name}]\ndialect = \"openai\"\nloopback = true\nbase_url = \"{}\"\n\
-             slots = 2\n[models.{name}]\nprovider = \"{name}\"\nwindow = 9000\n\
-             max_output = 100\nprice = {{ input = 0, output = 0 }}\n",
-            endpoint.url()
-        )
-    };
-    let (one, two) = (server("one", &ill), server("two", &well));
+    let (one, two) = (ill.table("one", 2), well.table("two", 2));
     let alias = "[aliases]\nboth = [{ one = 1, two = 1 }]\n";
     world.configure("models.toml", &format!("{one}{two}{alias}"));
     let agent = world.agent("a", "model = \"both\"");

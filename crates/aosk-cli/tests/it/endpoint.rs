@@ -82,6 +82,16 @@ impl Endpoint {
         format!("http://127.0.0.1:{}/v1", self.port)
     }
 
+    /// The entry of a table of models in which it serves a model of that name, for nothing.
+    pub fn table(&self, name: &str, slots: usize) -> String {
+        format!(
+            "[providers.{name}]\ndialect = \"openai\"\nloopback = true\nbase_url = \"{}\"\n\
+             slots = {slots}\n[models.{name}]\nprovider = \"{name}\"\nwindow = 9000\n\
+             max_output = 100\nprice = {{ input = 0, output = 0 }}\n",
+            self.url()
+        )
+    }
+
     /// Every call so far.
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.lock().expect("calls").clone()

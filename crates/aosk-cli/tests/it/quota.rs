@@ -1,8 +1,11 @@
 //! Quotas and devices of a running daemon, as a user sees and sets them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::{Value, json};
 
-use crate::endpoint::{Endpoint, says};
+use crate::endpoint::{Answer, Endpoint, says};
 use crate::world::{World, kinds, lines, wait_until};
 
 /// A model of which a call may cost 0.02 cents.
@@ -144,4 +147,49 @@ fn devices_are_shown_with_what_they_gave() {
     assert_eq!(device["model"], "test-model", "as the endpoint calls it");
     let shown = world.run(&["devices"]);
     assert!(shown.out.contains("mine") && shown.out.contains("ANSWERED"), "{shown:?}");
+}
+
+#[test]
+fn of_two_servers_one_dies_and_agents_go_on_at_the_other_without_asking_it() {
+    let is_dead = Arc::new(AtomicBool::new(false));
+    let dead = is_dead.clone();
+    let mortal = Endpoint::new(move |_| match dead.load(Ordering::SeqCst) {
+        false => Answer::Text("from one".to_owned()),
+        true => Answer::Hangup,
+    });
+    let other = says("from two");
+    let world = World::new();
+    // Nearly all go to the one that dies.
+    let alias = "[aliases]\nboth = [{ one = 50, two = 1 }]\n";
+    let table = format!("{}{}{alias}", mortal.table("one", 4), other.table("two", 4));
+    world.configure("models.toml", &table);
+    let agent = world.agent("a", "model = \"both\"");
+    let spawn =
+        |many: usize| -> Vec<String> { (0..many).map(|_| world.spawn(&[&agent, "hi"])).collect() };
+    let completed = |pids: &[String]| {
+        pids.iter().for_each(|pid| world.wait_for_state(pid, "completed"));
+    };
+    completed(&spawn(2));
+    let device = |name: &str| {
+        let devices = lines(&world.run(&["devices", "--json"]).out);
+        devices.into_iter().find(|device| device["name"] == name).expect("it was asked")
+    };
+    assert_eq!(device("one")["serves"], json!([{"alias": "both", "weight": 50}]));
+    assert_eq!(device("one").get("circuit"), None, "it is well");
+    is_dead.store(true, Ordering::SeqCst);
+    let pids = spawn(10);
+    completed(&pids);
+    let circuit = &device("one")["circuit"];
+    assert!(circuit["failures"].as_u64() >= Some(10), "{circuit}");
+    assert!(circuit["since"].as_u64() < circuit["until"].as_u64(), "{circuit}");
+    let shown = world.run(&["devices"]);
+    assert!(shown.out.contains("times in a row"), "{shown:?}");
+    assert!(shown.out.contains("serves both (weight 50)"), "{shown:?}");
+    let asked = mortal.asked().len();
+    let later = spawn(4);
+    completed(&later);
+    assert_eq!(mortal.asked().len(), asked, "nobody asks it");
+    for pid in pids.iter().chain(&later) {
+        assert_eq!(world.show(pid)["answer"], "from two");
+    }
 }

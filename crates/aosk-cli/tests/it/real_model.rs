@@ -4,16 +4,46 @@
 use aosk_abi::Hash;
 
 use crate::tap::Tap;
-use crate::world::{World, lines};
+use crate::world::{World, lines, wait_until};
 
-#[test]
-fn an_agent_answers_through_a_real_model_and_its_prefix_is_cached() {
-    let Ok(url) = std::env::var("AOSK_TEST_LLM_URL") else {
+/// The server's address, if there is one.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+fn server() -> Option<String> {
+    let url = std::env::var("AOSK_TEST_LLM_URL").ok();
+    if url.is_none() {
         let required = std::env::var("AOSK_TEST_REQUIRE").is_ok_and(|value| value == "1");
         assert!(!required, "AOSK_TEST_LLM_URL is not set, and AOSK_TEST_REQUIRE is 1");
         eprintln!("skipped: AOSK_TEST_LLM_URL is not set");
-        return;
-    };
+    }
+    url
+}
+
+#[test]
+fn devices_show_what_a_real_server_says_of_itself() {
+    let Some(url) = server() else { return };
+    let mut world = World::new();
+    world.set("OPENAI_BASE_URL", &url);
+    let agent = world.agent("clerk", "max_steps = 2\n[sampling]\nmax_output_tokens = 8");
+    world.spawn(&[&agent, "Say hello."]);
+    // Other tests may keep it busy for longer than it is waited for.
+    let mut told = None;
+    wait_until("its server tells", || {
+        let devices = lines(&world.run(&["devices", "--json"]).out);
+        told = devices.into_iter().find(|device| device.get("server").is_some());
+        told.is_some()
+    });
+    let device = told.expect("waited for");
+    let server = &device["server"];
+    assert_eq!(server["slots"], device["slots"], "{device}");
+    let room = server["kv_tokens"].as_u64().expect("slots have windows");
+    assert!(room >= 1024 && server["kv_used_milli"].as_u64() <= Some(1_000), "{server}");
+    let shown = world.run(&["devices"]).out;
+    assert!(shown.contains("slots busy") && shown.contains("KV room"), "{shown}");
+}
+
+#[test]
+fn an_agent_answers_through_a_real_model_and_its_prefix_is_cached() {
+    let Some(url) = server() else { return };
     let tap = Tap::new(&url);
     let mut world = World::new();
     world.set("OPENAI_BASE_URL", tap.url());

@@ -30,8 +30,10 @@ pub(super) struct Health {
 
 /// An open circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Open {
-    until: Duration,
+pub(super) struct Open {
+    /// When it opened first.
+    pub(super) since: Duration,
+    pub(super) until: Duration,
     pause: Duration,
 }
 
@@ -44,16 +46,26 @@ impl Health {
     /// A call failed; until when nobody is to ask, where that changes with it.
     pub(super) fn ill(&mut self, now: Duration) -> Option<Duration> {
         self.failures = self.failures.saturating_add(1);
-        let pause = match self.open {
+        let (since, pause) = match self.open {
             // It was under way when the circuit opened.
             Some(open) if now < open.until => return None,
-            Some(open) => open.pause.saturating_mul(2).min(LONGEST_PAUSE),
+            Some(open) => (open.since, open.pause.saturating_mul(2).min(LONGEST_PAUSE)),
             None if self.failures < OPENS_AFTER => return None,
-            None => FIRST_PAUSE,
+            None => (now, FIRST_PAUSE),
         };
         let until = now.saturating_add(pause);
-        self.open = Some(Open { until, pause });
+        self.open = Some(Open { since, until, pause });
         Some(until)
+    }
+
+    /// Failures in a row.
+    pub(super) const fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// The circuit, where it is open. Behind its end one call at a time is let through.
+    pub(super) const fn open(&self) -> Option<Open> {
+        self.open
     }
 
     /// Whether a call can be sent there: any while the circuit is closed, one at a time when its
@@ -84,6 +96,8 @@ mod tests {
         assert!(health.admits(at(5), 99));
         assert_eq!(health.ill(at(5)), Some(at(15)));
         assert_eq!(health.ill(at(14)), None, "what was under way changes nothing");
+        let open = health.open().map(|open| (open.since, open.until));
+        assert_eq!((open, health.failures()), (Some((at(5), at(15))), OPENS_AFTER + 1));
         assert!(!health.admits(Duration::from_millis(14_999), 0));
         assert!(health.admits(at(15), 0) && !health.admits(at(15), 1), "one at a time");
         assert!(health.well() && health.admits(at(15), 99));
@@ -102,5 +116,6 @@ mod tests {
             }
         }
         assert_eq!(pauses, [10, 20, 40, 80, 160, 300, 300, 300]);
+        assert_eq!(health.open().map(|open| open.since), Some(Duration::ZERO), "ever since");
     }
 }

@@ -13,6 +13,7 @@ mod flow;
 mod health;
 mod lending;
 mod quota;
+mod reading;
 mod route;
 mod share;
 mod slot;
@@ -26,14 +27,16 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use aosk_abi::{BlockedOn, BudgetWarned, Code, Manifest, Pid, Priority, Scarce, Sharing, Tenant};
-use aosk_ports::Clock;
+use aosk_ports::{Clock, Device, ServerLoad};
 use aosk_scheduler::{
     Amounts, Class, History, Owner, Place, PoolId, Resource, Scheduler, Short, Step, Units, Wait,
 };
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use self::health::Health;
 use self::lending::Lending;
+use self::reading::Reading;
 use crate::error::Error;
 use crate::observe::Observer;
 use standing::Given;
@@ -81,6 +84,7 @@ struct Pool {
     outputs: History,
     given: Given,
     health: Health,
+    reading: Reading,
 }
 
 /// What a process asks for.
@@ -171,6 +175,7 @@ impl Dispatcher {
                         outputs: History::new(),
                         given: Given::default(),
                         health: Health::default(),
+                        reading: Reading::default(),
                     },
                 );
                 Ok(())
@@ -302,18 +307,53 @@ impl Dispatcher {
         Held { on: BlockedOn::Limit { owner, scarce, until }, left, by_itself }
     }
 
-    /// How many calls are in flight on the device or wait for it, and whether it can be asked now. One
-    /// that is not known has none and can.
-    pub(crate) fn standing(&self, device: &str) -> (usize, bool) {
+    /// How the device stands as one to ask. One that is not known has no calls and can be asked.
+    pub(crate) fn candidate(&self, device: &str) -> Candidate {
         let queue = self.lock();
+        let idle = Candidate { weight: 1, calls: 0, admits: true, is_full: false, is_warm: false };
         let Some(pool) = queue.devices.get(device) else {
-            return (0, true);
+            return idle;
         };
         let Ok(load) = queue.scheduler.load(pool.id) else {
-            return (0, true);
+            return idle;
         };
-        let calls = load.in_flight + load.waiting;
-        (calls, pool.health.admits(self.clock.monotonic(), calls))
+        let (own, now) = (load.in_flight + load.waiting, self.clock.monotonic());
+        Candidate {
+            calls: own.saturating_add(pool.reading.others(now)),
+            admits: pool.health.admits(now, own),
+            is_full: pool.reading.is_full(now),
+            ..idle
+        }
+    }
+
+    /// Has the device's server asked how loaded it is, where it can be asked and what is known is old.
+    /// What is returned completes when it has answered; nobody needs to wait for it.
+    pub(crate) fn look(self: &Arc<Self>, device: &Arc<dyn Device>) -> Option<JoinHandle<()>> {
+        drop(device.load()?);
+        let name = &device.info().name;
+        let now = self.clock.monotonic();
+        let is_due = self.lock().devices.get_mut(name).is_some_and(|it| it.reading.begin(now));
+        if !is_due {
+            return None;
+        }
+        let (itself, device) = (self.itself.clone(), device.clone());
+        Some(tokio::spawn(async move {
+            let Some(asked) = device.load() else { return };
+            let told = asked.await;
+            if let (Some(told), Some(dispatcher)) = (told, itself.upgrade()) {
+                dispatcher.told(&device.info().name, told);
+            }
+        }))
+    }
+
+    fn told(&self, device: &str, load: ServerLoad) {
+        let now = self.clock.monotonic();
+        let mut queue = self.lock();
+        let Queue { scheduler, devices, .. } = &mut *queue;
+        if let Some(pool) = devices.get_mut(device) {
+            let own = scheduler.load(pool.id).map_or(0, |load| load.in_flight);
+            pool.reading.end(load, own, now);
+        }
     }
 
     /// A call on the device ended well.

@@ -153,6 +153,12 @@ pub(super) fn at(moment: Duration, now: Duration, wall: Timestamp) -> Timestamp 
     wall.plus_millis(u64::try_from(left).unwrap_or(u64::MAX))
 }
 
+/// A moment of the monotonic clock that has passed, on the wall's.
+pub(super) fn ago(moment: Duration, now: Duration, wall: Timestamp) -> Timestamp {
+    let passed = u64::try_from(now.saturating_sub(moment).as_millis()).unwrap_or(u64::MAX);
+    Timestamp::from_millis(wall.as_millis().saturating_sub(passed))
+}
+
 pub(super) fn standing(gauge: &Gauge, now: Duration, wall: Timestamp) -> LimitStanding {
     LimitStanding {
         scarce: scarce(gauge.resource),

@@ -6,9 +6,11 @@ use std::time::Duration;
 use aosk_abi::{MicroDollars, Usage};
 
 use super::flow::LastMinute;
-use super::quota::{at, standing};
+use super::quota::{ago, at, standing};
 use super::{Dispatcher, Pool, Queue};
-use crate::standing::{DeviceStanding, ProcessStanding, Standings};
+use crate::standing::{
+    CircuitStanding, DeviceStanding, ProcessStanding, ServerStanding, Standings,
+};
 
 /// What a device has given since the kernel began.
 #[derive(Debug, Default)]
@@ -62,6 +64,22 @@ impl Dispatcher {
                 depth: load.depth,
                 in_flight: load.in_flight,
                 waiting: load.waiting,
+                circuit: pool.health.open().map(|open| CircuitStanding {
+                    failures: pool.health.failures(),
+                    since: ago(open.since, now, wall),
+                    until: at(open.until, now, wall),
+                }),
+                serves: Vec::new(),
+                server: pool.reading.last().map(|(told, rates)| ServerStanding {
+                    at: ago(told.at, now, wall),
+                    slots: told.load.slots,
+                    running: told.load.running,
+                    waiting: told.load.waiting,
+                    kv_tokens: told.load.kv_tokens,
+                    kv_used_milli: told.load.kv_used_milli,
+                    read_per_s_milli: rates.read,
+                    written_per_s_milli: rates.written,
+                }),
                 paused: (load.opens_at > now).then(|| at(load.opens_at, now, wall)),
                 spoke: pool.spoke,
                 answered: given.answered,

@@ -65,7 +65,7 @@ impl Driver {
     async fn is_open(&self, name: &str) -> bool {
         let shared = &self.process.shared;
         match shared.model(name).await {
-            Ok(model) => shared.dispatcher.standing(&model.device.info().name).1,
+            Ok(model) => shared.dispatcher.candidate(&model.device.info().name).admits,
             Err(_) => false,
         }
     }
@@ -73,7 +73,7 @@ impl Driver {
     async fn candidate(&self, name: &str, weight: u32) -> Candidate {
         let (shared, image) = (&self.process.shared, &self.process.image);
         let is_warm = name == image.model && image.answered.is_some();
-        let shut = Candidate { weight, calls: 0, admits: false, is_warm };
+        let shut = Candidate { weight, calls: 0, admits: false, is_full: false, is_warm };
         let Ok(model) = shared.model(name).await else {
             return shut;
         };
@@ -81,7 +81,8 @@ impl Driver {
         if model.device.accepts(&demand).is_err() {
             return shut;
         }
-        let (calls, admits) = shared.dispatcher.standing(&model.device.info().name);
-        Candidate { calls, admits, ..shut }
+        // What it says serves whoever chooses after this one.
+        drop(shared.dispatcher.look(&model.device));
+        Candidate { weight, is_warm, ..shared.dispatcher.candidate(&model.device.info().name) }
     }
 }

@@ -1,23 +1,58 @@
 //! Quotas of a running kernel: seen and set from outside.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use aosk_abi::{Code, Limits, QuotaOwner};
+use futures::future::join_all;
 
 use super::Kernel;
 use crate::error::Error;
-use crate::standing::{QuotaStanding, Standings};
+use crate::standing::{QuotaStanding, Serves, Standings};
+
+/// How long [`Kernel::standings`] waits for servers: a screen is drawn each second.
+const PATIENCE: Duration = Duration::from_millis(400);
 
 impl Kernel {
-    /// How quotas and devices stand now, and who waits for them. O(processes).
-    #[must_use]
-    pub fn standings(&self) -> Standings {
-        let mut standings = self.shared.dispatcher.standings();
+    /// How quotas and devices stand now, and who waits for them. Servers that tell of their load are
+    /// asked for it where what is known is old; who has not answered within [`PATIENCE`] is shown as
+    /// known. O(processes).
+    pub async fn standings(&self) -> Standings {
+        let dispatcher = &self.shared.dispatcher;
         let models = self.shared.connected_models();
+        let asked: Vec<_> =
+            models.iter().filter_map(|(_, model)| dispatcher.look(&model.device)).collect();
+        if !asked.is_empty() {
+            let patience = self.shared.parts.clock.sleep(PATIENCE);
+            tokio::select! {
+                _ = join_all(asked) => {}
+                () = patience => {}
+            }
+        }
+        let mut standings = dispatcher.standings();
         for device in &mut standings.devices {
-            let mut infos = models.iter().map(|model| model.device.info());
-            let info = infos.find(|info| info.name == device.name);
-            device.model = info.map(|info| info.model.clone());
+            let its = models.iter().filter(|(_, it)| it.device.info().name == device.name);
+            device.model = its.clone().next().map(|(_, it)| it.device.info().model.clone());
+            device.serves = self.names_of(&device.name, &its.map(|(name, _)| name).collect());
         }
         standings
+    }
+
+    /// The names that lead to the device besides its own, where models of these names are asked there.
+    fn names_of(&self, device: &str, models: &BTreeSet<&String>) -> Vec<Serves> {
+        let parts = &self.shared.parts;
+        let alone = models.iter().filter(|name| **name != device);
+        let alone = alone.map(|name| Serves { alias: (*name).clone(), weight: Some(1) });
+        let shares = parts.spreads.iter().filter_map(|(alias, pools)| {
+            let (_, weight) = pools.iter().find(|(name, _)| models.contains(name))?;
+            Some(Serves { alias: alias.clone(), weight: Some(*weight) })
+        });
+        let instead = parts.alternatives.iter();
+        let instead = instead.filter(|(_, list)| list.iter().any(|it| models.contains(it)));
+        let instead = instead.map(|(alias, _)| Serves { alias: alias.clone(), weight: None });
+        let mut serves: Vec<Serves> = alone.chain(shares).chain(instead).collect();
+        serves.sort_unstable();
+        serves
     }
 
     /// How every quota stands now: those that are shared, by owner, then those of processes in

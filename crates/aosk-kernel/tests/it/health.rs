@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aosk_abi::{Code, Exit, FailureKind, Pid, ProcessState, What};
-use aosk_kernel::{Kernel, Model, Outcome};
+use aosk_kernel::{Kernel, Model, Outcome, Serves, Standings};
+use aosk_ports::ServerLoad;
 
 use crate::mail::{puppet, state};
 use crate::support::{Kit, Puppet, Quarters, Say, failure, spawn};
@@ -158,4 +159,87 @@ async fn a_call_that_fails_at_a_pool_goes_to_another_once_and_then_to_what_is_as
     let pid = kernel.spawn(spawn("go")).await.unwrap();
     assert!(has_completed(&kernel.wait(pid).await));
     assert_eq!(asked(&kit, pid).await, ["one", "one", "two", "two", "spare"]);
+}
+
+/// A server that works on that many calls, whoever's they are.
+fn busy(puppet: Puppet, running: u64, kv_used_milli: u64) -> Arc<Puppet> {
+    let load = ServerLoad {
+        running: Some(running),
+        kv_used_milli: Some(kv_used_milli),
+        ..ServerLoad::default()
+    };
+    *puppet.load.lock().unwrap() = Some(load);
+    Arc::new(puppet)
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_go_where_the_servers_say_that_there_is_room() {
+    for (running, kv_used_milli) in [(50, 0), (0, 950)] {
+        let kit = Kit::new(vec![]);
+        let one = busy(Puppet::new(vec![]).named("one").slots(64), running, kv_used_milli);
+        let two = busy(Puppet::new(vec![]).named("two").slots(64), 0, 0);
+        let kernel = kernel(&kit, &[&one, &two], &[("one", 1), ("two", 1)], &[]);
+        // The first has its servers asked.
+        let pid = kernel.spawn(spawn("go")).await.unwrap();
+        kernel.wait(pid).await;
+        let before = one.asked.lock().unwrap().len();
+        let mut pids = Vec::new();
+        for _ in 0..20 {
+            pids.push(kernel.spawn(spawn("go")).await.unwrap());
+        }
+        for pid in pids {
+            kernel.wait(pid).await;
+        }
+        assert_eq!(one.asked.lock().unwrap().len(), before, "{running}, {kv_used_milli}");
+        // What was said long ago is not believed any more, and where nobody answers the kernel's own
+        // calls decide.
+        *one.load.lock().unwrap() = None;
+        *two.load.lock().unwrap() = None;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let mut pids = Vec::new();
+        for _ in 0..20 {
+            pids.push(kernel.spawn(spawn("go")).await.unwrap());
+        }
+        for pid in pids {
+            kernel.wait(pid).await;
+        }
+        assert_eq!(one.asked.lock().unwrap().len(), before + 10);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_shows_its_circuit_its_server_and_the_names_that_lead_to_it() {
+    let kit = Kit::new(vec![]);
+    let one = busy(Puppet::new((0..99).map(|_| ill()).collect()).named("one"), 3, 250);
+    let two = puppet("two", vec![]);
+    let spare = puppet("spare", vec![]);
+    let kernel = kernel(&kit, &[&one, &two, &spare], &[("one", 50), ("two", 1)], &["spare"]);
+    let shown = |standings: Standings, name: &str| {
+        standings.devices.into_iter().find(|it| it.name == name).expect("it is there")
+    };
+    let before = shown(kernel.standings().await, "one");
+    assert_eq!(before.circuit, None, "closed");
+    let server = before.server.expect("asked");
+    assert_eq!((server.running, server.kv_used_milli), (Some(3), Some(250)));
+    let mut pids = Vec::new();
+    for _ in 0..10 {
+        pids.push(kernel.spawn(spawn("go")).await.unwrap());
+    }
+    for pid in pids {
+        kernel.wait(pid).await;
+    }
+    let standings = kernel.standings().await;
+    let now = kit.clock_now();
+    let (one, two, spare) = (
+        shown(standings.clone(), "one"),
+        shown(standings.clone(), "two"),
+        shown(standings, "spare"),
+    );
+    let circuit = one.circuit.expect("it failed ten times");
+    assert!(circuit.failures >= 10 && circuit.since <= now, "{circuit:?}");
+    let lasts = circuit.until.millis_since(circuit.since);
+    assert!((9_999..=10_001).contains(&lasts), "its first pause: {circuit:?}");
+    let name = |weight| vec![Serves { alias: "puppet".into(), weight }];
+    assert_eq!([one.serves, two.serves], [name(Some(50)), name(Some(1))]);
+    assert_eq!(spare.serves, name(None));
 }

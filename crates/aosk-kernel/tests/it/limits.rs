@@ -260,7 +260,7 @@ async fn devices_and_those_who_wait_for_them_are_seen_as_they_stand() {
     assert!(is_done(&kernel.wait(first).await.expect("there")));
     let pids = spawn_many(&kernel, 5).await;
     assert_eq!(asked(&kit).await, 3);
-    let standings = kernel.standings();
+    let standings = kernel.standings().await;
     let [device] = &standings.devices[..] else { panic!("one device: {standings:?}") };
     assert_eq!(
         (device.name.as_str(), device.slots, device.depth, device.in_flight, device.waiting),
@@ -268,6 +268,7 @@ async fn devices_and_those_who_wait_for_them_are_seen_as_they_stand() {
     );
     assert_eq!(device.model.as_deref(), Some("puppet-1"));
     assert!(device.spoke && device.paused.is_none());
+    assert_eq!((&device.circuit, &device.server), (&None, &None), "it is well, and tells nothing");
     assert_eq!((device.answered, device.refused), (1, 0));
     assert!(device.usage.output > Tokens(0) && device.cost > MicroDollars::ZERO);
     assert_eq!(device.output_last_minute, device.usage.output.0);

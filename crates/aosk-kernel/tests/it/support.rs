@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use aosk_abi::{
     Code, Effect, Event, FailureKind, Hash, Manifest, MicroDollars, Pid, Ppm, Seq, StopReason,
-    Tenant, Tokens, ToolResult, ToolSpec, Usage, What,
+    Tenant, Timestamp, Tokens, ToolResult, ToolSpec, Usage, What,
 };
 use aosk_kernel::{
     Connect, Error, Image, Kernel, Model, Notice, Observer, Options, Outcome, Parts, Redactor,
     Spawn, Warned, load,
 };
 use aosk_ports::{
-    CallError, Demand, Device, DeviceInfo, FlightRecorder, Journal, Part, Prices, Progress,
-    RateLimits, RenderError, Rendered, Reply, Request, Store, Tokenizer, Tool, ToolContext,
+    CallError, Clock, Demand, Device, DeviceInfo, FlightRecorder, Journal, Part, Prices, Progress,
+    RateLimits, RenderError, Rendered, Reply, Request, ServerLoad, Store, Tokenizer, Tool,
+    ToolContext,
 };
 use aosk_sandbox::NoFiles;
 use aosk_sim::{Disk, DiskFaults, MemoryStore, Power, SeededRandom, SimClock};
@@ -69,6 +70,8 @@ pub struct Puppet {
     pub is_set: bool,
     /// What it says instead of the script, by what it is asked.
     pub says: Option<fn(&Request) -> Say>,
+    /// What its server says of its load; `None`: it cannot be asked.
+    pub load: Mutex<Option<ServerLoad>>,
 }
 
 impl Puppet {
@@ -92,6 +95,7 @@ impl Puppet {
             limits: Mutex::default(),
             is_set: false,
             says: None,
+            load: Mutex::default(),
         }
     }
 
@@ -231,6 +235,11 @@ impl Device for Puppet {
                 Say::Hang => unreachable!("it hangs"),
             }
         })
+    }
+
+    fn load(&self) -> Option<BoxFuture<'_, Option<ServerLoad>>> {
+        let load = (*self.load.lock().unwrap())?;
+        Some(Box::pin(async move { Some(load) }))
     }
 }
 
@@ -408,6 +417,11 @@ pub struct Kit {
 }
 
 impl Kit {
+    /// The time on the kernel's wall.
+    pub fn clock_now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     pub fn new(script: Vec<Say>) -> Self {
         Self::with(Puppet::new(script))
     }

@@ -2,9 +2,9 @@
 
 use aosk_abi::{Code, Tokens};
 use aosk_llm::{Endpoint, Models, Options, Remote, Served, discover};
-use aosk_ports::{CallError, Device};
+use aosk_ports::{CallError, Device, ServerLoad};
 
-use crate::server::{Act, Server, json};
+use crate::server::{Act, Asked, Server, answer, json};
 
 /// A server that answers first about its models, then about its properties.
 async fn serving(models: &str, props: Vec<Act>) -> Server {
@@ -102,4 +102,85 @@ async fn a_server_can_be_asked_without_a_device() {
     let found = discover(&endpoint, Options::default()).await.expect("an answer");
     let served = Served { id: "/models/smol.gguf".to_owned(), window: Some(Tokens(8192)) };
     assert_eq!((found.models, found.slots), (vec![served], Some(3)));
+}
+
+/// As vLLM documents it, with a histogram and a counter that say nothing of the load.
+const VLLM: &str = "\
+# HELP vllm:num_requests_running Number of requests in model execution batches.
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine=\"0\",model_name=\"q\"} 8.0
+# HELP vllm:num_requests_waiting Number of requests waiting to be processed.
+# TYPE vllm:num_requests_waiting gauge
+vllm:num_requests_waiting{engine=\"0\",model_name=\"q\"} 2.0
+# HELP vllm:kv_cache_usage_perc KV-cache usage. 1 means 100 percent usage.
+# TYPE vllm:kv_cache_usage_perc gauge
+vllm:kv_cache_usage_perc{engine=\"0\",model_name=\"q\"} 0.4375
+# HELP vllm:prefix_cache_queries_total Prefix cache queries, in terms of number of queried tokens.
+# TYPE vllm:prefix_cache_queries_total counter
+vllm:prefix_cache_queries_total{engine=\"0\",model_name=\"q\"} 12345.0
+# HELP vllm:prompt_tokens_total Number of prefill tokens processed.
+# TYPE vllm:prompt_tokens_total counter
+vllm:prompt_tokens_total{engine=\"0\",model_name=\"q\"} 1.2345e+06
+# HELP vllm:generation_tokens_total Number of generation tokens processed.
+# TYPE vllm:generation_tokens_total counter
+vllm:generation_tokens_total{engine=\"0\",model_name=\"q\"} 67890.0
+# HELP vllm:time_to_first_token_seconds Histogram of time to first token in seconds.
+# TYPE vllm:time_to_first_token_seconds histogram
+vllm:time_to_first_token_seconds_bucket{engine=\"0\",le=\"0.001\",model_name=\"q\"} 0.0
+# HELP vllm:cache_config_info Information of the LLMEngine CacheConfig
+# TYPE vllm:cache_config_info gauge
+vllm:cache_config_info{block_size=\"16\",cache_dtype=\"auto\",engine=\"0\",num_gpu_blocks=\"2048\"} 1.0
+";
+
+#[tokio::test]
+async fn vllm_tells_its_load_and_nobody_else_is_asked() {
+    let models = json("200 OK", r#"{"data":[{"id":"q","max_model_len":2048}]}"#);
+    let metrics = answer("200 OK", &[("content-type", "text/plain; version=0.0.4")], VLLM);
+    // Slots come first or behind; vLLM has none, and what it says in their place are no slots.
+    let server = Server::start(vec![models, absent(), metrics]).await;
+    let device = connect(&server, "local").await.expect("a device");
+    let load = device.load().expect("it can be asked").await;
+    let expected = ServerLoad {
+        slots: None,
+        running: Some(8),
+        waiting: Some(2),
+        kv_tokens: Some(32_768),
+        kv_used_milli: Some(438),
+        read: Some(1_234_500),
+        written: Some(67_890),
+    };
+    assert_eq!(load, Some(expected));
+    let asked: Vec<String> = server.asked()[2..].iter().map(first_line).collect();
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    for path in ["GET /slots ", "GET /metrics "] {
+        assert!(asked.iter().any(|line| line.starts_with(path)), "{asked:?}");
+    }
+}
+
+fn first_line(asked: &Asked) -> String {
+    asked.head.lines().next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn a_server_that_tells_nothing_or_hangs_is_no_error_and_a_provider_is_asked_where_the_table_says()
+ {
+    let models = json("200 OK", r#"{"data":[{"id":"q","max_model_len":2048}]}"#);
+    for answer in [absent(), json("200 OK", "{}"), vec![Act::Hang]] {
+        let server = Server::start(vec![models.clone(), absent(), answer]).await;
+        let device = connect(&server, "local").await.expect("a device");
+        assert_eq!(device.load().expect("it can be asked").await, None);
+    }
+    // One that is not on this machine is asked only where its table says so.
+    for (line, can) in [("", false), ("metrics = true\n", true), ("metrics = false\n", false)] {
+        let mut models = Models::embedded();
+        let table = format!(
+            "[providers.far]\ndialect = \"openai\"\nbase_url = \"http://10.0.0.1/v1\"\n{line}\
+             [models.m]\nprovider = \"far\"\nid = \"m\"\nslots = 4\nwindow = 1000\nmax_output = 100\n\
+             price = {{ input = 0.0, output = 0.0 }}\n"
+        );
+        models.extend_toml(&table, "models.toml").expect("a table");
+        let (spec, endpoint) = models.select("m", &|_| None).expect("an endpoint");
+        let device = Remote::connect(spec, endpoint, Options::default()).await.expect("a device");
+        assert_eq!(device.load().is_some(), can, "{line:?}");
+    }
 }

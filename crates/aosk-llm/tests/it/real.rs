@@ -1,10 +1,11 @@
 //! A real model on a real server: llama.cpp with a small model, at `AOSK_TEST_LLM_URL`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aosk_abi::{Code, FailureKind, Role, Sampling, StopReason, Tokens, ToolCalls};
 use aosk_llm::{Estimator, Models, Options, Remote};
-use aosk_ports::{Device, Part, Request, Tokenizer};
+use aosk_ports::{Device, Part, Request, ServerLoad, Tokenizer};
 
 use tokio::sync::RwLock;
 
@@ -99,6 +100,35 @@ async fn grows_in_the_cache(device: &Remote) {
     let second = ask(device, &request).await.expect("a reply");
     let used_next = second.usage.expect("usage");
     assert!(used_next.cached >= used.input, "{used:?} then {used_next:?}");
+}
+
+#[tokio::test]
+async fn a_server_tells_its_slots_its_room_and_what_it_has_written() {
+    let Some(device) = openai().await else { return };
+    let _turn = TURN.read().await;
+    let load = async || device.load().expect("it can be asked").await.expect("it tells");
+    let before = load().await;
+    let (slots, window) = (device.info().slots as u64, device.info().window.0);
+    assert_eq!((before.slots, before.kv_tokens), (Some(slots), Some(slots * window)));
+    assert!(before.waiting.is_some() && before.read.is_some(), "{before:?}");
+    let words = steady(request(vec![text(Role::User, "Count from one to a hundred in words.")]));
+    let call = ask(&device, &words);
+    let busiest = async {
+        let mut busiest = load().await;
+        for _ in 0..200 {
+            let now = load().await;
+            let held = |load: &ServerLoad| (load.running, load.kv_used_milli);
+            busiest = if held(&now) > held(&busiest) { now } else { busiest };
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        busiest
+    };
+    let (reply, busiest) = tokio::join!(call, busiest);
+    let written = reply.expect("a reply").usage.expect("usage").output.0;
+    assert!(busiest.running >= Some(1), "the call was seen while it ran: {busiest:?}");
+    let after = load().await;
+    // Others may ask it as well.
+    assert!(after.written >= before.written.map(|before| before + written), "{before:?} {after:?}");
 }
 
 #[tokio::test]
