@@ -28,7 +28,9 @@ fn start(world: &World, args: &[&str]) -> (Running, OwnedFd) {
     let far = open(name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())
         .expect("its other end");
     let again = || far.try_clone().expect("a copy");
-    let mut command = world.through(&["setsid", "--ctty"], args);
+    // Whoever runs the tests may have told all programs to outlive a terminal, as `nohup` does.
+    let wrap = ["env", "--default-signal=HUP", "setsid", "--ctty"];
+    let mut command = world.through(&wrap, args);
     let running = Running::start(command.stdin(again()).stdout(again()).stderr(again()));
     (running, near)
 }
