@@ -75,6 +75,9 @@ async fn attempt(
     node: Uuid,
     guesses: &mut Guesses,
 ) -> Result<Outcomes, Fault> {
+    if let Some(outcome) = lone(client, entries, guesses).await? {
+        return Ok(vec![Ok(outcome)]);
+    }
     if !guesses.are_doubted()
         && let Some(group) = Judged::foresee(entries, guesses)
     {
@@ -104,6 +107,31 @@ async fn attempt(
     }
     group.commit(client, node, Begun::Yes, guesses).await?;
     Ok(outcomes)
+}
+
+/// Commits a group of one plain append to a process that is known. It is what an agent that is alone
+/// waits for at each step, so nothing is gathered for it.
+async fn lone(
+    client: &Object,
+    entries: &[Entry<'_>],
+    guesses: &mut Guesses,
+) -> Result<Option<Committed>, Fault> {
+    let [Entry { work: Ok((append, tenant)), .. }] = entries else { return Ok(None) };
+    let known = guesses.get((tenant.id, append.pid));
+    let Some(place) =
+        known.filter(|place| lone::is_plain(append) && goes_on(place, append, tenant))
+    else {
+        return Ok(None);
+    };
+    lone::commit(client, append, tenant.id, &place.reached()).await?;
+    guesses.learn(after(place.clone(), append), append.row.state.is_final());
+    Ok(Some(Committed { last: append.last }))
+}
+
+/// Whether an append is new and continues its process there, with contents of its tenant.
+fn goes_on(place: &Place, append: &Prepared, tenant: &TenantRow) -> bool {
+    let judged = place.reached().may_hold(append.pid, append.epoch, append.first, append.prev);
+    matches!(judged, Ok(false)) && append.contents.iter().all(|it| it.is_sealed_with(&tenant.key))
 }
 
 /// Begins the transaction, locks the processes of the group and the inbox items that it takes over.
@@ -194,10 +222,7 @@ impl<'a> Judged<'a> {
                 return None;
             }
             let place = known.unwrap_or_else(|| beginning(append, tenant));
-            let goes_on =
-                place.reached().may_hold(append.pid, append.epoch, append.first, append.prev);
-            let is_own = append.contents.iter().all(|it| it.is_sealed_with(&tenant.key));
-            if !matches!(goes_on, Ok(false)) || !is_own || !append.consumed.is_empty() {
+            if !goes_on(&place, append, tenant) || !append.consumed.is_empty() {
                 return None;
             }
             group.accept(append, place, is_new);
@@ -246,11 +271,6 @@ impl<'a> Judged<'a> {
     /// Takes in an append that continues its process at `place`.
     fn accept(&mut self, append: &'a Prepared, place: Place, is_new: bool) {
         let key = (place.tenant, place.pid);
-        let [newest, before] = place.checkpoints;
-        let checkpoints = match &append.checkpoint {
-            Some(saved) => [Some(saved.seq), newest],
-            None => [newest, before],
-        };
         if is_new {
             self.fresh.insert(key);
         }
@@ -259,8 +279,7 @@ impl<'a> Judged<'a> {
         }
         self.touched.insert(key);
         self.writes.push((append, place.tenant));
-        let next = append.last.next();
-        self.places.insert(key, Place { next, head: append.head(), checkpoints, ..place });
+        self.places.insert(key, after(place, append));
     }
 
     /// Writes what was accepted, commits, and learns where the processes stand.
@@ -271,15 +290,7 @@ impl<'a> Judged<'a> {
         begun: Begun,
         guesses: &mut Guesses,
     ) -> Result<(), Fault> {
-        match (begun, &self.writes[..]) {
-            (Begun::No, [(append, tenant)])
-                if let Some(before) = self.before.get(&(*tenant, append.pid))
-                    && lone::is_plain(append) =>
-            {
-                lone::commit(client, append, *tenant, before).await?;
-            }
-            _ => self.write(client, node, begun).await?,
-        }
+        self.write(client, node, begun).await?;
         guesses.trust();
         let newest: HashMap<_, _> =
             self.writes.iter().map(|(append, tenant)| ((*tenant, append.pid), *append)).collect();
@@ -320,6 +331,16 @@ impl<'a> Judged<'a> {
         try_join3(async { heard(begin.await) }, executed, async { heard(commit.await) }).await?;
         Ok(())
     }
+}
+
+/// Where a process stands after an append.
+fn after(place: Place, append: &Prepared) -> Place {
+    let [newest, before] = place.checkpoints;
+    let checkpoints = match &append.checkpoint {
+        Some(saved) => [Some(saved.seq), newest],
+        None => [newest, before],
+    };
+    Place { next: append.last.next(), head: append.head(), checkpoints, ..place }
 }
 
 /// Where a process stands that its first append makes.

@@ -132,7 +132,7 @@ impl Writer {
         let berth = Berth::default();
         let steps = sessions.steps(berth.clone())?;
         let (refused, guesses) = (HashMap::new(), Guesses::default());
-        let clerk = Clerk { sessions, steps, tenure, desk, refused, guesses };
+        let clerk = Clerk { sessions, steps, client: None, tenure, desk, refused, guesses };
         let (done, ends) = oneshot::channel();
         Ok((Self { clerk, hand: Hand::default(), berth, _done: done }, ends))
     }
@@ -151,6 +151,7 @@ impl Writer {
     /// The writer after it was interrupted: what became of what it has in hand is not known.
     pub(super) fn moved(mut self) -> Self {
         self.clerk.guesses.doubt();
+        self.clerk.client = None;
         self
     }
 }
@@ -165,8 +166,9 @@ impl Drop for Writer {
 /// Who commits what the writer has in hand.
 struct Clerk {
     sessions: Arc<Sessions>,
-    /// The connection for it.
+    /// Where the connection for it comes from, and the connection.
     steps: Pool,
+    client: Option<Object>,
     tenure: Arc<Tenure>,
     desk: Desk,
     /// Processes with a refused append, and the number of the last item that is refused with it.
@@ -178,7 +180,7 @@ impl Clerk {
     async fn serve(&mut self, hand: &mut Hand) {
         // The first agent need not wait for a log-in. Where there is no server, the first append
         // says so.
-        let _ = self.steps.get().await;
+        self.client = self.steps.get().await.ok();
         loop {
             while !hand.items.is_empty() {
                 let outcomes = self.outcomes(hand.first, &hand.items).await;
@@ -223,7 +225,14 @@ impl Clerk {
 
     /// One attempt at a group, in one transaction.
     async fn attempt(&mut self, first: u64, items: &[Item]) -> Result<Outcomes, Fault> {
-        let client = self.steps.get().await?;
+        let client = match self.client.take() {
+            Some(client) if !client.is_closed() => client,
+            closed => {
+                // The pool gives the next one only when it has this one back.
+                drop(closed);
+                self.steps.get().await?
+            }
+        };
         let lost = self.tenure.check().err();
         let mut entries = Vec::with_capacity(items.len());
         for (item, number) in items.iter().zip(first..) {
@@ -237,7 +246,10 @@ impl Clerk {
             entries.push(Entry { key: &item.key, work });
         }
         match group::run(&client, &entries, self.tenure.node(), &mut self.guesses).await {
-            Ok(outcomes) => Ok(outcomes),
+            Ok(outcomes) => {
+                self.client = Some(client);
+                Ok(outcomes)
+            }
             Err(fault) => {
                 // In the middle of a transaction: nobody else may get it.
                 drop(Object::take(client));
