@@ -20,12 +20,13 @@ machine() {
   echo "disk     $(df -T "${CARGO_TARGET_DIR:-.}" | awk 'NR == 2 { print $2 }')"
   echo "rust     $(rustc --version)"
   echo "counts   AOSK_KILL_ROUNDS=$AOSK_KILL_ROUNDS AOSK_STORE_ROUNDS=$AOSK_STORE_ROUNDS AOSK_STORE_STREAM_BYTES=$AOSK_STORE_STREAM_BYTES AOSK_FIGHT_SECONDS=$AOSK_FIGHT_SECONDS AOSK_CHAOS_PERCENT=$AOSK_CHAOS_PERCENT AOSK_SIM_SEEDS=$AOSK_SIM_SEEDS"
-  echo
 }
 
 mkdir -p bench/runs
 run="bench/runs/soak-$(date -u +%Y%m%d-%H%M%S).txt"
-machine >"$run"
+# Before the file is there, which would be a change itself.
+on=$(machine)
+printf '%s\n\n' "$on" >"$run"
 code=0
 scripts/test.sh "${@:---workspace}" -- --show-output 2>&1 | sed "s|$PWD|.|g" | tee -a "$run" || code=$?
 echo "kept in $run" >&2
