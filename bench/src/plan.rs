@@ -127,6 +127,7 @@ fn table(pages: u32) -> Result<PageTable, Failure> {
             tail: false,
             admitted: plan.admitted,
             evicted: plan.evicted,
+            reasons: plan.reasons,
             stubs: Vec::new(),
         };
         let under = Conditions {

@@ -96,6 +96,7 @@ mod tests {
             prompt_len: 0,
             prompt_tokens: Tokens(size),
             step: Step(1),
+            reasons: None,
             stubs: Vec::new(),
             tail: false,
             tools: true,

@@ -233,6 +233,7 @@ impl Replay<'_> {
             tail: false,
             admitted: plan.admitted,
             evicted: plan.evicted,
+            reasons: plan.reasons,
             stubs: Vec::new(),
         };
         self.table.apply(&planned, &under)?;

@@ -24,6 +24,7 @@ use crate::page::{Admission, Stub};
 use crate::priority::Priority;
 use crate::process::{BlockedOn, Exit};
 use crate::quota::Limits;
+use crate::reason::Reasons;
 use crate::signal::Signal;
 use crate::tool::Effect;
 
@@ -410,6 +411,9 @@ pub struct Planned {
     pub prompt_len: u64,
     /// The size of the prompt under the tokenizer that counted, tail included.
     pub prompt_tokens: Tokens,
+    /// Why pages left; named where some do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasons: Option<Reasons>,
     /// The step.
     pub step: Step,
     /// What the prompt says from now on of all pages that have left, in their order; named where

@@ -40,6 +40,7 @@ mod page;
 mod priority;
 mod process;
 mod quota;
+mod reason;
 mod record;
 mod restart;
 mod signal;
@@ -71,6 +72,7 @@ pub use quota::{
     GroupSpec, Limits, OrderSpec, Period, PoolSpec, QuotaError, QuotaOwner, Rate, Sharing, Spend,
     TenantSpec,
 };
+pub use reason::{Cause, Reasons, Score};
 pub use record::{DecodeError, EncodeError, Record, VerifyError};
 pub use restart::{RestartSpec, RestartWhen};
 pub use signal::Signal;

@@ -5,13 +5,14 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on says why")]
 
 use aosk_abi::{
-    Admission, Blocked, BlockedOn, BudgetWarned, Cancelled, Changes, ChildBegun, ChildEnded,
+    Admission, Blocked, BlockedOn, BudgetWarned, Cancelled, Cause, Changes, ChildBegun, ChildEnded,
     ContentKey, ContentRef, Crashed, DecodeError, Effect, Epoch, Event, Exit, Exited, FailureKind,
     Hash, Interrupted, Kind, Limits, LlmFailed, LlmRequested, LlmReturned, MessageReceived,
     MessageTaken, MicroDollars, Op, PageId, PageKind, Pid, Planned, Ppm, Priority, PriorityChanged,
-    QuotaChanged, RecallRank, RecallSearch, Recalled, Record, Recovered, ReplyPart, Restarted,
-    Routed, Seq, Signal, SignalReceived, Source, Spawned, SpendRaised, Step, StopReason, Stub,
-    Tenant, Timestamp, Tokens, Told, ToolRequested, ToolReturned, Unblocked, Usage, What,
+    QuotaChanged, Reasons, RecallRank, RecallSearch, Recalled, Record, Recovered, ReplyPart,
+    Restarted, Routed, Score, Seq, Signal, SignalReceived, Source, Spawned, SpendRaised, Step,
+    StopReason, Stub, Tenant, Timestamp, Tokens, Told, ToolRequested, ToolReturned, Unblocked,
+    Usage, What,
 };
 
 const GOLDEN: &str = include_str!("golden/events-v1.txt");
@@ -71,6 +72,7 @@ fn every_kind() -> Vec<What> {
             tail: true,
             admitted: vec![task, page(1, PageKind::ToolResult, 3, 0)],
             evicted: vec![PageId(4), PageId(5)],
+            reasons: None,
             stubs: Vec::new(),
         }),
         What::LlmRequested(LlmRequested {
@@ -175,6 +177,7 @@ fn every_kind() -> Vec<What> {
             tail: false,
             admitted: Vec::new(),
             evicted: vec![PageId(4), PageId(5)],
+            reasons: None,
             stubs: vec![Stub { first: PageId(4), last: PageId(5), pages: 2, tokens: Tokens(800) }],
         }),
         What::Recalled(Recalled { op: Op(7), pages: vec![PageId(4), PageId(5)], search: None }),
@@ -240,6 +243,28 @@ fn every_kind() -> Vec<What> {
             percent: 80,
             limit: MicroDollars(5_000_000),
             until: Some(Timestamp::from_millis(1_700_006_400_000)),
+        }),
+        What::Planned(Planned {
+            op: Op(14),
+            step: Step(3),
+            generation: 3,
+            tools: true,
+            under: Changes::default(),
+            prompt_tokens: Tokens(50),
+            prompt: Hash::of(b"reasons"),
+            prompt_len: 7,
+            tail: false,
+            admitted: Vec::new(),
+            evicted: vec![PageId(6), PageId(7)],
+            reasons: Some(Reasons {
+                early: true,
+                scores: vec![
+                    Score { cause: Cause::Scored, page: PageId(6), terms: vec![1_200, 34] },
+                    Score { cause: Cause::Gaps, page: PageId(7), terms: vec![0, 56] },
+                ],
+                terms: vec!["needs_ppm".into(), "tokens".into()],
+            }),
+            stubs: Vec::new(),
         }),
     ]
 }

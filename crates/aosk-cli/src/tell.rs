@@ -164,6 +164,9 @@ fn planned_line(planned: &Planned) -> String {
     line += &format!(" tokens, {} in", pages(planned.admitted.len()));
     if !planned.evicted.is_empty() {
         line += &format!(", {} out", pages(planned.evicted.len()));
+        if planned.reasons.as_ref().is_some_and(|reasons| reasons.early) {
+            line += " before they had to be";
+        }
     }
     if let Some(policy) = &planned.under.policy {
         line += &format!(" ({})", one_line(policy));

@@ -71,7 +71,7 @@ pub use page::Page;
 pub use plan::Plan;
 pub use policy::{
     ClearToolResults, Compaction, CostAware, Gdsf, Importance, Lfu, Lru, MaskObservations,
-    POLICIES, Policy, S3Fifo, TruncateOldest, Unit, View, policy_by_name,
+    POLICIES, Policy, Ratings, S3Fifo, TruncateOldest, Unit, View, policy_by_name,
 };
 pub use residency::{Damage, Entry, Residency};
 pub use stub::{STUB, stub_room};

@@ -1,6 +1,6 @@
 //! Plans: the decision what the next prompt holds.
 
-use aosk_abi::{Admission, PageId, Tokens};
+use aosk_abi::{Admission, Cause, PageId, Reasons, Tokens};
 
 use crate::arrival::{Arrival, admit};
 use crate::demand::Demand;
@@ -26,6 +26,8 @@ pub struct Plan {
     pub prompt_tokens: Tokens,
     /// How many gaps contents have of which parts have left.
     pub gaps: usize,
+    /// Why pages leave, where some do.
+    pub reasons: Option<Reasons>,
 }
 
 impl PageTable {
@@ -67,6 +69,7 @@ impl PageTable {
             generation: self.generation(),
             prompt_tokens: Tokens::ZERO,
             gaps: self.gaps(),
+            reasons: None,
         };
         let mut total = demand.overhead + self.tokens();
         total += plan.admitted.iter().map(|page| page.tokens).sum();
@@ -111,19 +114,21 @@ impl PageTable {
             terms: *terms,
         };
         let mut leaving = Leaving::nothing(&standings, view.size());
-        policy.evict(&view).into_iter().for_each(|index| leaving.leave(index));
+        policy.evict(&view).into_iter().for_each(|index| leaving.leave(index, Cause::Scored));
         for index in 0..units.len() {
             if demand.admits(leaving.total) {
                 break;
             }
-            leaving.leave(index);
+            leaving.leave(index, Cause::Oldest);
         }
         plan.evicted = leaving.close_gaps(self, demand.gaps);
+        let total = leaving.total;
         if !plan.evicted.is_empty() {
             plan.generation = self.generation().saturating_add(1);
             plan.gaps = self.gaps_after(&plan.evicted).count();
+            plan.reasons = Some(leaving.reasons(policy, &view, demand.admits(view.size())));
         }
-        Ok(leaving.total)
+        Ok(total)
     }
 }
 

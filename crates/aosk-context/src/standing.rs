@@ -7,10 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aosk_abi::{PageId, PageKind, Seq, Tokens};
+use aosk_abi::{Cause, PageId, PageKind, Reasons, Score, Seq, Tokens};
 
 use crate::page::Page;
-use crate::policy::Unit;
+use crate::policy::{Policy, Unit, View};
 use crate::table::PageTable;
 
 /// A unit of the prompt as it would be if nothing left, and what holds it there.
@@ -93,6 +93,8 @@ impl Standings {
 pub(crate) struct Leaving<'a> {
     standings: &'a Standings,
     leaves: Vec<bool>,
+    /// What was decided on its own, each by its index; what leaves with it is not among them.
+    decided: Vec<(usize, Cause)>,
     /// The size of the prompt that stays.
     pub(crate) total: Tokens,
 }
@@ -100,26 +102,46 @@ pub(crate) struct Leaving<'a> {
 impl<'a> Leaving<'a> {
     /// Nothing, of a prompt of `total` tokens.
     pub(crate) fn nothing(standings: &'a Standings, total: Tokens) -> Self {
-        Self { standings, leaves: vec![false; standings.units.len()], total }
+        let leaves = vec![false; standings.units.len()];
+        Self { standings, leaves, decided: Vec::new(), total }
     }
 
     /// Lets the unit of that index go, with all its parts. An index that names no unit is a
     /// policy's fault and lets nothing go.
-    pub(crate) fn leave(&mut self, index: usize) {
+    pub(crate) fn leave(&mut self, index: usize, cause: Cause) {
         let Some(unit) = self.standings.units.get(index) else { return };
-        self.mark(index);
+        if self.mark(index) {
+            self.decided.push((index, cause));
+        }
         if !unit.part {
-            self.standings.parts_of(unit.id).for_each(|part| self.mark(part));
+            for part in self.standings.parts_of(unit.id) {
+                self.mark(part);
+            }
         }
     }
 
-    fn mark(&mut self, index: usize) {
-        if let Some((leaves, unit)) =
-            self.leaves.get_mut(index).zip(self.standings.units.get(index))
-            && !std::mem::replace(leaves, true)
-        {
-            self.total = self.total.saturating_sub(unit.tokens);
-        }
+    /// Whether it did not leave before.
+    fn mark(&mut self, index: usize) -> bool {
+        let known = self.leaves.get_mut(index).zip(self.standings.units.get(index));
+        let Some((leaves, unit)) = known.filter(|(leaves, _)| !**leaves) else { return false };
+        *leaves = true;
+        self.total = self.total.saturating_sub(unit.tokens);
+        true
+    }
+
+    /// Why they leave, as `policy` rates them; `early` where all had room.
+    pub(crate) fn reasons(mut self, policy: &dyn Policy, view: &View<'_>, early: bool) -> Reasons {
+        self.decided.sort_unstable_by_key(|(index, _)| *index);
+        let indices: Vec<usize> = self.decided.iter().map(|(index, _)| *index).collect();
+        let ratings = policy.rate(view, &indices);
+        let terms = ratings.terms.iter().map(|name| (*name).to_owned()).collect();
+        let mut rows = ratings.rows.into_iter();
+        let scores = self.decided.iter().map(|&(index, cause)| Score {
+            cause,
+            page: self.standings.units[index].first,
+            terms: rows.next().unwrap_or_default(),
+        });
+        Reasons { early, scores: scores.collect(), terms }
     }
 
     /// The pages of the table that leave, in prompt order.
@@ -156,7 +178,7 @@ impl<'a> Leaving<'a> {
         let closed: BTreeSet<Seq> = gaps.into_iter().take(excess).collect();
         for (index, unit) in self.standings.units.iter().enumerate() {
             if !unit.part && closed.contains(&unit.id) {
-                self.leave(index);
+                self.leave(index, Cause::Gaps);
             }
         }
         self.pages(table)

@@ -163,6 +163,7 @@ mod tests {
             range: None,
             tool: None,
             change: None,
+            reason: None,
         }
     }
 

@@ -10,6 +10,7 @@ mod page;
 mod prompts;
 mod search;
 mod top;
+mod why;
 mod window;
 
 use aosk_abi::{Code, Pid, ProcessState, Seq, Tenant};

@@ -6,6 +6,8 @@ use aosk_abi::{PageId, PageKind, Planned};
 use aosk_kernel::{Image, Shape};
 use serde::Serialize;
 
+use super::why::{Reason, Why};
+
 /// Where a page is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -52,6 +54,9 @@ pub(super) struct Row {
     /// What the newest plan did with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) change: Option<Change>,
+    /// Why it left with the newest plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reason: Option<Reason>,
 }
 
 /// What the newest plan did with a page.
@@ -107,12 +112,15 @@ pub(super) fn rows(image: &Image, newest: Option<&Planned>) -> Vec<Row> {
             newest.admitted.iter().any(|page| page.page == id).then_some(Change::Admitted)
         }
     };
+    let why = newest.map(|newest| Why::of(newest, image)).unwrap_or_default();
     let rows = table.pages().iter().map(|page| {
         let now = latest.get(&(page.source, page.range)).filter(|now| **now != page.id);
         let tool = match image.transcript.get(page.source) {
             Some(Shape::ToolCall { name, .. } | Shape::ToolResult { name, .. }) => Some(name),
             _ => None,
         };
+        let change = change(page.id);
+        let left = change == Some(Change::Evicted);
         Row {
             page: page.id.0,
             kind: page.kind,
@@ -134,7 +142,8 @@ pub(super) fn rows(image: &Image, newest: Option<&Planned>) -> Vec<Row> {
             part: page.source.part,
             range: page.range,
             tool: tool.cloned(),
-            change: change(page.id),
+            change,
+            reason: left.then(|| why.page(page.id, page.unit)).flatten(),
         }
     });
     rows.collect()

@@ -118,6 +118,7 @@ mod tests {
             prompt_len: 0,
             prompt_tokens: Tokens(prompt_tokens),
             step: Step(1),
+            reasons: None,
             stubs: Vec::new(),
             tail: false,
             tools: true,

@@ -1,6 +1,6 @@
 //! The context window of one process, for people and for programs.
 
-use aosk_abi::{Planned, Seq, Stub, Usage, What};
+use aosk_abi::{Planned, Reasons, Seq, Stub, Usage, What};
 use aosk_kernel::Image;
 use serde::Serialize;
 
@@ -8,6 +8,7 @@ use super::list;
 use super::map::{self, Part};
 use super::page::{Row, rows};
 use super::prompts::{Prompts, Sums};
+use super::why;
 use crate::error::Error;
 use crate::figures::{cached, count, moment};
 use crate::journal::Entry;
@@ -52,6 +53,9 @@ pub(super) struct Window<'a> {
     repeated: Option<f64>,
     spent_microdollars: u64,
     pages: Vec<Row>,
+    /// What the newest plan says of those that left; in JSON it stands at the pages.
+    #[serde(skip)]
+    reasons: Option<&'a Reasons>,
 }
 
 /// Pages together.
@@ -88,6 +92,9 @@ struct Newest {
     step: u64,
     admitted: usize,
     evicted: usize,
+    /// Whether pages left while all had room.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    early: bool,
 }
 
 impl Size {
@@ -101,7 +108,7 @@ impl Size {
 
 impl<'a> Window<'a> {
     /// The window of a process that these events made.
-    pub(super) fn of(image: &'a Image, entries: &[Entry], state: &'static str) -> Self {
+    pub(super) fn of(image: &'a Image, entries: &'a [Entry], state: &'static str) -> Self {
         let mut prompts = Prompts::default();
         let mut newest: Option<(Seq, &Planned)> = None;
         for entry in entries {
@@ -129,6 +136,7 @@ impl<'a> Window<'a> {
                 step: planned.step.0,
                 admitted: planned.admitted.len(),
                 evicted: planned.evicted.len(),
+                early: planned.reasons.as_ref().is_some_and(|reasons| reasons.early),
             }),
             resident: Size::of(pages.iter().filter(|row| row.is_resident())),
             swapped: Size::of(pages.iter().filter(|row| row.is_swapped())),
@@ -142,6 +150,7 @@ impl<'a> Window<'a> {
             usage,
             spent_microdollars: image.account.spent().0,
             pages,
+            reasons: newest.and_then(|(_, planned)| planned.reasons.as_ref()),
         }
     }
 
@@ -167,6 +176,12 @@ impl<'a> Window<'a> {
         if !self.pages.is_empty() {
             out.line(&heading("Pages"))?;
             for line in list::lines(&self.pages, all, out) {
+                out.line(&line)?;
+            }
+        }
+        if let Some(reasons) = self.reasons {
+            out.line(&heading("Why pages left with the newest plan"))?;
+            for line in why::lines(reasons, all, out) {
                 out.line(&line)?;
             }
         }
@@ -227,11 +242,12 @@ impl<'a> Window<'a> {
                     (
                         "newest plan",
                         format!(
-                            "event {}, step {}: {} came, {} left",
+                            "event {}, step {}: {} came, {} left{}",
                             newest.event,
                             newest.step,
                             several(newest.admitted, "page"),
-                            newest.evicted
+                            newest.evicted,
+                            if newest.early { " before they had to" } else { "" }
                         ),
                     ),
                 ]);

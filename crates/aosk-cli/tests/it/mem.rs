@@ -97,6 +97,29 @@ fn agrees(window: &Value, events: &[Value]) {
     assert!((utilisation - used as f64 / 35.0).abs() < 0.1, "{utilisation}");
 }
 
+/// Checks that a window gives for each page that left with the plan the terms of a score of it.
+fn explains(window: &Value, plan: &Value) {
+    let reasons = &plan["reasons"];
+    assert_eq!(reasons.is_null(), plan["evicted"].is_null(), "{plan}");
+    let scores: Vec<&Value> = reasons["scores"].as_array().into_iter().flatten().collect();
+    for page in window["pages"].as_array().expect("pages") {
+        let reason = &page["reason"];
+        assert_eq!(reason.is_null(), page["change"] != "evicted", "{page}");
+        if reason.is_null() {
+            continue;
+        }
+        let own = scores.iter().find(|score| score["page"] == page["page"]);
+        assert!(own.is_none_or(|_| reason["page"] == page["page"]), "{page}");
+        let score = scores.iter().find(|score| score["page"] == reason["page"]);
+        let score = score.unwrap_or_else(|| panic!("{page}: {scores:?}"));
+        let names = reasons["terms"].as_array().expect("names").iter().map(text);
+        let terms = names.zip(score["terms"].as_array().expect("terms"));
+        let terms: BTreeMap<_, _> = terms.collect();
+        assert_eq!(reason["terms"], json!(terms), "{page}");
+        assert!(["needs_ppm", "swap_in", "rewrite"].iter().all(|name| terms.contains_key(name)));
+    }
+}
+
 fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("{value} is no number"))
 }
@@ -132,6 +155,7 @@ fn the_window_at_any_event_is_what_the_journal_planned() {
                 .map(|page| &page["page"])
                 .collect::<Vec<_>>()
         };
+        explains(&window, body);
         let admitted = body["admitted"].as_array().into_iter().flatten();
         assert_eq!(changed("admitted"), admitted.map(|page| &page["page"]).collect::<Vec<_>>());
         assert_eq!(
@@ -184,6 +208,8 @@ fn the_map_fits_into_eighty_columns_and_says_what_left() {
     let left = plans.iter().rev().find(|event| event["body"]["evicted"].is_array());
     let left = left.expect("pages left");
     let then = world.run(&["mem", &pid, "--at", &left["seq"].to_string()]).out;
+    assert!(then.contains("NEEDS_PPM  TOKENS  SWAP_IN  DISPLACED  REWRITE\n"), "{then}");
+    assert!(then.lines().all(|line| line.chars().count() <= 80), "{then}");
     for (mark, what) in [("+  ", "admitted"), ("-  ", "evicted")] {
         let marked = then.lines().filter(|line| line.starts_with(mark)).count();
         assert_eq!(marked, left["body"][what].as_array().map_or(0, Vec::len), "{then}");

@@ -23,7 +23,8 @@
 use aosk_abi::{Ppm, Tokens};
 
 use super::hazard::needs;
-use super::{Policy, View, part};
+use super::rating::whole;
+use super::{Policy, Ratings, Unit, View, part};
 use crate::terms::{Terms, tokens};
 
 /// Minimises the expected price of the coming steps and of the pages that will be missed.
@@ -65,6 +66,61 @@ impl Policy for CostAware {
         }
         prices.cheapest(view)
     }
+
+    /// `needs_ppm`: how often it is expected to be needed while the log's room is used up once.
+    /// The prices are in tokens of uncached input: `swap_in` of one need, `displaced` of what makes
+    /// room for it then, `rewrite` of writing anew what stands behind it if nothing else left.
+    fn rate(&self, view: &View<'_>, leaving: &[usize]) -> Ratings {
+        let faults = Faults::of(view);
+        let mut behind = view.units.iter().fold(0.0, |sum, unit| sum + tokens(unit.tokens));
+        let mut left = leaving.iter().copied().peekable();
+        let rows = view.units.iter().enumerate().filter_map(|(index, unit)| {
+            behind -= tokens(unit.tokens);
+            left.next_if_eq(&index)?;
+            let rewrite = if view.terms.cold { 0.0 } else { rewritten(&view.terms) * behind };
+            Some([
+                whole(1e6 * needs(unit, view.now, faults.steps)),
+                unit.tokens.0,
+                whole(faults.swap_in(unit)),
+                whole(faults.displaced),
+                whole(rewrite),
+            ])
+        });
+        Ratings::of(["needs_ppm", "tokens", "swap_in", "displaced", "rewrite"], rows)
+    }
+}
+
+/// What it costs to need a unit that has left.
+struct Faults {
+    /// The time in which the log's room is used up once.
+    steps: f64,
+    /// What having the rest of the log written anew is planned for.
+    displaced: f64,
+    call: f64,
+    write: f64,
+}
+
+impl Faults {
+    fn of(view: &View<'_>) -> Self {
+        let log = tokens(view.capacity.saturating_sub(view.pinned));
+        let terms = view.terms;
+        Self {
+            steps: (log / view.tokens_per_turn.max(1.0)).max(1.0),
+            displaced: REWRITES_PER_FAULT * (rewritten(&terms) * log),
+            call: terms.output() * tokens(REQUEST) + terms.read() * tokens(view.capacity),
+            write: terms.write(),
+        }
+    }
+
+    /// The price of the call that asks for the unit and of writing it.
+    fn swap_in(&self, unit: &Unit) -> f64 {
+        self.call + self.write * tokens(unit.tokens)
+    }
+}
+
+/// What a token that has to be written anew costs more than one that is read.
+fn rewritten(terms: &Terms) -> f64 {
+    (terms.write() - terms.read()).max(0.0)
 }
 
 /// What it costs to lose each unit, and the order of the loss for each token of room.
@@ -85,15 +141,9 @@ struct Cut {
 
 impl Prices {
     fn of(view: &View<'_>) -> Self {
-        let log = tokens(view.capacity.saturating_sub(view.pinned));
-        // The time in which the log's room is used up once.
-        let steps = (log / view.tokens_per_turn.max(1.0)).max(1.0);
-        let terms = view.terms;
-        let call = terms.output() * tokens(REQUEST) + terms.read() * tokens(view.capacity);
-        let rewrite = (terms.write() - terms.read()).max(0.0) * log;
-        let loss = |unit: &super::Unit| {
-            let page = terms.write() * tokens(unit.tokens);
-            needs(unit, view.now, steps) * (call + page + REWRITES_PER_FAULT * rewrite)
+        let faults = Faults::of(view);
+        let loss = |unit: &Unit| {
+            needs(unit, view.now, faults.steps) * (faults.swap_in(unit) + faults.displaced)
         };
         let losses: Vec<f64> = view.units.iter().map(loss).collect();
         let mut order: Vec<usize> = (0..losses.len()).collect();
@@ -127,7 +177,7 @@ impl Prices {
         let terms = view.terms;
         let capacity = tokens(view.capacity);
         let rent = EMPTY_ROOM * terms.read() / (2.0 * view.tokens_per_turn.max(1.0));
-        let rewrite = (terms.write() - terms.read()).max(0.0);
+        let rewrite = rewritten(&terms);
         let mut cuts = Vec::with_capacity(DEPTHS.len());
         let mut depths = DEPTHS.iter().map(|&depth| capacity - tokens(part(view.capacity, depth)));
         let mut target = depths.next();

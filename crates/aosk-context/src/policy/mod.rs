@@ -12,6 +12,7 @@ mod compaction;
 mod cost_aware;
 mod hazard;
 mod ranked;
+mod rating;
 mod s3_fifo;
 mod tool_results;
 
@@ -20,6 +21,7 @@ use aosk_abi::{PageId, Ppm, Seq, Tokens};
 pub use compaction::Compaction;
 pub use cost_aware::CostAware;
 pub use ranked::{Gdsf, Importance, Lfu, Lru, TruncateOldest};
+pub use rating::Ratings;
 pub use s3_fifo::S3Fifo;
 pub use tool_results::{ClearToolResults, MaskObservations};
 
@@ -108,6 +110,12 @@ pub trait Policy: Send + Sync {
 
     /// The indices of the units that leave, in any order.
     fn evict(&self, view: &View<'_>) -> Vec<usize>;
+
+    /// What its scores of those units, by ascending indices, are made of. They leave, all of them,
+    /// though perhaps not by its choice. A policy that goes by place alone has no terms.
+    fn rate(&self, _view: &View<'_>, leaving: &[usize]) -> Ratings {
+        Ratings::of([], leaving.iter().map(|_| []))
+    }
 }
 
 /// The share of the room that an eviction leaves filled, unless a policy finds its own mark.

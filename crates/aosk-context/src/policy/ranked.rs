@@ -3,7 +3,7 @@
 
 use aosk_abi::Ppm;
 
-use super::{LOW_WATER, Policy, Unit, View};
+use super::{LOW_WATER, Policy, Ratings, Unit, View};
 
 /// The units whose worth is least leave, of equals the oldest, parts before the rest of their unit.
 fn least(view: &View<'_>, worth: impl Fn(&Unit) -> u64) -> Vec<usize> {
@@ -41,6 +41,11 @@ impl Policy for Lru {
     fn evict(&self, view: &View<'_>) -> Vec<usize> {
         least(view, |unit| unit.last_access.into())
     }
+
+    fn rate(&self, view: &View<'_>, leaving: &[usize]) -> Ratings {
+        let idle = |unit: &Unit| [view.now.saturating_sub(unit.last_access).into()];
+        Ratings::of(["idle"], leaving.iter().map(|&index| idle(&view.units[index])))
+    }
 }
 
 /// The unit that was needed least often leaves first.
@@ -55,6 +60,11 @@ impl Policy for Lfu {
     fn evict(&self, view: &View<'_>) -> Vec<usize> {
         least(view, |unit| unit.accesses.into())
     }
+
+    fn rate(&self, view: &View<'_>, leaving: &[usize]) -> Ratings {
+        let accesses = leaving.iter().map(|&index| [view.units[index].accesses.into()]);
+        Ratings::of(["accesses"], accesses)
+    }
 }
 
 /// Time, frequency and importance together: half the importance, three tenths of `1 / (1 + turns
@@ -68,14 +78,24 @@ impl Policy for Importance {
     }
 
     fn evict(&self, view: &View<'_>) -> Vec<usize> {
-        let whole = u64::from(Ppm::ONE.0);
         least(view, |unit| {
-            let age = u64::from(view.now.saturating_sub(unit.last_access));
-            let accesses = u64::from(unit.accesses);
-            let frequency = whole * accesses / (1 + accesses);
-            5 * u64::from(unit.importance.0) + 3 * whole / (1 + age) + 2 * frequency
+            let [importance, recency, frequency] = rated(unit, view.now);
+            5 * importance + 3 * recency + 2 * frequency
         })
     }
+
+    fn rate(&self, view: &View<'_>, leaving: &[usize]) -> Ratings {
+        let rows = leaving.iter().map(|&index| rated(&view.units[index], view.now));
+        Ratings::of(["importance_ppm", "recency_ppm", "frequency_ppm"], rows)
+    }
+}
+
+/// Importance, recency and frequency of a unit, in millionths.
+fn rated(unit: &Unit, now: u32) -> [u64; 3] {
+    let whole = u64::from(Ppm::ONE.0);
+    let age = u64::from(now.saturating_sub(unit.last_access));
+    let accesses = u64::from(unit.accesses);
+    [unit.importance.0.into(), whole / (1 + age), whole * accesses / (1 + accesses)]
 }
 
 /// Greedy-dual size frequency (Cherkasova 1998): a page's credit is `L + accesses / size`, where
@@ -91,5 +111,9 @@ impl Policy for Gdsf {
 
     fn evict(&self, view: &View<'_>) -> Vec<usize> {
         least(view, |unit| unit.credit.into())
+    }
+
+    fn rate(&self, view: &View<'_>, leaving: &[usize]) -> Ratings {
+        Ratings::of(["credit"], leaving.iter().map(|&index| [view.units[index].credit.into()]))
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::{LOW_WATER, Policy, Unit, View, part};
+use super::{LOW_WATER, Policy, Ratings, Unit, View, part};
 
 /// New units stand in a small queue, a tenth of the room; those that were needed stand in the main
 /// queue, where each access is worth one more round, at most three.
@@ -46,6 +46,12 @@ impl Policy for S3Fifo {
         });
         let order: Vec<usize> = order.collect();
         view.down_to(LOW_WATER, order)
+    }
+
+    fn rate(&self, view: &View<'_>, leaving: &[usize]) -> Ratings {
+        let row = |unit: &Unit| [unit.accesses.into(), unit.last_access.into()];
+        let rows = leaving.iter().map(|&index| row(&view.units[index]));
+        Ratings::of(["accesses", "last_access"], rows)
     }
 }
 

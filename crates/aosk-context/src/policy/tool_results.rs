@@ -2,7 +2,7 @@
 
 use aosk_abi::Tokens;
 
-use super::{LOW_WATER, Policy, View};
+use super::{LOW_WATER, Policy, Ratings, View};
 use crate::terms::Terms;
 
 /// Older results leave as soon as there are ten newer ones and five to let go of at once: what
@@ -31,6 +31,10 @@ impl Policy for MaskObservations {
         let masked = if older >= BATCH { &results[..older] } else { &[] };
         then_the_oldest(view, &masked.concat())
     }
+
+    fn rate(&self, view: &View<'_>, leaving: &[usize]) -> Ratings {
+        are_results(view, leaving)
+    }
 }
 
 /// When nothing fits any more, all results but the newest three leave: the `clear_tool_uses` of an
@@ -50,6 +54,10 @@ impl Policy for ClearToolResults {
         let results = results(view);
         then_the_oldest(view, &results[..results.len().saturating_sub(KEPT)].concat())
     }
+
+    fn rate(&self, view: &View<'_>, leaving: &[usize]) -> Ratings {
+        are_results(view, leaving)
+    }
 }
 
 /// The results in their order, each with its parts.
@@ -58,6 +66,12 @@ fn results(view: &View<'_>) -> Vec<Vec<usize>> {
     let indices: Vec<usize> = indices.collect();
     let together = |a: &usize, b: &usize| view.units[*a].id == view.units[*b].id;
     indices.chunk_by(together).map(<[usize]>::to_vec).collect()
+}
+
+/// Whether each is a result, 1, or had to follow those, 0.
+fn are_results(view: &View<'_>, leaving: &[usize]) -> Ratings {
+    let rows = leaving.iter().map(|&index| [view.units[index].tool_result.into()]);
+    Ratings::of(["tool_result"], rows)
 }
 
 /// `leaving`, and where the prompt does not fit all the same the oldest others, down to the low

@@ -6,7 +6,7 @@ use aosk_context::{CostAware, Error, Policy, Terms, TruncateOldest, View, stub_r
 use crate::process::{Process, room};
 
 /// A head of 100 tokens, then messages of 100 tokens that the model has answered.
-fn answered(messages: usize) -> Process {
+pub fn answered(messages: usize) -> Process {
     let mut process = Process::spawn([50, 20, 30]);
     for _ in 0..messages {
         process.message(100);

@@ -8,4 +8,5 @@ mod damage;
 mod marks;
 mod parts;
 mod process;
+mod reasons;
 mod streams;

@@ -163,6 +163,7 @@ pub fn planned(plan: &Plan) -> Planned {
         tail: false,
         admitted: plan.admitted.clone(),
         evicted: plan.evicted.clone(),
+        reasons: plan.reasons.clone(),
         stubs: Vec::new(),
     }
 }

@@ -10,6 +10,7 @@ use aosk_context::{
 use proptest::prelude::*;
 
 use crate::process::{GAPS, Process, conditions, demand, planned, to_cbor};
+use crate::reasons::unexplained;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
@@ -235,6 +236,9 @@ fn check(
         prop_assert!(!stays.iter().any(|other| other.unit == page.unit), "{} torn", page.unit);
     }
     let fitted = sum(all) + demand.overhead.0 <= capacity;
+    prop_assert_eq!(unexplained(plan, all), []);
+    let reasons = plan.reasons.iter();
+    prop_assert!(reasons.clone().all(|reasons| reasons.early == fitted), "{:?}", plan.reasons);
     let name = policy.name();
     let waits = name != "mask_observations" && !(cold && name == "cost_aware");
     prop_assert!(!(fitted && waits) || plan.evicted.is_empty(), "{name} lets go of what fits");

@@ -82,6 +82,7 @@ impl Driver {
             tail: self.means.manifest.context.tail,
             admitted: plan.admitted,
             evicted: plan.evicted,
+            reasons: plan.reasons,
             stubs,
         };
         let at = self.process.shared.parts.clock.now();

@@ -286,6 +286,7 @@ impl Author {
             tail: false,
             admitted: plan.admitted,
             evicted: plan.evicted,
+            reasons: None,
             stubs,
         }));
     }

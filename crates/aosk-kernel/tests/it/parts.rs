@@ -177,6 +177,7 @@ async fn whatever_leaves_each_prompt_fits_extends_the_one_before_and_answers_eve
         let mut epochs = 0;
         for (pair, prompts) in plans.windows(2).zip(prompts.windows(2)) {
             let (before, plan) = (&pair[0], &pair[1]);
+            assert_eq!(plan.reasons.is_some(), !plan.evicted.is_empty(), "{policy}");
             assert!(plan.prompt_tokens + Tokens(200) <= WINDOW, "{policy}");
             if before.generation == plan.generation {
                 assert!(prompts[1].prompt_bytes.starts_with(&prompts[0].prompt_bytes), "{policy}");

@@ -88,6 +88,7 @@ fn planned(n: u64, seq: Seq, prompt: Hash) -> Planned {
             importance: Admission::DEFAULT_IMPORTANCE,
         }],
         evicted: Vec::new(),
+        reasons: None,
         stubs: Vec::new(),
     }
 }

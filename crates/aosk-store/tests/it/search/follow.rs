@@ -48,6 +48,7 @@ fn planned(admitted: Vec<Admission>) -> What {
     What::Planned(Planned {
         admitted,
         evicted: Vec::new(),
+        reasons: None,
         stubs: Vec::new(),
         generation: 0,
         op: Op(1),
