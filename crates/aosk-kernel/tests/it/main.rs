@@ -30,6 +30,7 @@ mod recall_query;
 mod recovery;
 mod rest;
 mod restart;
+mod seen;
 mod signals;
 mod spend;
 mod support;
