@@ -62,7 +62,9 @@ use exit::Exit;
 use print::{Color, Screen};
 
 /// Steps are small allocations by the dozen. Together with linking the release as a whole, this one
-/// took a step of 64 agents from about 75 to about 60 µs of processor time.
+/// took a step of 64 agents from about 75 to about 60 µs of processor time. It asks for no huge pages:
+/// the system clears all 2 MB of one for the first byte that is used, and an agent that is alone on
+/// PostgreSQL made 4 % fewer steps for it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
