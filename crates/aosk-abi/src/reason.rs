@@ -2,7 +2,8 @@
 //!
 //! A policy decides from numbers that are gone a moment later: the ages of that turn, the prices of
 //! that day. So the plan keeps them, once for each decision and not for each page: what leaves
-//! together has one row of some 40 bytes, and a plan in which nothing leaves has none.
+//! together has one row of some 30 bytes, what is the same for all stands once, and a plan in which
+//! nothing leaves has none.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +18,11 @@ pub struct Reasons {
     pub early: bool,
     /// What was decided, in prompt order.
     pub scores: Vec<Score>,
-    /// What the terms of each score are, by name; none where the policy goes by place alone.
+    /// Terms that are the same for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shared: Vec<u64>,
+    /// What the terms of each score are, by name, and behind them the shared ones; none where the
+    /// policy goes by place alone.
     pub terms: Vec<String>,
 }
 

@@ -262,6 +262,7 @@ fn every_kind() -> Vec<What> {
                     Score { cause: Cause::Scored, page: PageId(6), terms: vec![1_200, 34] },
                     Score { cause: Cause::Gaps, page: PageId(7), terms: vec![0, 56] },
                 ],
+                shared: Vec::new(),
                 terms: vec!["needs_ppm".into(), "tokens".into()],
             }),
             stubs: Vec::new(),

@@ -141,7 +141,7 @@ impl<'a> Leaving<'a> {
             page: self.standings.units[index].first,
             terms: rows.next().unwrap_or_default(),
         });
-        Reasons { early, scores: scores.collect(), terms }
+        Reasons { early, scores: scores.collect(), shared: ratings.shared, terms }
     }
 
     /// The pages of the table that leave, in prompt order.

@@ -27,13 +27,14 @@ pub(super) struct Reason {
 #[derive(Debug, Default)]
 pub(super) struct Why<'a> {
     names: &'a [String],
+    shared: &'a [u64],
     of_pages: HashMap<PageId, &'a Score>,
     of_units: HashMap<Seq, &'a Score>,
 }
 
 impl<'a> Why<'a> {
     pub(super) fn of(planned: &'a Planned, image: &Image) -> Self {
-        let Some(Reasons { scores, terms, .. }) = &planned.reasons else {
+        let Some(Reasons { scores, shared, terms, .. }) = &planned.reasons else {
             return Self::default();
         };
         let unit = |score: &'a Score| {
@@ -42,6 +43,7 @@ impl<'a> Why<'a> {
         };
         Self {
             names: terms,
+            shared,
             of_pages: scores.iter().map(|score| (score.page, score)).collect(),
             of_units: scores.iter().filter_map(unit).collect(),
         }
@@ -50,7 +52,8 @@ impl<'a> Why<'a> {
     /// Why that page of that unit left, if it did.
     pub(super) fn page(&self, page: PageId, unit: Seq) -> Option<Reason> {
         let score = self.of_pages.get(&page).or_else(|| self.of_units.get(&unit))?;
-        let terms = self.names.iter().cloned().zip(score.terms.iter().copied());
+        let terms = score.terms.iter().chain(self.shared).copied();
+        let terms = self.names.iter().cloned().zip(terms);
         Some(Reason { cause: score.cause, page: score.page.0, terms: terms.collect() })
     }
 }
@@ -63,7 +66,8 @@ pub(super) fn lines(reasons: &Reasons, all: bool, out: &Stream) -> Vec<String> {
         vec![["PAGE", "CAUSE"].map(str::to_owned).into_iter().chain(names).collect()];
     rows.extend(reasons.scores[..shown].iter().map(|score| {
         let what = [score.page.to_string(), score.cause.name().to_owned()];
-        what.into_iter().chain(score.terms.iter().copied().map(count)).collect()
+        let terms = score.terms.iter().chain(&reasons.shared).copied();
+        what.into_iter().chain(terms.map(count)).collect()
     }));
     let numbers: Vec<usize> = std::iter::once(0).chain(2..rows[0].len()).collect();
     let mut lines = text::table(&rows, &numbers, &[1], out.width());
@@ -93,7 +97,8 @@ mod tests {
             let reasons = Reasons {
                 early: false,
                 scores: (0..number).map(score).collect(),
-                terms: vec!["needs_ppm".to_owned(), "to\u{1b}kens".to_owned()],
+                shared: vec![7],
+                terms: ["needs_ppm", "to\u{1b}kens", "fault"].map(str::to_owned).to_vec(),
             };
             lines(&reasons, all, &Screen::new(Color::Never).out)
         };

@@ -113,10 +113,11 @@ fn explains(window: &Value, plan: &Value) {
         let score = scores.iter().find(|score| score["page"] == reason["page"]);
         let score = score.unwrap_or_else(|| panic!("{page}: {scores:?}"));
         let names = reasons["terms"].as_array().expect("names").iter().map(text);
-        let terms = names.zip(score["terms"].as_array().expect("terms"));
+        let terms = score["terms"].as_array().expect("terms").iter();
+        let terms = names.zip(terms.chain(reasons["shared"].as_array().expect("one for all")));
         let terms: BTreeMap<_, _> = terms.collect();
         assert_eq!(reason["terms"], json!(terms), "{page}");
-        assert!(["needs_ppm", "swap_in", "rewrite"].iter().all(|name| terms.contains_key(name)));
+        assert!(["needs_ppm", "rewrite", "fault"].iter().all(|name| terms.contains_key(name)));
     }
 }
 

@@ -70,9 +70,9 @@ impl Policy for CostAware {
         prices.cheapest(view)
     }
 
-    /// `needs_ppm`: how often it is expected to be needed until the horizon.
-    /// The prices are in tokens of uncached input: `swap_in` of one need, `displaced` of what makes
-    /// room for it then, `rewrite` of writing anew what stands behind it if nothing else left.
+    /// `needs_ppm`: how often it is expected to be needed until the horizon. The prices are in tokens
+    /// of uncached input: `rewrite` of writing anew what stands behind it if nothing else left,
+    /// `fault` of a need of any, besides writing its own tokens.
     fn rate(&self, view: &View<'_>, leaving: &[usize]) -> Ratings {
         let faults = Faults::of(view);
         let mut behind = view.units.iter().fold(0.0, |sum, unit| sum + tokens(unit.tokens));
@@ -81,15 +81,9 @@ impl Policy for CostAware {
             behind -= tokens(unit.tokens);
             left.next_if_eq(&index)?;
             let rewrite = if view.terms.cold { 0.0 } else { rewritten(&view.terms) * behind };
-            Some([
-                whole(1e6 * needs(unit, view.now, faults.steps)),
-                unit.tokens.0,
-                whole(faults.swap_in(unit)),
-                whole(faults.displaced),
-                whole(rewrite),
-            ])
+            Some([whole(1e6 * needs(unit, view.now, faults.steps)), whole(rewrite)])
         });
-        Ratings::of(["needs_ppm", "tokens", "swap_in", "displaced", "rewrite"], rows)
+        Ratings::of(["needs_ppm", "rewrite"], rows).with("fault", whole(faults.any))
     }
 }
 
@@ -97,9 +91,8 @@ impl Policy for CostAware {
 struct Faults {
     /// How many steps ahead losses are expected.
     steps: f64,
-    /// What having the rest of the log written anew is planned for.
-    displaced: f64,
-    call: f64,
+    /// The price of the call that asks, and of what makes room.
+    any: f64,
     write: f64,
 }
 
@@ -107,17 +100,17 @@ impl Faults {
     fn of(view: &View<'_>) -> Self {
         let log = tokens(view.capacity.saturating_sub(view.pinned));
         let terms = view.terms;
+        let call = terms.output() * tokens(REQUEST) + terms.read() * tokens(view.capacity);
         Self {
             steps: (HORIZON * log / view.tokens_per_turn.max(1.0)).max(1.0),
-            displaced: REWRITES_PER_FAULT * (rewritten(&terms) * log),
-            call: terms.output() * tokens(REQUEST) + terms.read() * tokens(view.capacity),
+            any: call + REWRITES_PER_FAULT * (rewritten(&terms) * log),
             write: terms.write(),
         }
     }
 
-    /// The price of the call that asks for the unit and of writing it.
-    fn swap_in(&self, unit: &Unit) -> f64 {
-        self.call + self.write * tokens(unit.tokens)
+    /// The price of one need of the unit.
+    fn of_unit(&self, unit: &Unit) -> f64 {
+        self.any + self.write * tokens(unit.tokens)
     }
 }
 
@@ -145,9 +138,7 @@ struct Cut {
 impl Prices {
     fn of(view: &View<'_>) -> Self {
         let faults = Faults::of(view);
-        let loss = |unit: &Unit| {
-            needs(unit, view.now, faults.steps) * (faults.swap_in(unit) + faults.displaced)
-        };
+        let loss = |unit: &Unit| needs(unit, view.now, faults.steps) * faults.of_unit(unit);
         let losses: Vec<f64> = view.units.iter().map(loss).collect();
         let mut order: Vec<usize> = (0..losses.len()).collect();
         let density = |index: usize| losses[index] / tokens(view.units[index].tokens).max(1.0);

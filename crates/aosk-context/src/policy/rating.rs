@@ -5,6 +5,7 @@
 pub struct Ratings {
     pub(crate) terms: Vec<&'static str>,
     pub(crate) rows: Vec<Vec<u64>>,
+    pub(crate) shared: Vec<u64>,
 }
 
 impl Ratings {
@@ -14,7 +15,16 @@ impl Ratings {
         terms: [&'static str; N],
         rows: impl IntoIterator<Item = [u64; N]>,
     ) -> Self {
-        Self { terms: terms.to_vec(), rows: rows.into_iter().map(|row| row.to_vec()).collect() }
+        let rows = rows.into_iter().map(|row| row.to_vec()).collect();
+        Self { terms: terms.to_vec(), rows, shared: Vec::new() }
+    }
+
+    /// With one more term, which is the same for all.
+    #[must_use]
+    pub fn with(mut self, term: &'static str, shared: u64) -> Self {
+        self.terms.push(term);
+        self.shared.push(shared);
+        self
     }
 }
 

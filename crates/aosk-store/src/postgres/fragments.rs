@@ -25,6 +25,9 @@ const FRAGMENTS_1: i16 = 1;
 /// so that one reader reads both.
 const FRAGMENTS_2: i16 = 2;
 
+/// Bodies with those and the ones of `fragments/3.txt`.
+const FRAGMENTS_3: i16 = 3;
+
 /// Where a hash stood, its quotes included.
 const HASH: u8 = 1;
 
@@ -44,9 +47,10 @@ const SECOND: u8 = b'!';
 const SPELT: usize = 66;
 
 /// The tables, in the order of the layouts that they came with.
-const TABLES: [(i16, &str); 2] = [
+const TABLES: [(i16, &str); 3] = [
     (FRAGMENTS_1, include_str!("fragments/1.txt")),
     (FRAGMENTS_2, include_str!("fragments/2.txt")),
+    (FRAGMENTS_3, include_str!("fragments/3.txt")),
 ];
 
 static PIECES: LazyLock<Vec<&'static str>> =
@@ -155,7 +159,7 @@ pub(super) fn pack(plain: &[u8]) -> Packed<'_> {
             rest = after;
         }
     }
-    Packed { layout: FRAGMENTS_2, hashes, bodies: Cow::Owned(bodies) }
+    Packed { layout: FRAGMENTS_3, hashes, bodies: Cow::Owned(bodies) }
 }
 
 fn hash_at(rest: &[u8]) -> Option<[u8; 32]> {
@@ -188,7 +192,7 @@ pub(super) fn unpack(
     let mut plain = Vec::with_capacity(len);
     match layout {
         PLAIN => plain.extend_from_slice(bodies),
-        FRAGMENTS_1 | FRAGMENTS_2 => {
+        FRAGMENTS_1..=FRAGMENTS_3 => {
             let mut hashes = hashes.as_chunks::<32>().0.iter();
             let mut bytes = bodies.iter().copied();
             while let Some(byte) = bytes.next() {
@@ -210,7 +214,7 @@ pub(super) fn unpack(
                 }
             }
         }
-        other => return Err(format!("layout {other} where {FRAGMENTS_2} is the newest")),
+        other => return Err(format!("layout {other} where {FRAGMENTS_3} is the newest")),
     }
     if plain.len() == len {
         return Ok(plain);
@@ -225,13 +229,18 @@ mod tests {
 
     #[test]
     fn the_tables_are_those_that_stored_rows_need() {
-        let known = [include_str!("fragments/1.blake3"), include_str!("fragments/2.blake3")];
+        let known = [
+            include_str!("fragments/1.blake3"),
+            include_str!("fragments/2.blake3"),
+            include_str!("fragments/3.blake3"),
+        ];
         for ((_, text), known) in TABLES.iter().zip(known) {
             assert_eq!(Hash::of(text.as_bytes()).to_string(), known.trim());
         }
         assert!(PIECES.len() <= ONES + usize::from(b'~' - SECOND) + 1, "tokens of two bytes end");
         let counts = |of: i16| tables().filter(|(layout, ..)| *layout == of).count();
-        assert_eq!([counts(FRAGMENTS_1), counts(FRAGMENTS_2)], [87, PIECES.len()]);
+        let counted = [FRAGMENTS_1, FRAGMENTS_2, FRAGMENTS_3].map(counts);
+        assert_eq!(counted, [87, 99, PIECES.len()]);
         let tokens: std::collections::HashSet<(i16, String)> =
             tables().map(|(layout, token, _)| (layout, token)).collect();
         assert_eq!(tokens.len(), tables().count());
@@ -244,7 +253,7 @@ mod tests {
     fn bodies_of_the_first_layout_are_still_read() {
         let plain = br#"{"at":1790000000000,"len":7,"step":3,"tail":true,"tools":true}"#;
         let packed = pack(plain);
-        assert_eq!(packed.layout, FRAGMENTS_2);
+        assert_eq!(packed.layout, FRAGMENTS_3);
         let restored = unpack(FRAGMENTS_1, &packed.hashes, &packed.bodies, plain.len());
         assert_eq!(restored.as_deref(), Ok(&plain[..]), "it has pieces of the first table alone");
     }
