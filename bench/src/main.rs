@@ -70,6 +70,8 @@ enum Bench {
     WriteLatency(write_latency::Args),
     /// What each replacement policy costs and forgets, on recorded runs of agents.
     Paging(paging::Args),
+    /// Searches the constants of the default policy on half of the recorded runs.
+    Tune(paging::tune::Args),
     /// What recorded sessions cost as they ran, and with their cache kept alive.
     Asis(asis::Args),
     /// How many tokens a real server evaluates, by how the context is kept.
@@ -100,6 +102,7 @@ fn main() -> std::process::ExitCode {
         Bench::Audit(args) => audit::run(&args),
         Bench::WriteLatency(args) => write_latency::run(&args),
         Bench::Paging(args) => paging::run(&args),
+        Bench::Tune(args) => paging::tune::run(&args),
         Bench::Asis(args) => asis::run(&args),
         Bench::Kvcache(args) => kvcache::run(&args),
         Bench::Plan(args) => plan::run(&args),

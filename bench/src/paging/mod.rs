@@ -12,6 +12,8 @@
 mod optimum;
 mod replay;
 mod trace;
+pub mod tune;
+mod weights;
 
 use std::path::PathBuf;
 
@@ -39,6 +41,9 @@ pub struct Args {
     /// Only this half of the runs, 0 or 1, split by a hash of their ids.
     #[arg(long, value_parser = clap::value_parser!(u8).range(0..=1))]
     half: Option<u8>,
+    /// Other constants for `cost_aware`, as `NAME=VALUE`, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    weights: Vec<String>,
     #[command(flatten)]
     market: Market,
     /// Print JSON, one object a line.
@@ -195,6 +200,7 @@ struct Common {
 /// Plays every run under every policy.
 pub fn run(args: &Args) -> Result<(), Failure> {
     args.market.check()?;
+    let weights = weights::parse(&args.weights)?;
     let policies = chosen(&args.policies)?;
     let mut runs = trace::read(&args.trace)?;
     if let Some(half) = args.half {
@@ -210,6 +216,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     }
     for policy in policies {
         let mut outcome = Outcome::default();
+        let policy: &dyn Policy = if policy.name() == weights.name() { &weights } else { policy };
         for run in &runs {
             outcome.add(&replay(run, args.budget.of(run), &args.market, policy)?);
         }

@@ -70,8 +70,8 @@ pub use invariant::Violation;
 pub use page::Page;
 pub use plan::Plan;
 pub use policy::{
-    ClearToolResults, Compaction, CostAware, Gdsf, Importance, Lfu, Lru, MaskObservations,
-    POLICIES, Policy, Ratings, S3Fifo, TruncateOldest, Unit, View, policy_by_name,
+    ClearToolResults, Compaction, CostAware, Gdsf, Hazard, Importance, Lfu, Lru, MaskObservations,
+    POLICIES, Policy, Ratings, S3Fifo, TruncateOldest, Unit, View, Weights, policy_by_name,
 };
 pub use residency::{Damage, Entry, Residency};
 pub use stub::{STUB, stub_room};

@@ -209,7 +209,7 @@ fn the_map_fits_into_eighty_columns_and_says_what_left() {
     let left = plans.iter().rev().find(|event| event["body"]["evicted"].is_array());
     let left = left.expect("pages left");
     let then = world.run(&["mem", &pid, "--at", &left["seq"].to_string()]).out;
-    assert!(then.contains("NEEDS_PPM  TOKENS  SWAP_IN  DISPLACED  REWRITE\n"), "{then}");
+    assert!(then.contains("NEEDS_PPM  REWRITE  FAULT\n"), "{then}");
     assert!(then.lines().all(|line| line.chars().count() <= 80), "{then}");
     for (mark, what) in [("+  ", "admitted"), ("-  ", "evicted")] {
         let marked = then.lines().filter(|line| line.starts_with(mark)).count();

@@ -8,47 +8,63 @@
 //!
 //! The family is measured; the exponents were searched on one half of the recorded runs by what the
 //! plans that follow from them cost, and the other half agrees. `bench/runs/README.md` has what each is
-//! worth. A fall by one over the age in place of [`FALL`] costs 4 % more on dialogues and 8 % on
-//! coding trajectories; a page's size counted half as much in [`SIZE`] 2 % and 5 %.
+//! worth. A fall by one over the age in place of its power of 1.2 costs 4 % more on dialogues and 8 % on
+//! coding trajectories; a page's size counted half as much 2 % and 5 %.
 
 use aosk_abi::Admission;
 
 use super::Unit;
 use crate::terms::tokens;
 
+/// How the chance depends on what is known of a unit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hazard {
+    /// What a page that was never needed counts as, in needs.
+    pub prior: f64,
+    /// The exponent of the needs so far.
+    pub again: f64,
+    /// The exponent by which the chance falls with the age.
+    pub fall: f64,
+    /// Added to an age, in steps, so that what came with the plan before is not infinitely new.
+    pub youth: f64,
+    /// By how much likelier tools' results are needed than what was said.
+    pub tool: f64,
+    /// By how much the size of a page counts beyond the room that it takes, as an exponent of its
+    /// size over [`SIZE`].
+    pub size: f64,
+}
+
 /// The chance at an age of one step, for each need so far.
 const RATE: f64 = 0.16;
-/// What a page that was never needed counts as, in needs: needed once it is 4.7 times as likely to
-/// be needed again, twice 9.8 times.
-const PRIOR: f64 = 0.27;
-/// The exponent of the needs so far.
-const AGAIN: f64 = 1.25;
-/// The exponent by which the chance falls with the age.
-const FALL: f64 = 1.2;
-/// Added to an age in steps: what came with the plan before is planned for as if it were a fifth of
-/// a step old, not infinitely new.
-const YOUTH: f64 = 0.2;
-/// By how much likelier tools' results are needed than what was said.
-const TOOL: f64 = 1.2;
-/// By how much the size of a page counts beyond the room that it takes, as an exponent, and the
-/// size at which it does not.
-const SIZE: (f64, f64) = (-0.4, 500.0);
+/// The size that does not count, in tokens.
+const SIZE: f64 = 500.0;
 
-/// How often `unit` is expected to be needed within the next `steps` turns.
-pub(super) fn needs(unit: &Unit, now: u32, steps: f64) -> f64 {
-    let again = match unit.accesses {
-        0 => 0.0,
-        1 => 1.0,
-        more => f64::from(more).powf(AGAIN),
-    };
-    let rated = f64::from(unit.importance.0) / f64::from(Admission::DEFAULT_IMPORTANCE.0);
-    let tool = if unit.tool_result { TOOL } else { 1.0 };
-    let (exponent, size) = SIZE;
-    let long = (tokens(unit.tokens).max(1.0) / size).powf(exponent);
-    let age = f64::from(now.saturating_sub(unit.born)) + YOUTH;
-    // The integral of age^-FALL over the steps to come.
-    let falls = (age.powf(1.0 - FALL) - (age + steps).powf(1.0 - FALL)) / (FALL - 1.0);
-    RATE * (PRIOR + again) * rated * tool * long * falls
+impl Hazard {
+    /// What was found: needed once, a page is 4.7 times as likely to be needed again, twice 9.8
+    /// times.
+    pub const DEFAULT: Self =
+        Self { prior: 0.27, again: 1.25, fall: 1.2, youth: 0.2, tool: 1.2, size: -0.4 };
+
+    /// How often `unit` is expected to be needed within the next `steps` turns.
+    pub(super) fn needs(&self, unit: &Unit, now: u32, steps: f64) -> f64 {
+        let again = match unit.accesses {
+            0 => 0.0,
+            1 => 1.0,
+            more => f64::from(more).powf(self.again),
+        };
+        let rated = f64::from(unit.importance.0) / f64::from(Admission::DEFAULT_IMPORTANCE.0);
+        let tool = if unit.tool_result { self.tool } else { 1.0 };
+        let long = (tokens(unit.tokens).max(1.0) / SIZE).powf(self.size);
+        let age = f64::from(now.saturating_sub(unit.born)) + self.youth;
+        // The integral of age^-fall over the steps to come.
+        let left = 1.0 - self.fall;
+        let falls = if left.abs() < 1e-6 {
+            (steps / age).ln_1p()
+        } else {
+            ((age + steps).powf(left) - age.powf(left)) / left
+        };
+        RATE * (self.prior + again) * rated * tool * long * falls
+    }
 }
 
 #[cfg(test)]
@@ -75,7 +91,7 @@ mod tests {
     #[test]
     fn needs_follow_age_accesses_size_kind_and_importance() {
         let now = 1_000;
-        let at = |age, accesses| needs(&unit(now - age, accesses), now, 1.0);
+        let at = |age, accesses| Hazard::DEFAULT.needs(&unit(now - age, accesses), now, 1.0);
         // Ten times as old: 10^1.2 times as unlikely.
         let ratio = at(50, 0) / at(500, 0);
         assert!((15.0..16.5).contains(&ratio), "{ratio}");
@@ -83,15 +99,18 @@ mod tests {
         let twice = (0.27 + 2_f64.powf(1.25)) / 0.27;
         assert!((at(10, 2) / at(10, 0) - twice).abs() < 1e-9);
         // A step is a step: ten of them are what they are one by one.
-        let ten = needs(&unit(now - 10, 0), now, 10.0);
-        let sum: f64 = (0..10).map(|later| needs(&unit(now - 10, 0), now + later, 1.0)).sum();
+        let ten = Hazard::DEFAULT.needs(&unit(now - 10, 0), now, 10.0);
+        let sum: f64 =
+            (0..10).map(|later| Hazard::DEFAULT.needs(&unit(now - 10, 0), now + later, 1.0)).sum();
         assert!((ten / sum - 1.0).abs() < 1e-9, "{ten} and {sum}");
         let said = Unit { tool_result: false, ..unit(now - 10, 0) };
-        assert!((at(10, 0) / needs(&said, now, 1.0) - 1.2).abs() < 1e-9);
+        assert!((at(10, 0) / Hazard::DEFAULT.needs(&said, now, 1.0) - 1.2).abs() < 1e-9);
         let short = Unit { tokens: Tokens(50), ..unit(now - 10, 0) };
-        assert!((needs(&short, now, 1.0) / at(10, 0) - 10_f64.powf(0.4)).abs() < 1e-9);
+        assert!(
+            (Hazard::DEFAULT.needs(&short, now, 1.0) / at(10, 0) - 10_f64.powf(0.4)).abs() < 1e-9
+        );
         let rated = Unit { importance: Ppm::ONE, ..unit(now - 10, 0) };
-        assert!((needs(&rated, now, 1.0) / at(10, 0) - 2.0).abs() < 1e-9);
-        assert!(needs(&unit(now, 0), now, 1.0).is_finite());
+        assert!((Hazard::DEFAULT.needs(&rated, now, 1.0) / at(10, 0) - 2.0).abs() < 1e-9);
+        assert!(Hazard::DEFAULT.needs(&unit(now, 0), now, 1.0).is_finite());
     }
 }

@@ -19,7 +19,8 @@ mod tool_results;
 use aosk_abi::{PageId, Ppm, Seq, Tokens};
 
 pub use compaction::Compaction;
-pub use cost_aware::CostAware;
+pub use cost_aware::{CostAware, Weights};
+pub use hazard::Hazard;
 pub use ranked::{Gdsf, Importance, Lfu, Lru, TruncateOldest};
 pub use rating::Ratings;
 pub use s3_fifo::S3Fifo;
