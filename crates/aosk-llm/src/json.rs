@@ -6,7 +6,21 @@
 //! the canonical JSON of events, floats are allowed (a schema may say `"minimum": 0.5`): they print
 //! in the shortest form that reads back to the same number.
 
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// A count that an endpoint tells of a reply; nothing where what it tells is none, such as -1. A reply
+/// is not lost for its statistics, and whoever pays by them knows that they are not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Count(pub(crate) Option<u64>);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let told = Box::<RawValue>::deserialize(deserializer)?;
+        Ok(Self(told.get().parse().ok()))
+    }
+}
 
 /// Appends `value` with sorted keys and no white space.
 pub(crate) fn write_value(out: &mut String, value: &Value) {

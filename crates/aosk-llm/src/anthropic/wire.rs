@@ -6,6 +6,8 @@ use aosk_abi::{Tokens, Usage};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::json::Count;
+
 /// What says how to read the rest of an event, or of a block.
 #[derive(Debug, Deserialize)]
 pub(super) struct Kind {
@@ -99,10 +101,10 @@ pub(super) struct ThinkingBlock {
 /// the input, `message_delta` the output and, in newer versions, all of it once more.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 pub(super) struct WireUsage {
-    input_tokens: Option<u64>,
+    input_tokens: Option<Count>,
     cache_read_input_tokens: Option<u64>,
     cache_creation_input_tokens: Option<u64>,
-    output_tokens: Option<u64>,
+    output_tokens: Option<Count>,
     output_tokens_details: Option<OutputDetails>,
 }
 
@@ -125,11 +127,12 @@ impl WireUsage {
         };
     }
 
-    /// The usage in the kernel's terms; `None` where the input is not told. Here `input_tokens` are
+    /// The usage in the kernel's terms; `None` where the input is not told, or what is told cannot be. Here `input_tokens` are
     /// those behind the last mark alone: what was read from the cache and written to it comes on
     /// top, while the kernel's `input` is the whole prompt.
     pub fn usage(self) -> Option<Usage> {
-        let fresh = self.input_tokens?;
+        let fresh = self.input_tokens?.0?;
+        let output = self.output_tokens.map_or(Some(0), |told| told.0)?;
         let cached = self.cache_read_input_tokens.unwrap_or_default();
         let written = self.cache_creation_input_tokens.unwrap_or_default();
         let details = self.output_tokens_details.unwrap_or_default();
@@ -137,7 +140,7 @@ impl WireUsage {
             input: Tokens(fresh.saturating_add(cached).saturating_add(written)),
             cached: Tokens(cached),
             cache_write: Tokens(written),
-            output: Tokens(self.output_tokens.unwrap_or_default()),
+            output: Tokens(output),
             reasoning: Tokens(details.thinking_tokens.unwrap_or_default()),
         })
     }

@@ -5,6 +5,8 @@ use aosk_abi::{Tokens, Usage};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::json::Count;
+
 /// A chunk of a stream, or a whole reply: they differ in `delta` and `message`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Chunk {
@@ -63,8 +65,8 @@ impl FunctionDelta {
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 pub(super) struct WireUsage {
-    pub prompt_tokens: Option<u64>,
-    pub completion_tokens: Option<u64>,
+    pub prompt_tokens: Option<Count>,
+    pub completion_tokens: Option<Count>,
     pub prompt_tokens_details: Option<PromptDetails>,
     /// Kimi's place for what stands in the details elsewhere.
     pub cached_tokens: Option<u64>,
@@ -94,13 +96,19 @@ pub(super) struct Timings {
     pub predicted_n: Option<u64>,
 }
 
-/// The usage that both reports give together; `None` where neither tells the prompt's size.
+/// The usage that both reports give together; `None` where neither tells the prompt's size, or where
+/// one tells what cannot be.
 pub(super) fn usage(usage: Option<WireUsage>, timings: Option<Timings>) -> Option<Usage> {
     let timings = timings.unwrap_or_default();
     let usage = usage.unwrap_or_default();
-    let input = usage.prompt_tokens.or_else(|| {
-        timings.prompt_n.map(|n| n.saturating_add(timings.cache_n.unwrap_or_default()))
-    })?;
+    let input = match usage.prompt_tokens {
+        Some(told) => told.0?,
+        None => timings.prompt_n?.saturating_add(timings.cache_n.unwrap_or_default()),
+    };
+    let output = match usage.completion_tokens {
+        Some(told) => told.0?,
+        None => timings.predicted_n.unwrap_or_default(),
+    };
     let prompt = usage.prompt_tokens_details.unwrap_or_default();
     let completion = usage.completion_tokens_details.unwrap_or_default();
     Some(Usage {
@@ -116,7 +124,7 @@ pub(super) fn usage(usage: Option<WireUsage>, timings: Option<Timings>) -> Optio
         cache_write: Tokens(
             prompt.cache_write_tokens.or(prompt.cache_creation_input_tokens).unwrap_or_default(),
         ),
-        output: Tokens(usage.completion_tokens.or(timings.predicted_n).unwrap_or_default()),
+        output: Tokens(output),
         reasoning: Tokens(completion.reasoning_tokens.unwrap_or_default()),
     })
 }

@@ -277,6 +277,16 @@ async fn usage_is_read_from_every_form_and_never_made_up() {
     let write = r#"{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":1,"prompt_tokens_details":{"cached_tokens":3,"cache_write_tokens":5}}}"#;
     assert_eq!(used(write).await, Some(Usage { cache_write: Tokens(5), ..usage(9, 3, 1) }));
     assert_eq!(used(r#"{"choices":[],"usage":null}"#).await, None);
+    // Who tells what cannot be tells nothing; the reply is none the worse for it.
+    for nonsense in ["-1", "1.5", "1e300", "\"9\"", "{}", "[9]", "true"] {
+        let of = |input: &str, output: &str| {
+            format!(
+                r#"{{"choices":[],"usage":{{"prompt_tokens":{input},"completion_tokens":{output}}}}}"#
+            )
+        };
+        assert_eq!(used(&of(nonsense, "7")).await, None, "{nonsense}");
+        assert_eq!(used(&of("9", nonsense)).await, None, "{nonsense}");
+    }
 }
 
 #[tokio::test]
