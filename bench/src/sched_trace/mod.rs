@@ -9,7 +9,8 @@
 //!
 //! `ours` is the scheduler as it is, with its default options: its estimates come from the lengths
 //! of outputs that ended before, it is charged what a call took when it ends, and knows nothing of
-//! the trace. The others are for comparison and know neither tenants nor weights; `srpt-oracle`
+//! the trace. `ours-tuned` is the same with a bandit that chooses among settings within the ranges of
+//! the bounds, and whose tries count in its figures. The others are for comparison and know neither tenants nor weights; `srpt-oracle`
 //! and `fsp` know the size of every program in advance.
 
 mod line;
@@ -55,16 +56,18 @@ enum Order {
     SrptOracle,
     Fsp,
     Ours,
+    OursTuned,
     All,
 }
 
-const ORDERS: [(Order, &str); 6] = [
+const ORDERS: [(Order, &str); 7] = [
     (Order::Fifo, "fifo"),
     (Order::Rr, "rr"),
     (Order::Plas, "plas"),
     (Order::SrptOracle, "srpt-oracle"),
     (Order::Fsp, "fsp"),
     (Order::Ours, "ours"),
+    (Order::OursTuned, "ours-tuned"),
 ];
 
 #[derive(Serialize)]
@@ -128,7 +131,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         for seed in 1..=args.seeds {
             let world = World::new(&programs, args.load, seed);
             row.places = world.places;
-            let mut line = line_of(order, &world)?;
+            let mut line = line_of(order, &world, seed)?;
             row.add(&world.run(line.as_mut())?);
         }
         row.end();
@@ -137,8 +140,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-fn line_of(order: Order, world: &World) -> Result<Box<dyn Line>, Failure> {
+fn line_of(order: Order, world: &World, seed: u64) -> Result<Box<dyn Line>, Failure> {
     Ok(match order {
+        Order::OursTuned => Box::new(Ours::tuned(world, seed)?),
         Order::Ours => Box::new(Ours::new(world)?),
         Order::Fifo | Order::All => Box::new(Simple::new(Rule::Fifo)),
         Order::Rr => Box::new(Simple::new(Rule::RoundRobin)),

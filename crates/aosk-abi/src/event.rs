@@ -196,6 +196,8 @@ kinds! {
     48 v 1 QuotaChanged "quota_changed";
     /// A budget is nearly spent.
     49 v 1 BudgetWarned "budget_warned";
+    /// A setting of a device was chosen.
+    50 v 1 Tuned "tuned";
 }
 
 impl fmt::Display for Kind {
@@ -619,4 +621,26 @@ pub struct BudgetWarned {
     /// When there is all of it again; absent: never by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+}
+
+/// A setting of a device was chosen by what the one before was worth. It stands in the journal of the
+/// process whose call is the first to go by it, and changes nothing of that process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tuned {
+    /// How many tokens a call may run ahead of its turn.
+    pub ahead_tokens: u64,
+    /// After how many milliseconds of waiting a call goes next at least every other time.
+    pub aging_ms: u64,
+    /// How many of its slots the device is given, in percent.
+    pub depth_percent: u8,
+    /// The device.
+    pub device: String,
+    /// How many settings had their turn before this one.
+    pub epochs: u64,
+    /// The share of replies, in percent, whose length is guessed for the next; absent: their mean.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guess_percent: Option<u8>,
+    /// What the setting before was worth: how little of their time its calls waited, in thousandths.
+    pub worth_milli: u64,
 }

@@ -57,8 +57,8 @@ pub use event::{
     Blocked, BudgetWarned, Cancelled, ChildBegun, ChildEnded, Crashed, Event, Exited, Interrupted,
     Kind, LlmFailed, LlmRequested, LlmReturned, MessageReceived, MessageTaken, Planned,
     PriorityChanged, QuotaChanged, RecallRank, RecallSearch, Recalled, Recovered, Restarted,
-    Routed, SignalReceived, Spawned, SpendRaised, Told, ToolRequested, ToolReturned, Unblocked,
-    What,
+    Routed, SignalReceived, Spawned, SpendRaised, Told, ToolRequested, ToolReturned, Tuned,
+    Unblocked, What,
 };
 pub use id::{Epoch, IdError, Op, PageId, Pid, Seq, Step, Tenant};
 pub use inference::{FailureKind, ReplyPart, Role, StopReason, Usage};

@@ -219,6 +219,10 @@ pub struct PoolSpec {
     /// How many tokens a call with a deadline may run ahead of its turn; absent: 16,384.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ahead_tokens: Option<u64>,
+    /// Whether a bandit moves what may be tuned, inside the ranges in which the bounds hold; absent:
+    /// no.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tune: Option<bool>,
     /// What all who use it may use.
     #[serde(default)]
     pub quota: Limits,

@@ -11,8 +11,8 @@ use aosk_abi::{
     MessageTaken, MicroDollars, Op, PageId, PageKind, Pid, Planned, Ppm, Priority, PriorityChanged,
     QuotaChanged, Reasons, RecallRank, RecallSearch, Recalled, Record, Recovered, ReplyPart,
     Restarted, Routed, Score, Seq, Signal, SignalReceived, Source, Spawned, SpendRaised, Step,
-    StopReason, Stub, Tenant, Timestamp, Tokens, Told, ToolRequested, ToolReturned, Unblocked,
-    Usage, What,
+    StopReason, Stub, Tenant, Timestamp, Tokens, Told, ToolRequested, ToolReturned, Tuned,
+    Unblocked, Usage, What,
 };
 
 const GOLDEN: &str = include_str!("golden/events-v1.txt");
@@ -266,6 +266,15 @@ fn every_kind() -> Vec<What> {
                 terms: vec!["needs_ppm".into(), "tokens".into()],
             }),
             stubs: Vec::new(),
+        }),
+        What::Tuned(Tuned {
+            ahead_tokens: 16_384,
+            aging_ms: 30_000,
+            depth_percent: 87,
+            device: "gpt-5-mini".into(),
+            epochs: 3,
+            guess_percent: Some(90),
+            worth_milli: 812,
         }),
     ]
 }

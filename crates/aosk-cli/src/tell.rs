@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use aosk_abi::{
     Blocked, BlockedOn, BudgetWarned, Effect, Exit, FailureKind, LlmFailed, LlmReturned, Op,
-    Planned, ReplyPart, Spawned, StopReason, What,
+    Planned, ReplyPart, Spawned, StopReason, Tuned, What,
 };
 
 use crate::figures::{cached, duration, moment, time_of_day, tokens};
@@ -64,6 +64,7 @@ impl Teller {
                 let said = format!("{percent} % of {limit} of {owner} is spent or reserved{until}");
                 (Some(Ink::Warning), said)
             }
+            What::Tuned(tuned) => (None, tuned_to(tuned)),
             What::SignalReceived(signal) => (None, signal.signal.name().to_owned()),
             What::MessageReceived(message) => {
                 let from = one_line(&message.from);
@@ -243,4 +244,21 @@ fn exit_line(exit: &Exit) -> (Option<Ink>, String) {
         Exit::Failed { code, .. } => (Some(Ink::Error), format!("failed: {}", one_line(code))),
         Exit::Killed => (Some(Ink::Warning), "killed".to_owned()),
     }
+}
+
+/// The setting of a device that was chosen.
+fn tuned_to(tuned: &Tuned) -> String {
+    let Tuned { ahead_tokens, aging_ms, depth_percent, guess_percent, worth_milli, .. } = tuned;
+    let guess = match guess_percent {
+        None => "their mean".to_owned(),
+        Some(percent) => format!("what {percent} % of them are within"),
+    };
+    format!(
+        "{} is given {depth_percent} % of its slots, {ahead_tokens} tokens ahead at most, after {} a \
+         call is old, replies are guessed by {guess}; before: {}.{} % of the time no wait",
+        one_line(&tuned.device),
+        duration(*aging_ms),
+        worth_milli / 10,
+        worth_milli % 10
+    )
 }

@@ -66,8 +66,7 @@ impl Shared {
             ));
         };
         let model = connect.connect(name).await?;
-        let info = model.device.info();
-        self.dispatcher.add(&info.name, info.slots)?;
+        self.dispatcher.add(model.device.info())?;
         let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever came first counts: what one connection learns about tokens serves all.
         Ok(models.entry(name.to_owned()).or_insert(model).clone())

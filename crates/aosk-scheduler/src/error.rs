@@ -56,6 +56,16 @@ pub enum Error {
         /// The limit.
         limit: u64,
     },
+    /// A setting that a pool's bounds do not cover.
+    #[error("{knob} is {value}, out of the range of its pool: give {range}")]
+    Knob {
+        /// Which.
+        knob: &'static str,
+        /// What it was.
+        value: String,
+        /// What it may be.
+        range: String,
+    },
     /// The alias leads back to itself.
     #[error("the alias {0:?} leads back to itself: let one of {1:?} name a pool")]
     AliasCycle(String, Vec<String>),

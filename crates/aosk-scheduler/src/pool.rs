@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::account::Account;
 use crate::flow::Flow;
+use crate::knobs::Knobs;
 use crate::level::{Level, Member};
 use crate::order::PoolOptions;
 use crate::provider::Provider;
@@ -88,7 +89,11 @@ pub(crate) struct Path {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pool {
+    /// As it was set up: the bounds rest on it.
     pub(crate) options: PoolOptions,
+    /// As it is tuned, by which its queues go.
+    tuned: PoolOptions,
+    knobs: Knobs,
     pub(crate) provider: Provider,
     pub(crate) meter: Option<Box<Meter>>,
     pub(crate) hold: Option<Short>,
@@ -112,6 +117,8 @@ impl Pool {
     pub(crate) fn new(options: PoolOptions) -> Self {
         Self {
             options,
+            tuned: options,
+            knobs: Knobs::of(&options),
             provider: Provider::new(options.slots),
             meter: None,
             hold: None,
@@ -132,11 +139,21 @@ impl Pool {
     pub(crate) fn load(&self) -> Load {
         Load {
             slots: self.options.slots,
-            depth: self.provider.depth().min(self.options.slots),
+            depth: self.depth(),
             in_flight: self.in_flight,
             waiting: self.waiting,
             opens_at: duration(self.opens_at),
         }
+    }
+
+    /// Goes by these from now on; they are in range.
+    pub(crate) fn tune(&mut self, knobs: Knobs) {
+        self.knobs = knobs;
+        self.tuned = PoolOptions { window: knobs.window, aging: knobs.aging, ..self.options };
+    }
+
+    fn depth(&self) -> usize {
+        self.provider.depth().min(self.knobs.depth(self.options.slots))
     }
 
     /// A pause is never shortened.
@@ -179,7 +196,7 @@ impl Pool {
     /// The flow waits for its step.
     pub(crate) fn wake(&mut self, flow: u32, now: u64) {
         let group = self.flows[flow].group;
-        self.groups[group].queue.wake(&mut self.flows, flow, now, &self.options);
+        self.groups[group].queue.wake(&mut self.flows, flow, now, &self.tuned);
         self.raise(group);
     }
 
@@ -247,7 +264,7 @@ impl Pool {
     }
 
     fn has_room(&self) -> bool {
-        self.in_flight < self.options.slots.min(self.provider.depth())
+        self.in_flight < self.depth()
     }
 
     /// When a pause or a quota ends that holds somebody back; `now` is over already.
@@ -270,7 +287,7 @@ impl Pool {
             (None, None) => return None,
         };
         let group = self.tenants[tenant].queue.first()?;
-        let flow = self.groups[group].queue.choose(&self.flows, now, &self.options)?;
+        let flow = self.groups[group].queue.choose(&self.flows, now, &self.tuned)?;
         Some(Path { tenant, group, flow })
     }
 
@@ -338,7 +355,7 @@ impl Pool {
         if is_ahead {
             self.credit = self.credit.saturating_sub(4 * signed(estimate));
         }
-        self.groups[group].queue.dispatch(&mut self.flows, flow, now, &self.options);
+        self.groups[group].queue.dispatch(&mut self.flows, flow, now, &self.tuned);
         self.tenants[tenant].queue.dispatch(&mut self.groups, group, estimate);
         self.classes[class as usize].dispatch(&mut self.tenants, tenant, estimate);
         self.lower(group);
@@ -359,7 +376,7 @@ impl Pool {
         self.tenants[tenant].queue.follow(&mut self.groups, group);
         if let Some(flow) = flow {
             let queue = &mut self.groups[group].queue;
-            queue.settle(&mut self.flows, flow, (estimate, actual), &self.options);
+            queue.settle(&mut self.flows, flow, (estimate, actual), &self.tuned);
         }
         let earned = match class {
             Class::System if was_ahead => 4 * (signed(estimate) - signed(actual)),

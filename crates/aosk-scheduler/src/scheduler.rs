@@ -9,6 +9,7 @@ use aosk_abi::{Priority, Tenant};
 use crate::account::Account;
 use crate::error::Error;
 use crate::flow::Flow;
+use crate::knobs::Knobs;
 use crate::order::PoolOptions;
 use crate::pool::{Class, Load, Node, Path, Pool, PoolId};
 use crate::provider::Seen;
@@ -119,6 +120,9 @@ pub(crate) struct Reserved {
 /// of the *D* that may be in flight and underestimated: each is paid in advance from a quarter of
 /// what the others were charged, and of that no more than a quarter of a unit is saved up.
 ///
+/// **Tuning.** Every bound holds for any sequence of [`Knobs`], with *D*, window and aging as the pool
+/// was set up: each knob only tightens them.
+///
 /// **Quotas.** What calls begun in any interval of length *t* used or still hold is at most
 /// *limit · (1 + t/window)* of a rate, and of money the limit in each window, on every level of
 /// their way; but for what a call used beyond what it said it could, which is a debt.
@@ -183,6 +187,17 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
         let pool = self.pool_mut(pool)?;
         pool.options.slots = slots;
         pool.provider.set_slots(slots);
+        Ok(())
+    }
+
+    /// Changes what may be tuned of a pool, from its next decision on.
+    ///
+    /// # Errors
+    /// [`Error::Knob`] where the pool's bounds would not hold; [`Error::UnknownPool`].
+    pub fn tune(&mut self, pool: PoolId, knobs: Knobs) -> Result<(), Error> {
+        let pool = self.pool_mut(pool)?;
+        knobs.check(&pool.options)?;
+        pool.tune(knobs);
         Ok(())
     }
 

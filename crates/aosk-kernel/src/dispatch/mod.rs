@@ -18,6 +18,7 @@ mod route;
 mod share;
 mod slot;
 mod standing;
+mod tuning;
 mod window;
 
 use std::collections::HashMap;
@@ -26,10 +27,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use aosk_abi::{BlockedOn, BudgetWarned, Code, Manifest, Pid, Priority, Scarce, Sharing, Tenant};
-use aosk_ports::{Clock, Device, ServerLoad};
+use aosk_abi::{
+    BlockedOn, BudgetWarned, Code, Manifest, Pid, Priority, Scarce, Sharing, Tenant, Tuned,
+};
+use aosk_ports::{Clock, Device, DeviceInfo, ServerLoad};
 use aosk_scheduler::{
-    Amounts, Class, History, Owner, Place, PoolId, Resource, Scheduler, Short, Step, Units, Wait,
+    Amounts, Class, Guess, Lengths, Owner, Place, PoolId, Resource, Scheduler, Short, Step, Units,
+    Wait,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -40,6 +44,7 @@ use self::reading::Reading;
 use crate::error::Error;
 use crate::observe::Observer;
 use standing::Given;
+use tuning::Tuning;
 
 pub(crate) use route::{Candidate, choose};
 pub(crate) use slot::{Ear, Slot};
@@ -67,11 +72,20 @@ struct Queue {
     devices: HashMap<String, Pool>,
     /// By the numbers of the pools.
     names: Vec<String>,
-    waiting: HashMap<Pid, (Ask, oneshot::Sender<Slot>)>,
+    waiting: HashMap<Pid, Waiting>,
     lending: Lending,
     alarm: Option<Duration>,
     /// Warnings that stand in no journal yet, and in whose they belong.
     warned: Vec<(Pid, BudgetWarned)>,
+    /// Settings that were chosen and stand in no journal yet, and in whose they belong.
+    tuned: Vec<(Pid, Tuned)>,
+}
+
+/// A wish for a call.
+struct Waiting {
+    ask: Ask,
+    since: Duration,
+    grant: oneshot::Sender<Slot>,
 }
 
 /// What is known of a device.
@@ -81,7 +95,9 @@ struct Pool {
     /// Whether it has answered anything yet.
     spoke: bool,
     /// How long its replies were, in tokens.
-    outputs: History,
+    outputs: Lengths,
+    /// What moves its setting, where it shall be moved.
+    tuning: Option<Tuning>,
     given: Given,
     health: Health,
     reading: Reading,
@@ -121,7 +137,7 @@ impl Dispatcher {
         clock: Arc<dyn Clock>,
         observer: Arc<dyn Observer>,
         sharing: &Sharing,
-        devices: impl Iterator<Item = (&'a str, usize)>,
+        devices: impl Iterator<Item = &'a DeviceInfo>,
     ) -> Result<Arc<Self>, Error> {
         let mut scheduler = Scheduler::new();
         share::tenants(&mut scheduler, sharing, now_of(clock.as_ref()))?;
@@ -133,6 +149,7 @@ impl Dispatcher {
             lending: Lending::default(),
             alarm: None,
             warned: Vec::new(),
+            tuned: Vec::new(),
         };
         let dispatcher = Arc::new_cyclic(|itself| Self {
             clock,
@@ -141,14 +158,15 @@ impl Dispatcher {
             queue: Mutex::new(queue),
             itself: itself.clone(),
         });
-        for (name, slots) in devices {
-            dispatcher.add(name, slots)?;
+        for info in devices {
+            dispatcher.add(info)?;
         }
         Ok(dispatcher)
     }
 
-    /// Adds a device that takes `slots` calls at once, if it is not there.
-    pub(crate) fn add(&self, name: &str, slots: usize) -> Result<(), Error> {
+    /// Adds a device, if it is not there.
+    pub(crate) fn add(&self, info: &DeviceInfo) -> Result<(), Error> {
+        let (name, slots) = (info.name.as_str(), info.slots);
         let refused = |why: String| {
             let message = format!("the device {name:?} cannot be used: {why}");
             Err(Error::refused(Code::KernelSetup, message))
@@ -163,8 +181,9 @@ impl Dispatcher {
             None if slots == 0 => refused("it has no slots; give it at least 1".to_owned()),
             None => {
                 let spec = self.sharing().pools.get(name).cloned().unwrap_or_default();
-                let (few, now) = (slots.min(BEFORE_IT_SPOKE), now_of(&*self.clock));
-                let id = share::pool(&mut queue.scheduler, &spec, few, now)?;
+                let few = DeviceInfo { slots: slots.min(BEFORE_IT_SPOKE), ..info.clone() };
+                let now = now_of(&*self.clock);
+                let (id, tuner) = share::pool(&mut queue.scheduler, &few, &spec, now)?;
                 queue.names.push(name.to_owned());
                 queue.devices.insert(
                     name.to_owned(),
@@ -172,7 +191,8 @@ impl Dispatcher {
                         id,
                         slots,
                         spoke: false,
-                        outputs: History::new(),
+                        outputs: Lengths::default(),
+                        tuning: tuner.map(Tuning::new),
                         given: Given::default(),
                         health: Health::default(),
                         reading: Reading::default(),
@@ -231,6 +251,7 @@ impl Dispatcher {
         let mut queue = self.lock();
         queue.lending.forget(pid);
         queue.warned.retain(|(whose, _)| *whose != pid);
+        queue.tuned.retain(|(whose, _)| *whose != pid);
         // An unknown process is what is wanted.
         drop(queue.scheduler.remove(&pid));
     }
@@ -249,7 +270,9 @@ impl Dispatcher {
             let mut queue = self.lock();
             let pool = queue.device(device)?;
             let prior = ask.most.output.0 / 4;
-            let estimate = ask.input.saturating_add(pool.outputs.next(prior, PRIOR_WORTH));
+            let guess = pool.tuning.as_ref().map_or_else(Guess::default, Tuning::guess);
+            let output = pool.outputs.next(guess, prior, PRIOR_WORTH);
+            let estimate = ask.input.saturating_add(output);
             let step = Step {
                 estimate: Units(estimate),
                 most: ask.most,
@@ -266,7 +289,7 @@ impl Dispatcher {
                 }
                 Err(error) => return Err(bug(error)),
             }
-            queue.waiting.insert(pid, (ask, grant));
+            queue.waiting.insert(pid, Waiting { ask, since: now, grant });
         }
         self.pump();
         Ok(Ok(Turn { dispatcher: self.clone(), pid, granted }))
@@ -403,10 +426,14 @@ impl Dispatcher {
         // Slots whose process left the queue a moment ago are given back after the lock is freed.
         let mut unwanted = Vec::new();
         while let Some(dispatch) = queue.scheduler.pick(now) {
-            let slot = |ask| Slot::new(self.clone(), &dispatch, ask);
-            match queue.waiting.remove(&dispatch.key) {
-                Some((ask, grant)) => unwanted.extend(grant.send(slot(Some(ask))).err()),
-                None => unwanted.push(slot(None)),
+            let Some(Waiting { ask, since, grant }) = queue.waiting.remove(&dispatch.key) else {
+                unwanted.push(Slot::unwanted(self.clone(), &dispatch));
+                continue;
+            };
+            let slot = Slot::new(self.clone(), &dispatch, ask, since);
+            match grant.send(slot) {
+                Ok(()) => queue.goes(dispatch.key, dispatch.pool),
+                Err(slot) => unwanted.push(slot),
             }
         }
         let next = queue.scheduler.next_wakeup(now);

@@ -5,8 +5,9 @@ use std::time::Duration;
 use aosk_abi::{
     Code, Limits, Manifest, OrderSpec, Pid, PoolSpec, Sharing, Spend, Tenant, Timestamp,
 };
+use aosk_ports::DeviceInfo;
 use aosk_scheduler::{
-    Budget, Order, Owner, PoolId, PoolOptions, Quota, Rate, Scheduler, Units, Weight,
+    Budget, Knobs, Order, Owner, PoolId, PoolOptions, Quota, Rate, Scheduler, Tuner, Units, Weight,
 };
 
 use super::window::window;
@@ -15,6 +16,15 @@ use crate::error::Error;
 /// How many units a call with a deadline may run ahead of its turn: about one call of a long
 /// conversation, so that a deadline is worth a call and never a share.
 const AHEAD: u64 = 16_384;
+
+/// How many windows a call is charged at most, whatever its endpoint says that it used: prompt and
+/// reply fit into one, counted with the endpoint's own tokens, of which no tokenizer's error makes
+/// two. One reply that claims more would otherwise keep its process from the pool for ever. Quotas and
+/// money count what was said.
+const WINDOWS: u64 = 2;
+
+/// The aging that the bounds of a tuned pool rest on: twice that of others, which is where it begins.
+const LONGEST_AGING: Duration = Duration::from_secs(60);
 
 /// One moment on both clocks.
 #[derive(Debug, Clone, Copy)]
@@ -51,14 +61,15 @@ pub(super) fn tenants(
     Ok(())
 }
 
-/// Adds a pool.
+/// Adds a pool; what tunes it, where it shall be tuned.
 pub(super) fn pool(
     scheduler: &mut Scheduler<Pid>,
+    info: &DeviceInfo,
     spec: &PoolSpec,
-    slots: usize,
     now: Now,
-) -> Result<PoolId, Error> {
-    let mut options = PoolOptions::new(slots);
+) -> Result<(PoolId, Option<Tuner>), Error> {
+    let mut options = PoolOptions::new(info.slots);
+    options.greatest = Units(info.window.0.saturating_mul(WINDOWS).max(1));
     options.window = Units(spec.ahead_tokens.unwrap_or(AHEAD));
     options.order = match spec.order {
         None | Some(OrderSpec::Fsp) => Order::Fsp,
@@ -67,9 +78,20 @@ pub(super) fn pool(
         Some(OrderSpec::RoundRobin) => Order::RoundRobin,
         Some(OrderSpec::Priority) => Order::Priority,
     };
+    let base = Knobs::of(&options);
+    let is_tuned = spec.tune == Some(true);
+    if is_tuned {
+        options.aging = LONGEST_AGING;
+    }
     let id = scheduler.add_pool(options).map_err(super::bug)?;
     limit(scheduler, &Owner::Pool(id), &spec.quota, "pools", now)?;
-    Ok(id)
+    if !is_tuned {
+        return Ok((id, None));
+    }
+    scheduler.tune(id, base).map_err(super::bug)?;
+    // The same for a name on every machine, and another for each name.
+    let seed = info.name.bytes().fold(0_u64, |seed, byte| seed.rotate_left(8) ^ u64::from(byte));
+    Ok((id, Some(Tuner::new(&options, base, seed))))
 }
 
 /// Gives a process that was admitted the quota of its manifest. Its money is in its own account,

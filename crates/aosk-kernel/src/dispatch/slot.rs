@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aosk_abi::{MicroDollars, QuotaOwner, Usage};
 use aosk_ports::RateLimits;
-use aosk_scheduler::{Amounts, Dispatch, DispatchId, Heard, PoolId, Resource, Units, Used};
+use aosk_scheduler::{Amounts, Dispatch, DispatchId, Ended, Heard, PoolId, Resource, Units, Used};
 
 use super::{Ask, Dispatcher};
 
@@ -15,6 +15,8 @@ pub(crate) struct Slot {
     id: DispatchId,
     pool: PoolId,
     ask: Option<Ask>,
+    /// How long it was waited for.
+    waited: Duration,
     /// When it was given.
     since: Duration,
     end: End,
@@ -38,11 +40,23 @@ impl Slot {
     pub(super) fn new(
         dispatcher: Arc<Dispatcher>,
         dispatch: &Dispatch<aosk_abi::Pid>,
-        ask: Option<Ask>,
+        ask: Ask,
+        wished: Duration,
     ) -> Self {
-        let end = if ask.is_some() { End::Unknown } else { End::Withdrawn };
-        let since = dispatcher.clock.monotonic();
-        Self { dispatcher, id: dispatch.id, pool: dispatch.pool, ask, since, end }
+        let mut slot = Self::unwanted(dispatcher, dispatch);
+        slot.waited = slot.since.saturating_sub(wished);
+        (slot.ask, slot.end) = (Some(ask), End::Unknown);
+        slot
+    }
+
+    /// One that nobody waits for any more.
+    pub(super) fn unwanted(
+        dispatcher: Arc<Dispatcher>,
+        dispatch: &Dispatch<aosk_abi::Pid>,
+    ) -> Self {
+        let (since, waited) = (dispatcher.clock.monotonic(), Duration::ZERO);
+        let (id, pool) = (dispatch.id, dispatch.pool);
+        Self { dispatcher, id, pool, ask: None, waited, since, end: End::Withdrawn }
     }
 
     /// Whether the call may be made that takes so much at most: a quota is never passed, and what
@@ -103,14 +117,16 @@ impl Drop for Slot {
                     queue.scheduler.charge(self.id, Used { charge, amounts: None })
                 }
                 End::Used(usage, cost) => {
+                    let took = now.saturating_sub(self.since);
                     let name = &queue.names[self.pool.index()];
                     if let Some(device) = queue.devices.get_mut(name) {
                         device.outputs.see(usage.output.0);
-                        device.given.add(usage, *cost, now.saturating_sub(self.since), now);
+                        device.given.add(usage, *cost, took, now);
                     }
                     let amounts =
                         Amounts { input: usage.input, output: usage.output, money: *cost };
                     let charge = Units(usage.input.0.saturating_add(usage.output.0));
+                    queue.sees(self.pool, &Ended { waited: self.waited, took, charge });
                     queue.scheduler.charge(self.id, Used { charge, amounts: Some(amounts) })
                 }
                 End::Withdrawn => queue.scheduler.withdraw(self.id),

@@ -49,6 +49,7 @@ impl Driver {
             Turned::Sleep(left, until) => return Ok(Some((left, until))),
         };
         self.note_warnings()?;
+        self.note_tunings()?;
         // The turn may have come together with a signal.
         if self.hear()?.is_some() {
             slot.withdraw();
@@ -179,6 +180,13 @@ impl Driver {
         let pid = self.process.pid();
         let warnings = self.process.shared.dispatcher.warnings_of(pid);
         warnings.into_iter().try_for_each(|it| self.process.emit(What::BudgetWarned(it)))
+    }
+
+    /// Writes down the setting that a call of this process is the first to go by.
+    fn note_tunings(&mut self) -> Result<(), Error> {
+        let pid = self.process.pid();
+        let tunings = self.process.shared.dispatcher.tunings_of(pid);
+        tunings.into_iter().try_for_each(|it| self.process.emit(What::Tuned(it)))
     }
 
     /// Writes the intent down; which attempt it is. The intent and its reservation are durable

@@ -225,7 +225,7 @@ impl Image {
                     self.state = ProcessState::Ready;
                 }
             }
-            What::BudgetWarned(_) => {}
+            What::BudgetWarned(_) | What::Tuned(_) => {}
             What::SignalReceived(received) => match received.signal {
                 Signal::Stop => self.state = ProcessState::Suspended { since: event.at },
                 Signal::Cont if self.waits_for_a_person() => {

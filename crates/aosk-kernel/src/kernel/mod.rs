@@ -59,12 +59,10 @@ impl Kernel {
                 "`resident` is 0: a kernel with no place in memory runs nothing; give at least 1",
             ));
         }
-        let infos: Vec<_> = parts.models.values().map(|model| model.device.info()).collect();
-        let mut slots: Vec<(&str, usize)> =
-            infos.iter().map(|info| (info.name.as_str(), info.slots)).collect();
-        slots.sort_unstable();
+        let mut infos: Vec<_> = parts.models.values().map(|model| model.device.info()).collect();
+        infos.sort_unstable_by_key(|info| (&info.name, info.slots));
         let (clock, observer) = (parts.clock.clone(), parts.observer.clone());
-        let dispatcher = Dispatcher::new(clock, observer, &options.sharing, slots.into_iter())?;
+        let dispatcher = Dispatcher::new(clock, observer, &options.sharing, infos.into_iter())?;
         let budget = Budget::new(options.spend_limit);
         let source = (parts.clock.clone(), parts.random.clone());
         let tenant = options.tenant.clone();

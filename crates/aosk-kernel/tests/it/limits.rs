@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use aosk_abi::{
     BlockedOn, BudgetWarned, Code, Exit, Limits, MicroDollars, Pid, ProcessState, QuotaOwner,
-    Scarce, Sharing, Tenant, Timestamp, Tokens, Usage, What,
+    Scarce, Sharing, StopReason, Tenant, Timestamp, Tokens, Usage, What,
 };
 use aosk_kernel::{Error, Kernel, Outcome, QuotaStanding};
-use aosk_ports::{Clock, Inbox as _, InboxItem};
+use aosk_ports::{Clock, Inbox as _, InboxItem, Part};
 use futures::future::BoxFuture;
 
 use crate::support::{Kit, Puppet, Say, spawn, whole};
@@ -361,4 +361,34 @@ async fn a_device_that_lies_about_its_usage_is_never_given_more_than_it_said() {
         let money = &kernel.quotas()[0].limits[0];
         assert_eq!(money.reserved, 0, "{usage:?}: {money:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_that_claims_more_than_any_can_use_costs_its_process_a_bounded_part_of_its_share() {
+    let call = Part::ToolCall { id: "c".into(), name: "pure".into(), arguments: "{}".into() };
+    let lie = Say::Full(aosk_ports::Reply {
+        parts: vec![call],
+        stop: StopReason::ToolCalls,
+        usage: Some(Usage { input: Tokens(100), output: Tokens(1 << 60), ..Usage::default() }),
+        model: "puppet-1".into(),
+        raw: None,
+    });
+    let calls = (0..400).map(|_| Say::Call("pure", "{}"));
+    let puppet = Puppet::new([lie].into_iter().chain(calls).collect()).slots(1);
+    let kit = kit(puppet, "[pools.puppet]\norder = \"fair\"");
+    let kernel = kit.kernel();
+    let mut pids = Vec::new();
+    for name in ["lied about", "other", "third"] {
+        let mut request = spawn(name);
+        request.manifest.max_steps = 1_000;
+        pids.push(kernel.spawn(request).await.expect("spawned"));
+    }
+    while kit.puppet.asked.lock().expect("no panic").len() < 300 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let events = kit.events(pids[0]).await;
+    let asked = events.iter().filter(|what| matches!(what, What::LlmRequested(_))).count();
+    // Two windows of 4,096 tokens are 75 calls of 110 that each of the others is ahead; what is left of
+    // the 300 is shared by three.
+    assert!((35..=75).contains(&asked), "{asked} of 300");
 }

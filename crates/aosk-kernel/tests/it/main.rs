@@ -34,3 +34,4 @@ mod seen;
 mod signals;
 mod spend;
 mod support;
+mod tuning;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aosk_abi::{Priority, Tenant, Tokens};
 use aosk_scheduler::{
-    DispatchId, Order, PoolId, PoolOptions, Scheduler, Slice, Step, Units, Warm, Weight,
+    DispatchId, Knobs, Order, PoolId, PoolOptions, Scheduler, Slice, Step, Units, Warm, Weight,
 };
 use proptest::prelude::*;
 
@@ -74,6 +74,32 @@ fn flows() -> impl Strategy<Value = Vec<u64>> {
     prop::collection::vec(0..=99_u64, 2..6)
 }
 
+/// A part of each range, in hundredths.
+#[derive(Debug, Clone, Copy)]
+struct Setting {
+    depth: u8,
+    window: u64,
+    aging: u32,
+}
+
+impl Setting {
+    fn of(self, options: &PoolOptions) -> Knobs {
+        Knobs {
+            depth_percent: self.depth,
+            window: Units(options.window.0 * self.window / 100),
+            aging: options.aging * self.aging / 100,
+            ..Knobs::of(options)
+        }
+    }
+}
+
+/// Settings of what may be tuned, one a turn over and over; often it stays as it is.
+fn settings() -> impl Strategy<Value = Vec<Option<Setting>>> {
+    let setting = (1..=100_u8, 0..=100_u64, 0..=100_u32)
+        .prop_map(|(depth, window, aging)| Setting { depth, window, aging });
+    prop::collection::vec(prop::option::of(setting), 1..50)
+}
+
 fn calls(count: usize) -> impl Strategy<Value = Vec<(u64, u64, usize)>> {
     let size = || prop_oneof![3 => 0..=U, 1 => Just(0), 1 => Just(U)];
     prop::collection::vec((size(), size(), any::<usize>()), 1..count)
@@ -83,13 +109,17 @@ proptest! {
     #[test]
     fn service_differs_by_no_more_than_the_bound(
         slots in 1..6_usize, priorities in flows(), apart in any::<bool>(), calls in calls(400),
-        window in prop_oneof![Just(0), Just(U)], steps in 1..4_u32
+        window in prop_oneof![Just(0), Just(U)], steps in 1..4_u32, settings in settings()
     ) {
         let slice = Slice { steps, time: Duration::MAX };
         let options = PoolOptions { window: Units(window), slice, ..fair(slots) };
         let mut backlog = Backlog::new(options, &priorities, apart);
         let ahead = u128::from(window) + u128::from(steps - 1) * u128::from(U);
-        for (estimate, actual, which) in calls {
+        for ((estimate, actual, which), setting) in calls.into_iter().zip(settings.iter().cycle()) {
+            if let Some(setting) = setting {
+                let knobs = setting.of(&options);
+                backlog.scheduler.tune(backlog.device, knobs).expect("in range");
+            }
             backlog.turn(estimate, actual, which);
             let flows = || backlog.charged.iter().zip(&backlog.weights);
             for (f, (served_f, weight_f)) in flows().enumerate() {
@@ -175,6 +205,7 @@ enum Move {
     Restart(usize),
     Pick(u64),
     End(usize),
+    Tune(Setting),
 }
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
@@ -186,6 +217,8 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
             1 => any::<usize>().prop_map(Move::Restart),
             8 => units().prop_map(Move::Pick),
             7 => any::<usize>().prop_map(Move::End),
+            1 => (1..=100_u8, 0..=100_u64, 0..=100_u32)
+                .prop_map(|(depth, window, aging)| Move::Tune(Setting { depth, window, aging })),
         ],
         1..500,
     )
@@ -275,6 +308,9 @@ proptest! {
                         wait.check(weight_of(other), slots as u128)?;
                     }
                 }
+                Move::Tune(setting) => {
+                    scheduler.tune(device, setting.of(&fair(slots))).expect("in range");
+                }
                 Move::End(which) => {
                     if !flights.is_empty() {
                         let (id, _, actual) = flights.swap_remove(which % flights.len());
@@ -290,7 +326,7 @@ proptest! {
     #[test]
     fn whoever_has_waited_the_aging_goes_within_twice_those_before_it(
         order in prop::sample::select(vec![Order::Fsp, Order::Priority]),
-        sizes in prop::collection::vec((1..U, 0..100_u64), 2..30)
+        sizes in prop::collection::vec((1..U, 0..100_u64), 2..30), settings in settings()
     ) {
         let mut scheduler = Scheduler::new();
         let options = PoolOptions { order, ..PoolOptions::new(1) };
@@ -301,6 +337,9 @@ proptest! {
         }
         let now = options.aging;
         for decision in 1..=2 * sizes.len() {
+            if let Some(setting) = settings[decision % settings.len()] {
+                scheduler.tune(pool, setting.of(&options)).expect("in range");
+            }
             let dispatch = scheduler.pick(now).expect("someone waits");
             scheduler.charge(dispatch.id, Units(1)).expect("in flight");
             // A short and important one comes at every step.

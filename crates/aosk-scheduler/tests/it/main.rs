@@ -12,6 +12,7 @@ mod provider;
 mod quotas;
 mod random;
 mod slots;
+mod tuning;
 
 /// A pool whose processes share by their weights.
 const fn fair(slots: usize) -> PoolOptions {

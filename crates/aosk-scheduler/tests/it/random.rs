@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use aosk_abi::{MicroDollars, Priority, Tokens};
 use aosk_scheduler::{
-    Amounts, Class, DispatchId, Order, Owner, Place, PoolId, PoolOptions, Quota, Scheduler, Slice,
-    Step, Units, Used, Wait, Weight,
+    Amounts, Class, DispatchId, Guess, Knobs, Order, Owner, Place, PoolId, PoolOptions, Quota,
+    Scheduler, Slice, Step, Units, Used, Wait, Weight,
 };
 use proptest::prelude::*;
 
@@ -37,6 +37,12 @@ enum Move {
     Earlier(u64),
     Weigh(usize, u32),
     Renice(usize, u64),
+    Tune {
+        pool: usize,
+        depth_percent: u8,
+        window: u64,
+        aging: u64,
+    },
     Limit {
         who: usize,
         output: u64,
@@ -64,6 +70,11 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
             1 => (0..30_000_u64).prop_map(Move::Earlier),
             1 => (any(), 1..1_000_u32).prop_map(|(who, weight)| Move::Weigh(who, weight)),
             1 => (any(), 0..100_u64).prop_map(|(who, number)| Move::Renice(who, number)),
+            1 => (any(), 1..=100_u8, 0..=50_u64, 0..=30_u64).prop_map(
+                |(pool, depth_percent, window, aging)| {
+                    Move::Tune { pool, depth_percent, window, aging }
+                }
+            ),
             1 => (any(), 20..60_u64, 20..60_u64, 1..4_u32).prop_map(
                 |(who, output, money, calls)| Move::Limit { who, output, money, calls }
             ),
@@ -197,6 +208,11 @@ impl World {
             Move::Renice(who, number) => {
                 let priority = Priority::new(number).expect("0 to 99");
                 self.scheduler.renice(&key(who), priority).expect("known");
+            }
+            Move::Tune { pool, depth_percent, window, aging } => {
+                let (window, aging) = (Units(window), Duration::from_secs(aging));
+                let knobs = Knobs { depth_percent, window, aging, guess: Guess::Mean };
+                self.scheduler.tune(self.pools[pool % 2], knobs).expect("in range");
             }
             Move::Limit { who, output, money: limit, calls } => {
                 let owner = who % self.owners.len();

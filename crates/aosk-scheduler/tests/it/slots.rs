@@ -245,3 +245,40 @@ fn a_device_without_slots_and_a_foreign_call_are_refused() {
     let id = other.pick(Duration::ZERO).expect("a free slot").id;
     assert_eq!(scheduler.charge(id, Units(1)), Err(Error::UnknownDispatch(id)));
 }
+
+#[test]
+fn a_storm_of_a_hundred_thousand_wakes_loses_nobody_and_gives_each_one_call() {
+    const MANY: u32 = 100_000;
+    let mut scheduler = Scheduler::new();
+    let pool = scheduler.add_pool(PoolOptions::new(64)).expect("slots");
+    for key in 0..MANY {
+        let tenant: Tenant = format!("t{}", key % 1_000).parse().expect("a name");
+        scheduler.admit(key, tenant, Priority::DEFAULT).expect("new");
+    }
+    // Twice: whoever has slept wakes like whoever comes.
+    for storm in 1..=2_u64 {
+        let now = Duration::from_secs(storm);
+        for key in 0..MANY {
+            scheduler.wake(&key, pool, Units(u64::from(key % 7) + 1), now).expect("known");
+        }
+        assert_eq!(scheduler.load(pool).expect("known").waiting, MANY as usize);
+        let mut called = vec![0_u8; MANY as usize];
+        let mut flights = Vec::new();
+        loop {
+            while let Some(dispatch) = scheduler.pick(now) {
+                called[dispatch.key as usize] += 1;
+                flights.push(dispatch.id);
+            }
+            assert!(flights.len() <= 64);
+            if flights.is_empty() {
+                break;
+            }
+            for id in flights.drain(..) {
+                scheduler.charge(id, Units(5)).expect("in flight");
+            }
+        }
+        assert!(called.iter().all(|calls| *calls == 1), "storm {storm}");
+        let load = scheduler.load(pool).expect("known");
+        assert_eq!((load.waiting, load.in_flight), (0, 0));
+    }
+}

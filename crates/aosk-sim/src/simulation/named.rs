@@ -40,6 +40,7 @@ pub(super) fn contents(what: &What) -> Vec<ContentRef> {
         | What::PriorityChanged(_)
         | What::QuotaChanged(_)
         | What::BudgetWarned(_)
+        | What::Tuned(_)
         | What::Planned(_)
         | What::Recalled(_)
         | What::LlmRequested(_)

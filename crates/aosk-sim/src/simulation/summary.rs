@@ -46,6 +46,7 @@ pub(super) fn summary(event: &Event) -> String {
         What::SpendRaised(raised) => raised.limit.to_string(),
         What::QuotaChanged(changed) => changed.owner.clone(),
         What::BudgetWarned(warned) => format!("{} % of {}", warned.percent, warned.owner),
+        What::Tuned(tuned) => format!("{} after {} epochs", tuned.device, tuned.epochs),
         What::PriorityChanged(changed) => changed.priority.get().to_string(),
         What::Crashed(crashed) => format!("message of {} bytes", crashed.message.len),
         What::Restarted(restarted) => {
