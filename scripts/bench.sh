@@ -21,11 +21,11 @@ fi
 profile="${AOSK_BENCH_PROFILE:-release}"
 cargo build --profile "$profile" --locked --package aosk-bench >&2
 bench="${CARGO_TARGET_DIR:-target}/$profile/aosk-bench"
-if [ "${1:-}" != kvcache ] || [[ " $* " =~ \ --(url|help)[\ =] ]] || [[ " $* " == *" -h "* ]]; then
+if [[ " kvcache shares " != *" ${1:-} "* ]] || [[ " $* " =~ \ --(url|help)[\ =] ]] || [[ " $* " == *" -h "* ]]; then
   exec "$bench" "$@"
 fi
 
-# This one asks a real model, which is started for it and ends with it.
+# These ask a real model, which is started for it and ends with it.
 source scripts/local-llm.sh
 trap local_llm_stop EXIT
 trap 'exit 130' INT

@@ -26,6 +26,7 @@ mod report;
 mod sched;
 mod sched_trace;
 mod search;
+mod shares;
 mod start;
 mod steps;
 mod swap;
@@ -62,6 +63,8 @@ enum Bench {
     KernelOverhead(overhead::Args),
     /// What a decision of the scheduler costs, and how fair it is, with very many who wait.
     Sched(sched::Args),
+    /// Whether agents of different weights get their shares of a real model.
+    Shares(shares::Args),
     /// How long programs of a recorded trace wait, in the scheduler's order and in others.
     SchedTrace(sched_trace::Args),
     /// How long it takes to find what a process did in a window of time, among very many events.
@@ -98,6 +101,7 @@ fn main() -> std::process::ExitCode {
         Bench::Quota(args) => quota::run(&args),
         Bench::KernelOverhead(args) => overhead::run(&args),
         Bench::Sched(args) => sched::run(&args),
+        Bench::Shares(args) => shares::run(&args),
         Bench::SchedTrace(args) => sched_trace::run(&args),
         Bench::Audit(args) => audit::run(&args),
         Bench::WriteLatency(args) => write_latency::run(&args),

@@ -20,6 +20,12 @@ pub(crate) fn count(number: u64) -> String {
     }
 }
 
+/// The same of a number that may be below 0.
+pub(crate) fn signed(number: i64) -> String {
+    let sign = if number < 0 { "-" } else { "" };
+    format!("{sign}{}", count(number.unsigned_abs()))
+}
+
 /// Tokens as [`count`] does.
 pub(crate) fn tokens(tokens: Tokens) -> String {
     count(tokens.0)

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use aosk_abi::{BlockedOn, Code, Pid, ProcessState, Tenant};
+use aosk_kernel::ProcessStanding;
 use aosk_ports::{Journal, ProcessFilter, Receipt};
 use aosk_store::{Owner, owner};
 
@@ -294,6 +295,21 @@ pub(crate) fn blocked_on(on: &BlockedOn) -> String {
         }
         BlockedOn::Tool { calls: 1 } => "a tool call".to_owned(),
         BlockedOn::Tool { calls } => format!("{calls} tool calls"),
+    }
+}
+
+/// What a process waits for: what the daemon knows is newer than what the journal says.
+pub(crate) fn waits_for(state: &ProcessState, standing: Option<&ProcessStanding>) -> String {
+    match (state, standing) {
+        (ProcessState::Blocked { on, .. }, _) => text::one_line(&blocked_on(on)),
+        (_, Some(standing)) if standing.in_flight > 0 => {
+            format!("answer of {}", text::one_line(&standing.device))
+        }
+        (_, Some(standing)) if standing.waits => {
+            format!("turn at {}", text::one_line(&standing.device))
+        }
+        (ProcessState::Suspended { .. }, _) => "to be continued".to_owned(),
+        _ => String::new(),
     }
 }
 

@@ -1,10 +1,11 @@
 //! `aosk ps`: which processes there are. It reads beside whoever owns the store, takes nothing
 //! over and recovers nothing.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use aosk_abi::{ProcessState, Scarce, Timestamp, Usage};
-use aosk_kernel::Standings;
+use aosk_abi::{Pid, ProcessState, Scarce, Timestamp, Usage};
+use aosk_kernel::{ProcessStanding, Standings};
 use aosk_ports::Receipt;
 use serde::Serialize;
 
@@ -13,15 +14,15 @@ use crate::config::Settings;
 use crate::daemon;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::figures::{duration, tokens};
+use crate::figures::{duration, signed, tokens};
 use crate::print::{Ink, Screen};
-use crate::processes::{Processes, Works, state, state_name};
+use crate::processes::{Processes, Works, state, state_name, waits_for};
 use crate::quota;
 use crate::reader;
 use crate::text::{self, one_line};
 
-/// How long a daemon may take to tell of its budgets.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a daemon may take to tell what it counts; it waits for servers for most of that.
+const PATIENCE: Duration = Duration::from_millis(700);
 
 /// The share of a budget from which on it is told of, in percent.
 const NEARLY: u64 = 80;
@@ -40,6 +41,12 @@ struct Line<'a> {
     spent_microdollars: u64,
     created: u64,
     updated: u64,
+    /// What it waits for; absent: for nothing.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    waits_for: String,
+    /// How many tokens it was served less than its share, where it wants a call and a daemon counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lag: Option<i64>,
     /// Of a store on a server: the living node that owns the process.
     #[serde(skip_serializing_if = "Option::is_none")]
     node: Option<&'a str>,
@@ -56,12 +63,15 @@ pub(crate) async fn ps(args: &Ps, settings: &Settings, screen: &Screen) -> Resul
         return Ok(Exit::Done);
     };
     let works = Works::ask(settings, &*reader).await?;
+    let standings = standings(settings).await;
+    let stands: HashMap<Pid, &ProcessStanding> =
+        standings.iter().flat_map(|it| &it.processes).map(|it| (it.pid, it)).collect();
     let processes = Processes::read(&*reader).await?;
     let shown: Vec<&Receipt> =
         if args.all { processes.all().collect() } else { processes.unfinished().collect() };
     if args.json {
         for receipt in &shown {
-            screen.out.line(&json(receipt, &works)?)?;
+            screen.out.line(&json(receipt, &works, &stands)?)?;
         }
         return Ok(Exit::Done);
     }
@@ -85,6 +95,11 @@ pub(crate) async fn ps(args: &Ps, settings: &Settings, screen: &Screen) -> Resul
             .map(str::to_owned)
             .into(),
     ];
+    // Only a daemon tells who is behind its share.
+    let is_counted = standings.is_some();
+    if is_counted {
+        rows[0].insert(7, "LAG".to_owned());
+    }
     let is_shared = works.is_shared();
     if is_shared {
         rows[0].push("NODE".to_owned());
@@ -92,6 +107,8 @@ pub(crate) async fn ps(args: &Ps, settings: &Settings, screen: &Screen) -> Resul
     rows.extend(shown.iter().map(|receipt| {
         let row = &receipt.row;
         let node = is_shared.then(|| one_line(works.node(receipt.pid).unwrap_or("none")));
+        let lag = is_counted
+            .then(|| stands.get(&receipt.pid).map_or_else(|| "-".to_owned(), |it| signed(it.lag)));
         let cells = [
             processes.short(receipt.pid),
             one_line(&row.name),
@@ -100,12 +117,14 @@ pub(crate) async fn ps(args: &Ps, settings: &Settings, screen: &Screen) -> Resul
             tokens(row.usage.input + row.usage.output),
             row.spent.to_string(),
             duration(now.millis_since(row.created)),
-            state_name(receipt, &works).to_owned(),
         ];
-        cells.into_iter().chain(node).collect()
+        let state = state_name(receipt, &works).to_owned();
+        cells.into_iter().chain(lag).chain([state]).chain(node).collect()
     }));
-    let cut: &[usize] = if is_shared { &[1, 2, 8] } else { &[1, 2] };
-    let mut lines = text::table(&rows, &[3, 4, 5, 6], cut, screen.out.width()).into_iter();
+    let last = rows[0].len() - 1;
+    let cut = if is_shared { vec![1, 2, last] } else { vec![1, 2] };
+    let numbers: Vec<usize> = (3..=6 + usize::from(is_counted)).collect();
+    let mut lines = text::table(&rows, &numbers, &cut, screen.out.width()).into_iter();
     if let Some(head) = lines.next() {
         screen.out.line(&screen.out.paint(Ink::Strong, &head))?;
     }
@@ -115,13 +134,22 @@ pub(crate) async fn ps(args: &Ps, settings: &Settings, screen: &Screen) -> Resul
             receipt.row.state,
             ProcessState::Blocked { .. } | ProcessState::Suspended { .. }
         );
-        if waits && !works.is_interrupted(receipt) {
-            for line in text::wrap(&format!("  {}", state(receipt, &works)), screen.out.width()) {
+        let standing = stands.get(&receipt.pid).copied();
+        let said = match waits {
+            true if !works.is_interrupted(receipt) => state(receipt, &works),
+            true => String::new(),
+            false => match waits_for(&receipt.row.state, standing) {
+                none if none.is_empty() => none,
+                what => format!("waits for: {what}"),
+            },
+        };
+        if !said.is_empty() {
+            for line in text::wrap(&format!("  {said}"), screen.out.width()) {
                 screen.out.line(&screen.out.paint(Ink::Quiet, &line))?;
             }
         }
     }
-    warn(settings, screen).await;
+    standings.iter().for_each(|standings| warn(standings, screen));
     if !works.is_somebody() && shown.iter().any(|receipt| works.is_interrupted(receipt)) {
         let same = &settings.same_store;
         screen.err.wrapped(&format!(
@@ -132,12 +160,15 @@ pub(crate) async fn ps(args: &Ps, settings: &Settings, screen: &Screen) -> Resul
     Ok(Exit::Done)
 }
 
-/// Says which budgets are nearly spent, where a daemon counts them. One that does not answer at once
-/// keeps nobody from the list.
-async fn warn(settings: &Settings, screen: &Screen) {
+/// What a daemon counts. One that does not answer at once keeps nobody from the list.
+async fn standings(settings: &Settings) -> Option<Standings> {
     let standings = tokio::time::timeout(PATIENCE, daemon::standings(settings)).await;
-    let Ok(Ok(Some(Standings { quotas, .. }))) = standings else { return };
-    for quota in &quotas {
+    standings.ok()?.ok()?
+}
+
+/// Says which budgets are nearly spent.
+fn warn(standings: &Standings, screen: &Screen) {
+    for quota in &standings.quotas {
         let budgets = quota.limits.iter().filter(|one| one.scarce == Scarce::Money);
         for one in budgets.filter(|one| one.percent() >= NEARLY) {
             let said = format!(
@@ -151,8 +182,13 @@ async fn warn(settings: &Settings, screen: &Screen) {
     }
 }
 
-fn json<'a>(receipt: &'a Receipt, works: &'a Works) -> Result<String, Error> {
+fn json(
+    receipt: &Receipt,
+    works: &Works,
+    stands: &HashMap<Pid, &ProcessStanding>,
+) -> Result<String, Error> {
     let row = &receipt.row;
+    let standing = stands.get(&receipt.pid).copied();
     let line = Line {
         pid: receipt.pid.to_string(),
         name: &row.name,
@@ -164,6 +200,8 @@ fn json<'a>(receipt: &'a Receipt, works: &'a Works) -> Result<String, Error> {
         spent_microdollars: row.spent.0,
         created: row.created.as_millis(),
         updated: row.updated.as_millis(),
+        waits_for: waits_for(&row.state, standing),
+        lag: standing.map(|standing| standing.lag),
         node: works.node(receipt.pid),
     };
     crate::print::json(&line)

@@ -45,6 +45,11 @@ impl Folders {
         self.config.join("config.toml")
     }
 
+    /// Who set which quota, and when.
+    pub(crate) fn quota_changes(&self) -> PathBuf {
+        self.config.join("quota-changes.ndjson")
+    }
+
     /// The user's table of models.
     pub(crate) fn models(&self) -> PathBuf {
         self.config.join("models.toml")

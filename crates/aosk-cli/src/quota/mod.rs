@@ -5,6 +5,7 @@
 //! is changed, durably, then whoever works on the store is told. Whatever is cut off in between, the
 //! next kernel has the new limit.
 
+mod record;
 mod set;
 mod show;
 

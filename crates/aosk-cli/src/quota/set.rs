@@ -2,6 +2,7 @@
 
 use aosk_abi::{BlockedOn, Code, Limits, ProcessState, QuotaOwner, Tenant};
 
+use super::record;
 use crate::args::{OwnerKind, QuotaSet};
 use crate::config::{Edit, Folders, Settings};
 use crate::daemon::{self, Hearer};
@@ -22,12 +23,18 @@ pub(super) async fn set(
 ) -> Result<Exit, Error> {
     let owner = owner(args)?;
     let mut edit = Edit::begin(folders)?;
-    let mut limits = edit.sharing()?.limits(&owner).copied().unwrap_or_default();
+    let before = edit.sharing()?.limits(&owner).copied().unwrap_or_default();
+    let mut limits = before;
     change(&mut limits, args);
     edit.set_limits(&owner, &limits)?;
     let changed = Settings { sharing: edit.sharing()?, ..settings.clone() };
     Endpoints::load(folders)?.check_pools(&changed)?;
-    edit.save()?;
+    let both = (&before, &limits);
+    record::keep(folders, &owner, both, None)?;
+    if let Err(error) = edit.save() {
+        record::keep(folders, &owner, both, Some(&error))?;
+        return Err(error);
+    }
     let hearer = daemon::limit(&changed, (&owner, limits), screen).await.map_err(|error| {
         error.help("the limit stands in your config.toml: the next kernel has it")
     })?;

@@ -14,7 +14,7 @@ use ratatui::widgets::{Paragraph, Row as TableRow, Table, TableState};
 use super::snapshot::Row;
 use super::view::{Prompt, View};
 use crate::devices::slots;
-use crate::figures::{cached, count, time_of_day};
+use crate::figures::{cached, count, signed, time_of_day};
 use crate::quota::{amount, limit};
 use crate::text::one_line;
 
@@ -188,11 +188,6 @@ fn line(row: &Row, shown: usize) -> TableRow<'static> {
         row.waits_for.clone(),
     ];
     TableRow::new(cells.into_iter().take(shown)).style(style)
-}
-
-fn signed(number: i64) -> String {
-    let sign = if number < 0 { "-" } else { "" };
-    format!("{sign}{}", count(number.unsigned_abs()))
 }
 
 fn foot_line(view: &View) -> Line<'static> {

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use aosk_abi::{MicroDollars, Pid, ProcessState, Timestamp, Usage};
+use aosk_abi::{MicroDollars, Pid, Timestamp, Usage};
 use aosk_kernel::{DeviceStanding, ProcessStanding, QuotaStanding, Standings};
 use aosk_ports::Receipt;
 
 use crate::config::Settings;
 use crate::daemon;
 use crate::error::Error;
-use crate::processes::{Processes, Works, blocked_on, state_name};
+use crate::processes::{Processes, Works, state_name, waits_for};
 use crate::reader;
 use crate::text::one_line;
 
@@ -87,18 +87,5 @@ impl Snapshot {
         };
         let rows = processes.unfinished().map(row).collect();
         Ok(Self { at, rows, devices, quotas, lacks })
-    }
-}
-
-/// What a process waits for: what the daemon knows is newer than what the journal says.
-fn waits_for(state: &ProcessState, standing: Option<&ProcessStanding>) -> String {
-    match (state, standing) {
-        (ProcessState::Blocked { on, .. }, _) => one_line(&blocked_on(on)),
-        (_, Some(standing)) if standing.in_flight > 0 => {
-            format!("answer of {}", one_line(&standing.device))
-        }
-        (_, Some(standing)) if standing.waits => format!("turn at {}", one_line(&standing.device)),
-        (ProcessState::Suspended { .. }, _) => "to be continued".to_owned(),
-        _ => String::new(),
     }
 }

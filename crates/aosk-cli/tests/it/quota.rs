@@ -52,6 +52,13 @@ fn a_quota_that_is_raised_lets_a_parked_agent_go_on_in_a_running_daemon() {
     let money = &quota["limits"][0];
     assert_eq!((&money["scarce"], &money["limit"]), (&json!("money"), &json!(1_000_000)));
     assert!(money["used"].as_u64() > Some(0) && money["reserved"] == 0, "{money}");
+    let changes = std::fs::read_to_string(world.config("quota-changes.ndjson")).expect("a record");
+    let [change] = &lines(&changes)[..] else { panic!("one change: {changes}") };
+    assert_eq!(change["owner"], "tenant local");
+    assert_eq!(change["before"], json!({"spend": "0.0001"}));
+    assert_eq!(change["after"], json!({"spend": "1.00/day"}));
+    assert_eq!(change["uid"], rustix::process::getuid().as_raw());
+    assert!(change["at"].as_u64() > Some(1_700_000_000_000) && change["host"].is_string());
     // The next daemon has it too.
     world.run(&["daemon", "stop"]);
     assert_eq!(quotas(&world)[0]["limits"][0]["limit"], 1_000_000);
@@ -192,4 +199,26 @@ fn of_two_servers_one_dies_and_agents_go_on_at_the_other_without_asking_it() {
     for pid in pids.iter().chain(&later) {
         assert_eq!(world.show(pid)["answer"], "from two");
     }
+}
+
+#[test]
+fn ps_shows_who_is_behind_its_share_and_what_each_waits_for_while_a_daemon_runs() {
+    let endpoint = Endpoint::new(|_| Answer::Silence);
+    let world = World::new();
+    world.configure("models.toml", &endpoint.table("mine", 1));
+    let agent = world.agent("a", "model = \"mine\"");
+    world.spawn(&[&agent, "hi"]);
+    world.spawn(&[&agent, "hi"]);
+    let listed = || lines(&world.run(&["ps", "--json"]).out);
+    let waits = |what: &str| listed().iter().any(|row| row["waits_for"] == what);
+    wait_until("one is asked and the other waits for its turn", || {
+        waits("turn at mine") && waits("answer of mine")
+    });
+    assert!(listed().iter().all(|row| row["lag"].is_i64()), "{:?}", listed());
+    let shown = world.run(&["ps"]).out;
+    assert!(shown.contains("LAG") && shown.contains("waits for: turn at mine"), "{shown}");
+    world.run(&["daemon", "stop"]);
+    let shown = world.run(&["ps"]).out;
+    assert!(!shown.contains("LAG") && !shown.contains("waits for"), "{shown}");
+    assert!(listed().iter().all(|row| row.get("lag").is_none()), "nobody counts");
 }
