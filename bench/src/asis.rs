@@ -12,8 +12,8 @@ mod mixed;
 
 use std::path::PathBuf;
 
-use aosk_abi::{Timestamp, Tokens};
-use aosk_context::{CacheModel, CacheRules, Terms};
+use aosk_abi::{CacheRules, Timestamp, Tokens};
+use aosk_context::{CacheModel, Terms};
 use serde::{Deserialize, Serialize};
 
 use crate::lines;
@@ -139,7 +139,7 @@ fn play(chains: &[Vec<Call>], choice: &Choice) -> Sum {
     let terms = Terms::default();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1.25 or 2")]
     let terms = Terms { write: aosk_abi::Ppm((choice.write * 1e6) as u32), ..terms };
-    let rules = CacheRules { ttl_ms: choice.ttl_s * 1_000, minimum: Tokens::ZERO, marks: 0 };
+    let rules = CacheRules { ttl_ms: Some(choice.ttl_s * 1_000), ..CacheRules::default() };
     let period = (choice.ttl_s - LEAD_S) * 1_000;
     for chain in chains {
         let mut cache = CacheModel::new(rules);
@@ -148,7 +148,7 @@ fn play(chains: &[Vec<Call>], choice: &Choice) -> Sum {
             let (shared, input, output) =
                 (Tokens(call.shared), Tokens(call.input), Tokens(call.output));
             let cached = cache.predict(shared, call.at);
-            cache.sent(shared, input, &[], call.at);
+            cache.sent(shared, Tokens::ZERO, input, call.at);
             sum.price += terms.price(input, cached, output);
             sum.uncached += terms.price(input, input, output)
                 + (1.0 - f64::from(terms.read.0) / 1e6) * input.0 as f64;
@@ -159,7 +159,7 @@ fn play(chains: &[Vec<Call>], choice: &Choice) -> Sum {
             let away = calls.peek().map_or(u64::MAX, |next| next.at.millis_since(call.at));
             let times = choice.keep_alive.min(away / period);
             for time in 1..=times {
-                cache.sent(input, input, &[], call.at.plus_millis(time * period));
+                cache.sent(input, Tokens::ZERO, input, call.at.plus_millis(time * period));
             }
             sum.keep_alives += times;
             sum.price += times as f64 * terms.price(input, input, Tokens(1));

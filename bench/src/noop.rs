@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use aosk_abi::{Hash, Ppm, StopReason, Tokens, Usage};
+use aosk_abi::{CacheRules, Hash, Ppm, StopReason, Tokens, Usage};
 use aosk_ports::{
     CallError, Device, DeviceInfo, Part, Prices, Progress, RenderError, Rendered, Reply, Request,
     Tokenizer,
@@ -134,7 +134,7 @@ pub fn free(name: &str, window: u64, slots: usize) -> DeviceInfo {
         max_output: Tokens(1024),
         prices: Prices::default(),
         slots,
-        cache_ttl: None,
+        cache: CacheRules::default(),
     }
 }
 

@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use aosk_abi::{
-    Admission, Changes, Conditions, Hash, Op, PageKind, Planned, Ppm, Seq, Source, Step, Tokens,
+    Admission, CacheRules, Changes, Conditions, Hash, Op, PageKind, Planned, Ppm, Seq, Source,
+    Step, Tokens,
 };
 use aosk_context::{Arrival, CostAware, Demand, PageTable, Terms};
 use serde::Serialize;
@@ -131,6 +132,7 @@ fn table(pages: u32) -> Result<PageTable, Failure> {
             stubs: Vec::new(),
         };
         let under = Conditions {
+            cache: CacheRules::default(),
             max_output: Tokens::ZERO,
             policy: "cost_aware".to_owned(),
             render: "none".to_owned(),

@@ -1,8 +1,8 @@
 //! A run played through the page table under a policy.
 
 use aosk_abi::{
-    Admission, Changes, Conditions, Hash, Op, PageId, PageKind, Planned, Ppm, Seq, Source, Step,
-    Tokens,
+    Admission, CacheRules, Changes, Conditions, Hash, Op, PageId, PageKind, Planned, Ppm, Seq,
+    Source, Step, Tokens,
 };
 use aosk_context::{Arrival, Compaction, Demand, Page, PageTable, Policy, Terms};
 
@@ -215,6 +215,7 @@ impl Replay<'_> {
         self.outcome.epochs += u64::from(!plan.evicted.is_empty());
         let size = plan.prompt_tokens.0;
         let under = Conditions {
+            cache: CacheRules::default(),
             max_output: demand.max_output,
             policy: self.policy.name().to_owned(),
             render: "none".to_owned(),

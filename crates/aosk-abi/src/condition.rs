@@ -8,10 +8,42 @@ use serde::{Deserialize, Serialize};
 
 use crate::amount::Tokens;
 
+/// How an endpoint is known to keep prompts: prefixes of them, for a time after their last use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CacheRules {
+    /// Whether it keeps a prompt only up to marks that the request sets; else every prefix.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub marked: bool,
+    /// The shortest prefix that is kept, in its own tokens.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub minimum: Tokens,
+    /// How long after its last use a prefix is kept, in milliseconds; `None`: not known, taken as
+    /// for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
+}
+
+impl CacheRules {
+    /// Whether nothing is known of it.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+fn is_nothing(tokens: &Tokens) -> bool {
+    *tokens == Tokens::ZERO
+}
+
 /// What a plan was made under, besides the pages that there were.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Conditions {
+    /// How the endpoint keeps prompts.
+    #[serde(default, skip_serializing_if = "CacheRules::is_unknown")]
+    pub cache: CacheRules,
     /// What is kept free for the reply.
     pub max_output: Tokens,
     /// The replacement policy that decided.
@@ -28,6 +60,9 @@ pub struct Conditions {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Changes {
+    /// How the endpoint keeps prompts; in a first plan absent where nothing is known of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheRules>,
     /// What is kept free for the reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_output: Option<Tokens>,
@@ -57,7 +92,9 @@ impl Conditions {
             let now = of(self);
             before.is_none_or(|before| of(before) != now).then_some(now)
         };
+        let cache = before.map_or_else(CacheRules::default, |before| before.cache);
         Changes {
+            cache: (self.cache != cache).then_some(self.cache),
             max_output: tokens(|it| it.max_output),
             policy: differs(|it| &it.policy),
             render: differs(|it| &it.render),
@@ -83,7 +120,9 @@ impl Changes {
         };
         let tokens =
             |new: Option<Tokens>, of: fn(&Conditions) -> Tokens| new.or_else(|| before.map(of));
+        let cache = self.cache.or_else(|| before.map(|before| before.cache));
         Some(Conditions {
+            cache: cache.unwrap_or_default(),
             max_output: tokens(self.max_output, |it| it.max_output)?,
             policy: text(&self.policy, |it| &it.policy)?,
             render: text(&self.render, |it| &it.render)?,
@@ -101,6 +140,7 @@ mod tests {
     fn conditions() -> impl Strategy<Value = Conditions> {
         (0..3_u64, "[ab]", "[ab]", "[ab]", 0..3_u64).prop_map(
             |(max_output, policy, render, tokenizer, window)| Conditions {
+                cache: CacheRules { minimum: Tokens(max_output), ..CacheRules::default() },
                 max_output: Tokens(max_output),
                 policy,
                 render,
@@ -125,13 +165,15 @@ mod tests {
     #[test]
     fn a_first_plan_that_leaves_a_condition_out_has_none() {
         let all = Changes {
+            cache: None,
             max_output: Some(Tokens(1)),
             policy: Some("p".into()),
             render: Some("r".into()),
             tokenizer: Some("t".into()),
             window: Some(Tokens(2)),
         };
-        assert!(all.onto(None).is_some());
+        let known = all.onto(None).expect("the rules of the cache may be unknown");
+        assert_eq!(known.cache, CacheRules::default());
         for partial in [
             Changes { max_output: None, ..all.clone() },
             Changes { policy: None, ..all.clone() },

@@ -5,13 +5,13 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on says why")]
 
 use aosk_abi::{
-    Admission, Blocked, BlockedOn, BudgetWarned, Cancelled, Cause, Changes, ChildBegun, ChildEnded,
-    ContentKey, ContentRef, Crashed, DecodeError, Effect, Epoch, Event, Exit, Exited, FailureKind,
-    Hash, Interrupted, Kind, Limits, LlmFailed, LlmRequested, LlmReturned, MessageReceived,
-    MessageTaken, MicroDollars, Op, PageId, PageKind, Pid, Planned, Ppm, Priority, PriorityChanged,
-    QuotaChanged, Reasons, RecallRank, RecallSearch, Recalled, Record, Recovered, ReplyPart,
-    Restarted, Routed, Score, Seq, Signal, SignalReceived, Source, Spawned, SpendRaised, Step,
-    StopReason, Stub, Tenant, Timestamp, Tokens, Told, ToolRequested, ToolReturned, Tuned,
+    Admission, Blocked, BlockedOn, BudgetWarned, CacheRules, Cancelled, Cause, Changes, ChildBegun,
+    ChildEnded, ContentKey, ContentRef, Crashed, DecodeError, Effect, Epoch, Event, Exit, Exited,
+    FailureKind, Hash, Interrupted, Kind, Limits, LlmFailed, LlmRequested, LlmReturned,
+    MessageReceived, MessageTaken, MicroDollars, Op, PageId, PageKind, Pid, Planned, Ppm, Priority,
+    PriorityChanged, QuotaChanged, Reasons, RecallRank, RecallSearch, Recalled, Record, Recovered,
+    ReplyPart, Restarted, Routed, Score, Seq, Signal, SignalReceived, Source, Spawned, SpendRaised,
+    Step, StopReason, Stub, Tenant, Timestamp, Tokens, Told, ToolRequested, ToolReturned, Tuned,
     Unblocked, Usage, What,
 };
 
@@ -38,6 +38,7 @@ fn every_kind() -> Vec<What> {
         range: Some((0, 44)),
         ..page(0, PageKind::Task, 0, 2)
     };
+    let rules = CacheRules { marked: true, minimum: Tokens(1_024), ttl_ms: Some(300_000) };
     vec![
         What::Spawned(Spawned {
             name: "prüfer".into(),
@@ -60,6 +61,7 @@ fn every_kind() -> Vec<What> {
             generation: 1,
             tools: true,
             under: Changes {
+                cache: None,
                 max_output: Some(Tokens(512)),
                 policy: Some("truncate_oldest".into()),
                 render: Some("1/openai".into()),
@@ -275,6 +277,21 @@ fn every_kind() -> Vec<What> {
             epochs: 3,
             guess_percent: Some(90),
             worth_milli: 812,
+        }),
+        What::Planned(Planned {
+            op: Op(15),
+            step: Step(4),
+            generation: 3,
+            tools: false,
+            under: Changes { cache: Some(rules), ..Changes::default() },
+            prompt_tokens: Tokens(55),
+            prompt: Hash::of(b"cache"),
+            prompt_len: 5,
+            tail: false,
+            admitted: Vec::new(),
+            evicted: Vec::new(),
+            reasons: None,
+            stubs: Vec::new(),
         }),
     ]
 }

@@ -62,7 +62,7 @@ mod table;
 mod terms;
 
 pub use arrival::Arrival;
-pub use cache::{CacheModel, CacheRules};
+pub use cache::CacheModel;
 pub use cut::{OPENING, PAGE, cut};
 pub use demand::Demand;
 pub use error::{Error, Overflow};

@@ -41,6 +41,7 @@ mod shared;
 mod standing;
 mod system;
 
+pub use aosk_context::CacheModel;
 pub use driver::Outcome;
 pub use error::Error;
 pub use image::{

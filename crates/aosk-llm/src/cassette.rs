@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use aosk_abi::{Code, FailureKind, Hash, MicroDollars, StopReason, Tokens, Usage};
+use aosk_abi::{CacheRules, Code, FailureKind, Hash, MicroDollars, StopReason, Tokens, Usage};
 use aosk_ports::{CallError, DeviceInfo, Part, Prices, Reply};
 use serde::{Deserialize, Serialize};
 
@@ -96,7 +96,7 @@ impl Header {
             max_output: self.max_output,
             prices: Prices { input, cached, cache_write, output },
             slots: self.slots,
-            cache_ttl: None,
+            cache: CacheRules::default(),
         }
     }
 }

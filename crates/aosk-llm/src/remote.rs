@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aosk_abi::{Code, FailureKind};
+use aosk_abi::{CacheRules, Code, FailureKind, Tokens};
 use aosk_ports::{
     CallError, Demand, Device, DeviceInfo, Progress, RenderError, Rendered, Reply, Request,
     ServerLoad, Tokenizer,
@@ -62,7 +62,12 @@ impl Remote {
                 max_output: spec.max_output,
                 prices: spec.prices,
                 slots: spec.slots,
-                cache_ttl: spec.quirks.cache,
+                cache: CacheRules {
+                    // The dialect of those who keep what is marked; a server here keeps everything.
+                    marked: spec.provider.dialect == Dialect::Anthropic && !spec.provider.loopback,
+                    minimum: Tokens(spec.quirks.cache_minimum.into()),
+                    ttl_ms: spec.quirks.cache.map(|life| life.as_secs() * 1_000),
+                },
             },
             speech: Speech {
                 dialect: spec.provider.dialect,

@@ -128,6 +128,7 @@ pub(crate) struct QuirksEntry {
     pub bound_thinking: Option<bool>,
     pub unsigned_thinking: Option<bool>,
     pub cache_s: Option<NonZeroU32>,
+    pub cache_minimum: Option<u32>,
 }
 
 impl QuirksEntry {
@@ -143,6 +144,7 @@ impl QuirksEntry {
             bound_thinking: self.bound_thinking.or(other.bound_thinking),
             unsigned_thinking: self.unsigned_thinking.or(other.unsigned_thinking),
             cache_s: self.cache_s.or(other.cache_s),
+            cache_minimum: self.cache_minimum.or(other.cache_minimum),
         }
     }
 

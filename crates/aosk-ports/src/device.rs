@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aosk_abi::{
-    Code, FailureKind, Hash, MicroDollars, Role, Sampling, StopReason, Tokens, ToolCalls, ToolSpec,
-    Usage,
+    CacheRules, Code, FailureKind, Hash, MicroDollars, Role, Sampling, StopReason, Tokens,
+    ToolCalls, ToolSpec, Usage,
 };
 use futures::future::BoxFuture;
 
@@ -246,9 +246,8 @@ pub struct DeviceInfo {
     pub prices: Prices,
     /// How many calls may be in flight at once, at least 1.
     pub slots: usize,
-    /// How long after its last use a prompt stays in the endpoint's cache; `None`: not known, taken
-    /// as for ever.
-    pub cache_ttl: Option<Duration>,
+    /// How its endpoint keeps prompts.
+    pub cache: CacheRules,
 }
 
 /// What a server says of itself, whoever's calls it works on. What it does not say is absent, and so

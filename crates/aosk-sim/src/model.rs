@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aosk_abi::{Code, FailureKind, Hash, MicroDollars, Tokens, Usage};
+use aosk_abi::{CacheRules, Code, FailureKind, Hash, MicroDollars, Tokens, Usage};
 use aosk_ports::{
     CallError, Delta, Device, DeviceInfo, Part, Prices, Progress, RenderError, Rendered, Reply,
     Request,
@@ -109,7 +109,7 @@ impl SimModel {
                 output: MicroDollars(4_000_000),
             },
             slots,
-            cache_ttl: None,
+            cache: CacheRules::default(),
         };
         Self { info, seed, faults, seen: Mutex::default() }
     }

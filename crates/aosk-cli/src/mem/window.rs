@@ -49,6 +49,8 @@ pub(super) struct Window<'a> {
     usage: Usage,
     /// The share of the input that the endpoint read from its cache, as it reported, in percent.
     reported_hit: Option<f64>,
+    /// The share that it was to have kept, by the rules of its cache, in percent.
+    predicted_hit: Option<f64>,
     /// The share that stood at the beginning of the prompt before, in percent.
     repeated: Option<f64>,
     spent_microdollars: u64,
@@ -112,7 +114,7 @@ impl<'a> Window<'a> {
         let mut prompts = Prompts::default();
         let mut newest: Option<(Seq, &Planned)> = None;
         for entry in entries {
-            prompts.hear(&entry.event.what);
+            prompts.hear(&entry.event);
             if let What::Planned(planned) = &entry.event.what {
                 newest = Some((entry.record.seq, planned));
             }
@@ -145,6 +147,7 @@ impl<'a> Window<'a> {
             came_again: prompts.again(),
             waiting: image.arrivals.len(),
             reported_hit: percent(usage.cached.0, usage.input.0),
+            predicted_hit: percent(sums.predicted, sums.sent),
             repeated: percent(sums.repeated, sums.sent),
             prompts: sums,
             usage,
@@ -282,13 +285,15 @@ impl<'a> Window<'a> {
             ));
         }
         if self.prompts.calls > 0 {
-            let Sums { calls, sent, repeated, uncut } = self.prompts;
+            let Sums { calls, sent, repeated, predicted, uncut } = self.prompts;
             rows.extend([
                 (
                     "cache",
                     format!(
-                        "{} of the input, as the endpoint reports; {} repeats the prompt before",
+                        "{} of the input, as the endpoint reports; {} was to be expected, {} repeats the \
+                         prompt before",
                         cached(&self.usage),
+                        whole_percent(predicted, sent),
                         whole_percent(repeated, sent)
                     ),
                 ),

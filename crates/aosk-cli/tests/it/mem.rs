@@ -181,9 +181,12 @@ fn the_window_at_any_event_is_what_the_journal_planned() {
     assert_eq!(number(&window["prompts"]["calls"]), replies.len() as u64);
     let hit = window["reported_hit"].as_f64().expect("a share");
     assert!((hit - sum("cached") as f64 * 100.0 / sum("input") as f64).abs() < 0.1, "{hit}");
-    let [sent, repeated, uncut] =
-        ["sent", "repeated", "uncut"].map(|name| number(&window["prompts"][name]));
+    let [sent, repeated, predicted, uncut] =
+        ["sent", "repeated", "predicted", "uncut"].map(|name| number(&window["prompts"][name]));
     assert!(repeated < sent && sent < uncut, "{window:#}");
+    assert!(0 < predicted && predicted <= repeated, "{window:#}");
+    let hit = window["predicted_hit"].as_f64().expect("a share");
+    assert!((hit - predicted as f64 * 100.0 / sent as f64).abs() < 0.1, "{hit}");
 }
 
 #[test]

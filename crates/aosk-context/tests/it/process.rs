@@ -1,8 +1,8 @@
 //! A process that only plans: it collects arrivals and journals its plans.
 
 use aosk_abi::{
-    Admission, Changes, Conditions, Hash, Op, PageId, PageKind, Planned, Ppm, Seq, Source, Step,
-    Tokens,
+    Admission, CacheRules, Changes, Conditions, Hash, Op, PageId, PageKind, Planned, Ppm, Seq,
+    Source, Step, Tokens,
 };
 use aosk_context::{Arrival, Demand, Error, Page, PageTable, Plan, Policy};
 
@@ -171,6 +171,7 @@ pub fn planned(plan: &Plan) -> Planned {
 /// What a plan for `demand` is made under.
 pub fn conditions(demand: &Demand) -> Conditions {
     Conditions {
+        cache: CacheRules::default(),
         max_output: demand.max_output,
         policy: "any".to_owned(),
         render: "1/any".to_owned(),

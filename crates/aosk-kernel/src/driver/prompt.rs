@@ -1,7 +1,5 @@
 //! From arrivals to a request: planning the context.
 
-use std::time::Duration;
-
 use aosk_abi::{
     Changes, Conditions, FailureKind, Hash, MicroDollars, Op, Planned, Ppm, Stub, Tokens, What,
 };
@@ -90,6 +88,7 @@ impl Driver {
         let request = self.request(messages, &planned, demand.max_output, tail);
         let rendered = self.means.model.device.render(&request)?;
         let under = Conditions {
+            cache: self.means.model.device.info().cache,
             max_output: demand.max_output,
             policy: policy.name().to_owned(),
             render: rendered.render.clone(),
@@ -172,11 +171,9 @@ impl Driver {
     /// free, the usual shares stand for the time that they take.
     fn terms(&self) -> Terms {
         let info = self.means.model.device.info();
-        let idle = self.process.image.answered.map(|answered| {
-            let now = self.process.shared.parts.clock.now();
-            Duration::from_millis(now.millis_since(answered))
-        });
-        let cold = idle.is_none_or(|idle| info.cache_ttl.is_some_and(|ttl| idle > ttl));
+        let now = self.process.shared.parts.clock.now();
+        let idle = self.process.image.answered.map(|answered| now.millis_since(answered));
+        let cold = idle.is_none_or(|idle| info.cache.ttl_ms.is_some_and(|ttl| idle > ttl));
         let Prices { input, cached, cache_write, output } = info.prices;
         if input == MicroDollars::ZERO {
             return Terms { cold, ..Terms::default() };

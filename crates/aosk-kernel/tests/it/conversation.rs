@@ -1,6 +1,8 @@
 //! What a process does when nothing goes wrong.
 
-use aosk_abi::{Exit, Role, What};
+use std::time::Duration;
+
+use aosk_abi::{CacheRules, Exit, Role, What};
 use aosk_kernel::{Model, Outcome};
 use aosk_ports::Part;
 
@@ -61,6 +63,23 @@ async fn between_two_plans_the_prompt_only_grows() {
     let asked = kit.puppet.asked.lock().unwrap();
     let tails: Vec<_> = asked.iter().map(|request| request.tail.clone().unwrap()).collect();
     assert!(tails[0].ends_with("step 1 of 8]") && tails[2].ends_with("step 3 of 8]"), "{tails:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_plan_names_how_its_endpoint_keeps_prompts() {
+    let rules = CacheRules { ttl_ms: Some(300_000), ..CacheRules::default() };
+    for (known, first) in [(true, Some(rules)), (false, None)] {
+        let puppet = Puppet::new(vec![Say::Call("pure", "{}")]);
+        let kit = Kit::with(if known { puppet.keeping(Duration::from_secs(300)) } else { puppet });
+        let (pid, _) = kit.run().await;
+        let plans = kit.events(pid).await.into_iter().filter_map(|what| match what {
+            What::Planned(planned) => Some(planned.under.cache),
+            _ => None,
+        });
+        assert_eq!(plans.collect::<Vec<_>>(), [first, None]);
+        let conditions = kit.image(pid).await.conditions.expect("it planned");
+        assert_eq!(conditions.cache, first.unwrap_or_default());
+    }
 }
 
 #[tokio::test(start_paused = true)]

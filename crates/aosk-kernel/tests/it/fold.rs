@@ -1,12 +1,12 @@
 //! The fold: the same state from the whole journal and from any checkpoint of it.
 
 use aosk_abi::{
-    Blocked, BlockedOn, Cancelled, Changes, ChildBegun, ChildEnded, Code, Conditions, ContentKey,
-    ContentRef, Effect, Epoch, Event, Exit, Exited, FailureKind, Hash, Interrupted, LlmFailed,
-    LlmRequested, LlmReturned, MessageReceived, MessageTaken, MicroDollars, Op, PageKind, Pid,
-    Planned, Priority, Recalled, Record, Recovered, ReplyPart, Seq, Signal, SignalReceived,
-    Spawned, SpendRaised, StopReason, Tenant, Timestamp, Tokens, Told, ToolRequested, ToolReturned,
-    Unblocked, Usage, What,
+    Blocked, BlockedOn, CacheRules, Cancelled, Changes, ChildBegun, ChildEnded, Code, Conditions,
+    ContentKey, ContentRef, Effect, Epoch, Event, Exit, Exited, FailureKind, Hash, Interrupted,
+    LlmFailed, LlmRequested, LlmReturned, MessageReceived, MessageTaken, MicroDollars, Op,
+    PageKind, Pid, Planned, Priority, Recalled, Record, Recovered, ReplyPart, Seq, Signal,
+    SignalReceived, Spawned, SpendRaised, StopReason, Tenant, Timestamp, Tokens, Told,
+    ToolRequested, ToolReturned, Unblocked, Usage, What,
 };
 use aosk_context::{Arrival, Demand, TruncateOldest};
 use aosk_kernel::{Action, FoldError, Image, Saved};
@@ -267,6 +267,7 @@ impl Author {
         };
         // Now and then the tokenizer is another one, so that changes are folded too.
         let under = Conditions {
+            cache: CacheRules::default(),
             max_output: Tokens(10),
             policy: "truncate_oldest".into(),
             render: "1/t".into(),

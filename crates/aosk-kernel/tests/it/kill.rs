@@ -20,8 +20,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aosk_abi::{
-    Effect, Event, Exit, Hash, Manifest, Pid, ProcessState, Seq, StopReason, Tenant, Tokens,
-    ToolResult, ToolSpec, Usage, What,
+    CacheRules, Effect, Event, Exit, Hash, Manifest, Pid, ProcessState, Seq, StopReason, Tenant,
+    Tokens, ToolResult, ToolSpec, Usage, What,
 };
 use aosk_conformance::Power;
 use aosk_kernel::{
@@ -484,7 +484,7 @@ impl Clockwork {
             max_output: Tokens(64),
             prices: Prices::default(),
             slots: AGENTS,
-            cache_ttl: None,
+            cache: CacheRules::default(),
         })
     }
 }

@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aosk_abi::{
-    BlockedOn, Hash, Manifest, MicroDollars, Scarce, Sharing, StopReason, Tenant, Tokens, Usage,
+    BlockedOn, CacheRules, Hash, Manifest, MicroDollars, Scarce, Sharing, StopReason, Tenant,
+    Tokens, Usage,
 };
 use aosk_kernel::{Kernel, Model, Options, OsRandom, Outcome, Parts, Redactor, Spawn, SystemClock};
 use aosk_ports::{
@@ -161,7 +162,7 @@ impl Till {
             max_output: Tokens(64),
             prices: Prices { output: cent, ..Prices::default() },
             slots: AGENTS,
-            cache_ttl: None,
+            cache: CacheRules::default(),
         };
         Self { info, spent: spent.expect("a file") }
     }

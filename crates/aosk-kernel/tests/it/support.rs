@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aosk_abi::{
-    Code, Effect, Event, FailureKind, Hash, Manifest, MicroDollars, Pid, Ppm, Seq, StopReason,
-    Tenant, Timestamp, Tokens, ToolResult, ToolSpec, Usage, What,
+    CacheRules, Code, Effect, Event, FailureKind, Hash, Manifest, MicroDollars, Pid, Ppm, Seq,
+    StopReason, Tenant, Timestamp, Tokens, ToolResult, ToolSpec, Usage, What,
 };
 use aosk_kernel::{
     Connect, Error, Image, Kernel, Model, Notice, Observer, Options, Outcome, Parts, Redactor,
@@ -84,7 +84,7 @@ impl Puppet {
                 max_output: Tokens(256),
                 prices: Prices::default(),
                 slots: 4,
-                cache_ttl: None,
+                cache: CacheRules::default(),
             },
             script: Mutex::new(script.into()),
             asked: Mutex::default(),
@@ -151,7 +151,7 @@ impl Puppet {
     }
 
     pub fn keeping(mut self, cache: Duration) -> Self {
-        self.info.cache_ttl = Some(cache);
+        self.info.cache.ttl_ms = Some(cache.as_millis() as u64);
         self
     }
 

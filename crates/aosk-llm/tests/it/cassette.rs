@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aosk_abi::{Code, FailureKind, Role, StopReason, Tokens, Usage};
+use aosk_abi::{CacheRules, Code, FailureKind, Role, StopReason, Tokens, Usage};
 use aosk_llm::{Error, Models, Options, Recorder, Remote, Scripted};
 use aosk_ports::{CallError, Delta, Device, DeviceInfo, Part, Prices, Reply, Request};
 
@@ -152,7 +152,7 @@ async fn a_list_is_played_in_its_order() {
         max_output: Tokens(100),
         prices: Prices::default(),
         slots: 1,
-        cache_ttl: None,
+        cache: CacheRules::default(),
     };
     let reply = Reply {
         parts: vec![Part::Text("né".into()), call("a", "f", "{}")],

@@ -1,5 +1,7 @@
 //! The table of models, and where keys go.
 
+use std::time::Duration;
+
 use aosk_abi::{Code, MicroDollars, Tokens};
 use aosk_llm::{Dialect, Endpoint, Error, MaxOutputField, ModelSpec, Models};
 
@@ -45,6 +47,10 @@ fn every_built_in_model_is_complete() {
     assert_eq!(nano.quirks.max_output_field, MaxOutputField::MaxCompletionTokens);
     assert!(nano.quirks.temperature && nano.quirks.prompt_cache_key && !nano.quirks.cache_prompt);
     assert!(!models.resolve("gpt-5").expect("known").quirks.temperature);
+    assert_eq!(
+        (nano.quirks.cache, nano.quirks.cache_minimum),
+        (Some(Duration::from_secs(300)), 1_024)
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The bytes that leave.
 
-use aosk_abi::{Hash, Role, Sampling, Tokens, ToolCalls, ToolSpec};
+use aosk_abi::{CacheRules, Hash, Role, Sampling, Tokens, ToolCalls, ToolSpec};
 use aosk_llm::Scripted;
 use aosk_ports::{Device, DeviceInfo, Message, Part, Prices, Request};
 use proptest::prelude::*;
@@ -15,7 +15,7 @@ fn plain() -> Scripted {
         max_output: Tokens(100),
         prices: Prices::default(),
         slots: 1,
-        cache_ttl: None,
+        cache: CacheRules::default(),
     };
     Scripted::in_order(info, [])
 }

@@ -1,6 +1,6 @@
 //! The bytes that leave.
 
-use aosk_abi::{Hash, Role, Sampling, ToolResult, ToolSpec};
+use aosk_abi::{CacheRules, Hash, Role, Sampling, Tokens, ToolResult, ToolSpec};
 use aosk_llm::Remote;
 use aosk_ports::{Device, Message, Part, Request};
 use proptest::prelude::*;
@@ -148,6 +148,9 @@ async fn each_call_marks_where_the_one_before_it_ended() {
     let mut request = Request { tail: Some("now".to_owned()), ..question() };
     let marks = |request: &Request| marked(&body(&plain, request));
     assert_eq!(marks(&request), ["tools.0", "system.0", "messages.0.0"]);
+    // What is told of the endpoint says that nothing else is kept.
+    let keeps = CacheRules { marked: true, minimum: Tokens(4_096), ttl_ms: Some(300_000) };
+    assert_eq!(plain.info().cache, keeps);
     // A turn of 12 parallel calls: more blocks than a provider looks back.
     let ids: Vec<String> = (0..12).map(|n| format!("c{n}")).collect();
     request.messages.push(said(ids.iter().map(|id| call(id, "f", "{}")).collect::<Vec<_>>()));
