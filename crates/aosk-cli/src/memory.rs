@@ -4,11 +4,12 @@
 //! no agent; an embedder that cannot work is said before anything runs, because agents would search
 //! by words alone for as long as nobody reads the log.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use aosk_abi::{Code, Tenant};
 use aosk_ports::{Embedder, Journal, StoreError};
-use aosk_store::{Follower, Indexing, PostgresReader, SearchIndex, SqliteReader};
+use aosk_store::{Follower, Indexing, Lag, PostgresReader, SearchIndex, SqliteReader};
 
 use crate::config::{Folders, Settings, StoreAt};
 use crate::endpoints::Endpoints;
@@ -87,6 +88,19 @@ pub(crate) fn begin(
     let settings = settings.clone();
     let open = move || open(&settings, embedder.clone());
     Indexing::begin(owned.store.clone(), Tenant::local(), Arc::new(open))
+}
+
+/// How far the index of a store in a folder is behind `journal`; `None` where there is none yet. It is
+/// read beside whoever has it and never made.
+///
+/// # Errors
+/// Those of the store and of an index that cannot be read.
+pub(crate) async fn lag(dir: &Path, journal: Arc<dyn Journal>) -> Result<Option<Lag>, StoreError> {
+    if !dir.join(INDEX).exists() {
+        return Ok(None);
+    }
+    let index = Arc::new(SearchIndex::beside(dir, None)?);
+    Follower::new(journal, index).lag(&Tenant::local()).await.map(Some)
 }
 
 /// Takes out of the index what is in the store no more. Where somebody runs on a store in a folder,

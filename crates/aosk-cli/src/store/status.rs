@@ -1,7 +1,10 @@
 //! `aosk store status`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use aosk_kernel::SystemClock;
+use aosk_ports::Clock;
 use aosk_store::{Owner, SCHEMA, owner, sqlite_version};
 use serde::Serialize;
 
@@ -11,6 +14,7 @@ use crate::config::{Settings, StoreAt};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::figures::bytes;
+use crate::memory;
 use crate::print::{Screen, json};
 use crate::processes::{Processes, Works, state_name};
 
@@ -26,7 +30,18 @@ struct Report<'a> {
     log_bytes: u64,
     /// How many processes are in which state.
     processes: BTreeMap<&'static str, usize>,
+    /// How far the search index is behind; absent where there is none yet or none that can be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    search: Option<SearchFacts>,
     owner: Option<OwnerFacts<'a>>,
+}
+
+#[derive(Serialize)]
+struct SearchFacts {
+    /// The events that it has not read.
+    events_behind: u64,
+    /// For how long the oldest of them has been there.
+    behind_ms: u64,
 }
 
 #[derive(Serialize)]
@@ -45,12 +60,18 @@ pub(super) async fn status(
         return server::status(args, settings, options, screen).await;
     }
     let dir = &settings.data_dir;
-    let reader = open(dir)?;
-    let works = Works::ask(settings, &reader).await?;
+    let reader = Arc::new(open(dir)?);
+    let works = Works::ask(settings, &*reader).await?;
     let mut processes: BTreeMap<&str, usize> = BTreeMap::new();
-    for receipt in Processes::read(&reader).await?.all() {
+    for receipt in Processes::read(&*reader).await?.all() {
         *processes.entry(state_name(receipt, &works)).or_default() += 1;
     }
+    // An index that cannot be read holds up no word on the store.
+    let lag = memory::lag(dir, reader.clone()).await;
+    let search = lag.as_ref().ok().copied().flatten().map(|lag| SearchFacts {
+        events_behind: lag.events,
+        behind_ms: lag.millis(SystemClock::new().now()),
+    });
     let owner = owner(dir)?;
     let length = |name| std::fs::metadata(dir.join(name)).map_or(0, |found| found.len());
     let report = Report {
@@ -61,6 +82,7 @@ pub(super) async fn status(
         file_bytes: length("aosk.db"),
         log_bytes: length("aosk.db-wal"),
         processes,
+        search,
         owner: owner.as_ref().map(|Owner { os_pid, command, since }| OwnerFacts {
             os_pid: *os_pid,
             command,
@@ -83,7 +105,22 @@ pub(super) async fn status(
     let states = states.collect::<Vec<_>>().join(", ");
     let states = if states.is_empty() { "none" } else { &states };
     out.line(&format!("processes  {states}"))?;
+    let search = match lag {
+        Err(error) => format!("cannot be read: {error}"),
+        Ok(_) => said(report.search.as_ref()),
+    };
+    out.line(&format!("search     {search}"))?;
     let owner = works.said().unwrap_or_else(|| "nobody".to_owned());
     out.line(&format!("owner      {owner}"))?;
     Ok(Exit::Done)
+}
+
+fn said(search: Option<&SearchFacts>) -> String {
+    match search {
+        None => "nothing is indexed yet".to_owned(),
+        Some(SearchFacts { events_behind: 0, .. }) => "up to date".to_owned(),
+        Some(SearchFacts { events_behind, behind_ms }) => {
+            format!("{events_behind} events behind, for {} s", behind_ms.div_ceil(1_000))
+        }
+    }
 }

@@ -48,6 +48,39 @@ fn a_store_says_what_is_in_it_and_what_takes_its_space() {
 }
 
 #[test]
+fn a_store_says_how_far_its_search_index_is_behind() {
+    let world = with_one_agent();
+    let second = world.agent("b", "tools = [\"calculator\"]");
+    assert_eq!(world.run(&["run", &second, "What is 17 * 23?"]).code, Some(0));
+    for entry in std::fs::read_dir(world.data()).expect("a folder").flatten() {
+        if entry.file_name().to_string_lossy().starts_with("search.db") {
+            std::fs::remove_file(entry.path()).expect("removed");
+        }
+    }
+    let behind = || object(&world.run(&["store", "status", "--json"]))["search"].clone();
+    let says = |what: &str| {
+        let said = world.run(&["store", "status"]).out;
+        assert!(said.contains(&format!("search     {what}")), "{said}");
+    };
+    assert_eq!(behind(), Value::Null);
+    says("nothing is indexed yet");
+    // Asking made no index.
+    assert!(!world.data().join("search.db").exists());
+
+    let pids: Vec<String> =
+        world.processes().iter().map(|it| it["pid"].as_str().expect("a pid").to_owned()).collect();
+    world.run(&["mem", "search", "391", "--pid", &pids[0]]);
+    let unread = world.events(&pids[1]).len();
+    assert_eq!(behind()["events_behind"], unread);
+    assert!(behind()["behind_ms"].as_u64().is_some_and(|millis| millis > 0));
+    says(&format!("{unread} events behind, for "));
+
+    world.run(&["mem", "search", "391"]);
+    assert_eq!(behind(), json!({"events_behind": 0, "behind_ms": 0}));
+    says("up to date");
+}
+
+#[test]
 fn a_backup_is_made_while_agents_run_and_checked_before_it_has_its_name() {
     let (endpoint, go_on) = pausing();
     let world = World::with(&endpoint);
