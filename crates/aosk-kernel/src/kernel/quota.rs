@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_millis(400);
 
 impl Kernel {
     /// How quotas and devices stand now, and who waits for them. Servers that tell of their load are
-    /// asked for it where what is known is old; who has not answered within [`PATIENCE`] is shown as
+    /// asked for it where what is known is old; who has not answered within 400 ms is shown as
     /// known. O(processes).
     pub async fn standings(&self) -> Standings {
         let dispatcher = &self.shared.dispatcher;
