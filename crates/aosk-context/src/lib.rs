@@ -12,7 +12,7 @@
 //!    leave rarely and many at once; leaving begins a new generation.
 //! 3. **What is pinned never leaves, what the model has not answered never leaves, and pages of a
 //!    unit leave together**: a tool call never stands without its result. Only the further pages of a
-//!    content that was [`cut`] may leave before the rest of their unit does.
+//!    content that was [`cut()`] may leave before the rest of their unit does.
 //! 4. **Mechanism here, policy in a [`Policy`]**: a policy chooses among what may leave and cannot
 //!    break an invariant. The default one, [`CostAware`], chooses by price.
 //! 5. **Every plan and every fold is held to one set of checks**, in release builds too.

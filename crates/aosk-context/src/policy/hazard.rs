@@ -30,7 +30,7 @@ pub struct Hazard {
     /// By how much likelier tools' results are needed than what was said.
     pub tool: f64,
     /// By how much the size of a page counts beyond the room that it takes, as an exponent of its
-    /// size over [`SIZE`].
+    /// size over 500 tokens.
     pub size: f64,
 }
 
