@@ -11,6 +11,8 @@ use std::num::NonZeroU64;
 
 use aosk_abi::Tokens;
 
+// The compiler unwraps both; it would refuse a 0.
+
 /// The most tokens of a page of a content that is cut.
 pub const PAGE: NonZeroU64 = NonZeroU64::new(1_024).unwrap();
 

@@ -48,13 +48,15 @@ fn read(slots: Option<&str>, metrics: Option<&str>) -> ServerLoad {
     let slots: Option<Vec<Slot>> = slots.and_then(|text| serde_json::from_str(text).ok());
     if let Some(slots) = slots.filter(|slots| !slots.is_empty()) {
         let running = slots.iter().filter(|slot| slot.is_processing);
-        let held: u64 = running.clone().map(|slot| slot.n_prompt_tokens.min(slot.n_ctx)).sum();
-        let room: u64 = slots.iter().map(|slot| slot.n_ctx).sum();
+        // Added so that nonsense of a server's stays what it says and is no panic.
+        let held = running.clone().map(|slot| u128::from(slot.n_prompt_tokens.min(slot.n_ctx)));
+        let held: u128 = held.sum();
+        let room: u128 = slots.iter().map(|slot| u128::from(slot.n_ctx)).sum();
         load.slots = Some(slots.len() as u64);
         load.running = Some(running.count() as u64);
         if room > 0 {
-            load.kv_tokens = Some(room);
-            load.kv_used_milli = Some(held.saturating_mul(1_000) / room);
+            load.kv_tokens = Some(u64::try_from(room).unwrap_or(u64::MAX));
+            load.kv_used_milli = u64::try_from(held * 1_000 / room).ok();
         }
     }
     load
@@ -194,6 +196,16 @@ mod tests {
         assert_eq!((load.slots, load.running), (Some(4), Some(2)));
         // Half a slot and a whole one, of four.
         assert_eq!((load.kv_tokens, load.kv_used_milli), (Some(32_768), Some(375)));
+    }
+
+    #[test]
+    fn slots_larger_than_any_memory_are_no_panic() {
+        let slot = |busy| {
+            let n = u64::MAX;
+            format!(r#"{{"n_ctx":{n},"is_processing":{busy},"n_prompt_tokens":{n}}}"#)
+        };
+        let load = read(Some(&format!("[{},{}]", slot(true), slot(false))), None);
+        assert_eq!((load.kv_tokens, load.kv_used_milli), (Some(u64::MAX), Some(500)));
     }
 
     #[test]

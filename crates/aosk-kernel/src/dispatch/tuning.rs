@@ -46,9 +46,10 @@ impl Queue {
         let tuning = self.devices.get_mut(name).and_then(|device| device.tuning.as_mut());
         let Some(tuning) = tuning else { return };
         if let Some(choice) = tuning.tuner.see(call) {
-            // The tuner has the pool's own ranges.
-            drop(self.scheduler.tune(pool, choice.knobs));
-            tuning.chosen = Some(choice);
+            // The tuner has the pool's own ranges, so none is refused; one that was would not hold,
+            // and is not told.
+            let holds = self.scheduler.tune(pool, choice.knobs).is_ok();
+            tuning.chosen = holds.then_some(choice);
         }
     }
 

@@ -42,13 +42,17 @@ const JOURNAL: [Column; 12] = [
 /// What tells a process from others and says that it is the node's.
 const KEY: [Column; 3] = [("tenant", "int"), ("pid", "uuid"), ("epoch", "bigint")];
 
-/// What an append changes of its process.
-const CHANGED: [Column; 19] = [
+/// What of its process only some appends change, and the link, which the journal has too.
+const SELDOM: [Column; 4] = [
     ("head", "bytea"),
     ("origin", "bytea"),
-    ("finished", "bool"),
     ("checkpoint", "bigint"),
     ("checkpoint_before", "bigint"),
+];
+
+/// What every append changes of its process.
+const ALWAYS: [Column; 15] = [
+    ("finished", "bool"),
     ("name", "text"),
     ("model", "text"),
     ("state", "text"),
@@ -83,7 +87,7 @@ fn names(columns: &[Column]) -> String {
 
 /// Every column that a process's row gets from an append: the key, then what changes.
 fn of_process() -> Vec<Column> {
-    [&KEY[..], &CHANGED].concat()
+    [&KEY[..], &SELDOM, &ALWAYS].concat()
 }
 
 /// Makes processes, all of the same owner; its number is the last parameter.
@@ -107,7 +111,8 @@ pub(super) static STORE: LazyLock<String> = LazyLock::new(|| {
 pub(super) static MOVE: LazyLock<String> = LazyLock::new(|| {
     let columns = [&of_process()[..], &BEFORE].concat();
     let first = JOURNAL.len() + 1;
-    let set: Vec<String> = CHANGED.iter().map(|(name, _)| format!("{name} = w.{name}")).collect();
+    let changed = SELDOM.iter().chain(&ALWAYS);
+    let set: Vec<String> = changed.map(|(name, _)| format!("{name} = w.{name}")).collect();
     format!(
         "WITH moved AS (UPDATE processes AS p SET {} FROM (SELECT {}) AS w \
          WHERE p.tenant = w.tenant AND p.pid = w.pid AND p.epoch = w.epoch \
@@ -122,52 +127,23 @@ pub(super) static MOVE: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// What a plain step changes of its process besides the link, which the journal has too.
-const PLAIN: [Column; 15] = [
-    ("finished", "bool"),
-    ("name", "text"),
-    ("model", "text"),
-    ("state", "text"),
-    ("detail", "text"),
-    ("next_seq", "bigint"),
-    ("steps", "bigint"),
-    ("input", "bigint"),
-    ("cached", "bigint"),
-    ("cache_write", "bigint"),
-    ("output", "bigint"),
-    ("reasoning", "bigint"),
-    ("spent", "bigint"),
-    ("created", "bigint"),
-    ("updated", "bigint"),
-];
-
 /// How many parameters [`MOVE_ONE`] has: those of the journal, the link before, the process's.
-pub(super) const OF_ONE: usize = JOURNAL.len() + 1 + PLAIN.len();
+pub(super) const OF_ONE: usize = JOURNAL.len() + 1 + ALWAYS.len();
 
 /// Stores one append and moves its process on. Where that stands elsewhere there is nothing to
-/// store, and no row is counted.
+/// store, and no row is counted. The link, the key and where the process must stand are parameters
+/// of the journal's columns, by their places there.
 pub(super) static MOVE_ONE: LazyLock<String> = LazyLock::new(|| {
-    let before = JOURNAL.len() + 1;
     let given = |(at, (_, kind)): (usize, &Column)| format!("${at}::{kind}");
-    let of = |name: &str| {
-        let at = JOURNAL.iter().position(|(column, _)| *column == name).unwrap_or_default();
-        given((at + 1, &JOURNAL[at]))
-    };
-    let set = PLAIN
-        .iter()
-        .zip(before + 1..)
-        .map(|(column, at)| format!(", {} = {}", column.0, given((at, column))));
+    let before = JOURNAL.len() + 1;
+    let set = (before + 1..).zip(&ALWAYS).map(|it| format!(", {} = {}", it.1.0, given(it)));
     let values: Vec<String> = (1..).zip(&JOURNAL).map(given).collect();
     format!(
-        "WITH moved AS (UPDATE processes SET head = {}{} WHERE tenant = {} AND pid = {} \
-         AND epoch = {} AND next_seq = {} AND head = ${before}::bytea RETURNING 1) \
+        "WITH moved AS (UPDATE processes SET head = $6::bytea{} WHERE tenant = $1::int \
+         AND pid = $2::uuid AND epoch = $4::bigint AND next_seq = $3::bigint \
+         AND head = ${before}::bytea RETURNING 1) \
          INSERT INTO journal ({}) SELECT {} FROM moved",
-        of("hash"),
         set.collect::<String>(),
-        of("tenant"),
-        of("pid"),
-        of("epoch"),
-        of("first_seq"),
         names(&JOURNAL),
         values.join(", "),
     )

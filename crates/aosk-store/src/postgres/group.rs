@@ -75,7 +75,7 @@ async fn attempt(
     node: Uuid,
     guesses: &mut Guesses,
 ) -> Result<Outcomes, Fault> {
-    if let Some(outcome) = lone(client, entries, guesses).await? {
+    if let Some(outcome) = commit_lone(client, entries, guesses).await? {
         return Ok(vec![Ok(outcome)]);
     }
     if !guesses.are_doubted()
@@ -111,7 +111,7 @@ async fn attempt(
 
 /// Commits a group of one plain append to a process that is known. It is what an agent that is alone
 /// waits for at each step, so nothing is gathered for it.
-async fn lone(
+async fn commit_lone(
     client: &Object,
     entries: &[Entry<'_>],
     guesses: &mut Guesses,

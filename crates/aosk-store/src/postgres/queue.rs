@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Notify;
+
+use super::seat::several;
 
 /// What waits for the writer. A queue that stays deep says that the server is slower than the
 /// agents.
@@ -154,11 +155,9 @@ impl<T> Queue<T> {
 /// Blocks the thread. Where it is a runtime's, its other tasks go on elsewhere; the writer may be
 /// one of them.
 fn blocking<T>(work: impl FnOnce() -> T) -> T {
-    match Handle::try_current() {
-        Ok(caller) if caller.runtime_flavor() == RuntimeFlavor::MultiThread => {
-            tokio::task::block_in_place(work)
-        }
-        _ => work(),
+    match several() {
+        Some(_) => tokio::task::block_in_place(work),
+        None => work(),
     }
 }
 

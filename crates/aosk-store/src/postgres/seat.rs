@@ -33,10 +33,7 @@ impl Seat {
     /// Seats the writer on the caller's runtime, or at home.
     pub(super) fn take(writer: Writer, home: &Handle) -> Self {
         let mut seat = Self { work: Arc::default(), moves: Arc::default(), home: home.clone() };
-        let caller = Handle::try_current()
-            .ok()
-            .filter(|caller| caller.runtime_flavor() == RuntimeFlavor::MultiThread);
-        let Some(caller) = caller else {
+        let Some(caller) = several() else {
             home.spawn(writer.run());
             return seat;
         };
@@ -68,6 +65,12 @@ impl Seat {
         }
         true
     }
+}
+
+/// The runtime of the caller, where it has one with several threads.
+pub(super) fn several() -> Option<Handle> {
+    let caller = Handle::try_current().ok();
+    caller.filter(|caller| caller.runtime_flavor() == RuntimeFlavor::MultiThread)
 }
 
 /// Runs the writer until it is done or is to move, between two polls.
