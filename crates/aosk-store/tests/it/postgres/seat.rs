@@ -1,6 +1,6 @@
 //! Where the writer runs: on a runtime of its callers, from which it must be able to go at any time.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use aosk_abi::{Seq, Tenant};
@@ -22,6 +22,14 @@ fn several(threads: usize) -> Runtime {
         .enable_all()
         .build()
         .expect("a runtime")
+}
+
+/// A store opened here, and a process in it.
+async fn begun(options: &PostgresOptions) -> (PostgresStore, Scribe) {
+    let store = open(options);
+    let mut scribe = Scribe::new(&store, &Tenant::local(), pid(1)).await;
+    scribe.write(&store, &[b"begun"]).await.expect("begins");
+    (store, scribe)
 }
 
 /// Enqueues so many appends that the first of them are being written and the last wait.
@@ -56,9 +64,7 @@ fn a_store_that_the_only_thread_of_its_runtime_drops_writes_what_is_enqueued() {
     let (options, runtime) = (options(), several(1));
     let opened = options.clone();
     let task = runtime.spawn(async move {
-        let store = open(&opened);
-        let mut scribe = Scribe::new(&store, &Tenant::local(), pid(1)).await;
-        scribe.write(&store, &[b"begun"]).await.expect("begins");
+        let (store, mut scribe) = begun(&opened).await;
         let tickets = enqueue(&store, &mut scribe);
         drop(store);
         (scribe, tickets)
@@ -74,9 +80,7 @@ fn a_runtime_that_ends_before_its_store_leaves_the_writer_to_it() {
     }
     let (options, runtime) = (options(), several(2));
     let (store, mut scribe, mut tickets) = runtime.block_on(async {
-        let store = open(&options);
-        let mut scribe = Scribe::new(&store, &Tenant::local(), pid(1)).await;
-        scribe.write(&store, &[b"begun"]).await.expect("begins");
+        let (store, mut scribe) = begun(&options).await;
         let tickets = enqueue(&store, &mut scribe);
         (store, scribe, tickets)
     });
@@ -94,9 +98,7 @@ fn a_store_that_ends_with_its_runtime_writes_what_is_enqueued() {
     for threads in [1, 2] {
         let (options, runtime) = (options(), several(threads));
         let (scribe, tickets) = runtime.block_on(async {
-            let store = Arc::new(open(&options));
-            let mut scribe = Scribe::new(&*store, &Tenant::local(), pid(1)).await;
-            scribe.write(&*store, &[b"begun"]).await.expect("begins");
+            let (store, mut scribe) = begun(&options).await;
             let tickets = enqueue(&store, &mut scribe);
             tokio::spawn(async move {
                 std::future::pending::<()>().await;
@@ -118,9 +120,7 @@ fn a_full_queue_does_not_take_the_writers_thread_away() {
     let (options, runtime) = (options(), several(1));
     let opened = options.clone();
     let task = runtime.spawn(async move {
-        let store = open(&opened);
-        let mut scribe = Scribe::new(&store, &Tenant::local(), pid(1)).await;
-        scribe.write(&store, &[b"begun"]).await.expect("begins");
+        let (store, mut scribe) = begun(&opened).await;
         // 64 MiB may wait.
         let tickets: Vec<Ticket> = (0..90_u64)
             .map(|n| {
