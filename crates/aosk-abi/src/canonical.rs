@@ -7,7 +7,10 @@
 //! because PostgreSQL's `jsonb` cannot hold it; both kinds of data belong into contents, which are
 //! bytes.
 
+use std::io::{self, Write};
+
 use serde::Serialize;
+use serde_json::ser::{CharEscape, CompactFormatter, Formatter};
 
 /// Why a value has no canonical form.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +21,11 @@ pub enum CanonicalError {
     /// A string or key with U+0000; carry it as a content.
     #[error("a string holds U+0000, which event bodies cannot carry: name it by content hash")]
     Nul,
+    /// JSON that somebody else has written, which may be spelt in any way.
+    #[error(
+        "the JSON {0} was written elsewhere and may be spelt otherwise: read it as a value first"
+    )]
+    Raw(String),
     /// The value cannot be represented as JSON at all.
     #[error("not representable as JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -28,7 +36,7 @@ pub enum CanonicalError {
 /// # Errors
 /// [`CanonicalError`] where the value holds a float or U+0000 or is not JSON.
 pub fn to_canonical_json<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CanonicalError> {
-    sorted(serde_json::to_vec(value)?)
+    Canonical::default().bytes(value)
 }
 
 /// The canonical JSON bytes of the struct `fields` with one field more, the number `at`.
@@ -36,27 +44,7 @@ pub(crate) fn to_canonical_json_at<T: Serialize>(
     at: u64,
     fields: &T,
 ) -> Result<Vec<u8>, CanonicalError> {
-    let mut json = Vec::with_capacity(512);
-    // Where it stands does not matter: the keys are sorted afterwards.
-    json.extend_from_slice(b"{\"at\":");
-    serde_json::to_writer(&mut json, &at)?;
-    let brace = json.len();
-    serde_json::to_writer(&mut json, fields)?;
-    if json[brace..] == *b"{}" {
-        json.remove(brace);
-    } else {
-        json[brace] = b',';
-    }
-    sorted(json)
-}
-
-/// The writer already spells every string and integer in the canonical way and pads nothing: what
-/// is left is to sort the keys, which moves bytes within each object and needs no tree.
-fn sorted(mut json: Vec<u8>) -> Result<Vec<u8>, CanonicalError> {
-    let mut sorter = Sorter { entries: Vec::with_capacity(32), scratch: Vec::new() };
-    let end = sorter.value(&mut json, 0)?;
-    debug_assert_eq!(end, json.len(), "the writer ends where the value ends");
-    Ok(json)
+    Canonical { at: Some(at), ..Canonical::default() }.bytes(fields)
 }
 
 /// Where an object's entry stands: the start and the end of its key, quotes included, and the end
@@ -66,6 +54,8 @@ struct Entry {
     key: usize,
     key_end: usize,
     end: usize,
+    /// Whether the key has escapes, which sort otherwise than what they stand for.
+    escaped: bool,
 }
 
 impl Entry {
@@ -75,59 +65,87 @@ impl Entry {
     }
 }
 
-/// Sorts keys in place. The entries of nested objects share one stack.
-struct Sorter {
+/// The writer. `serde_json` spells every string and integer in the canonical way already; what is
+/// left is to sort the keys, which moves bytes within each object as it ends and needs no tree.
+///
+/// The bytes go into this and not into the writer behind it: a formatter is not shown what was
+/// written, and to look for the keys afterwards takes longer than to write them.
+#[derive(Default)]
+struct Canonical {
+    json: Vec<u8>,
+    /// The entries of the objects that are open, each on top of the one around it.
     entries: Vec<Entry>,
+    /// Where the entries of each of them begin.
+    open: Vec<usize>,
+    in_key: bool,
     scratch: Vec<u8>,
+    /// A field of the first object that its struct does not have.
+    at: Option<u64>,
+    refused: Option<CanonicalError>,
 }
 
-impl Sorter {
-    /// Sorts within the value that starts at `at`; returns where it ends.
-    fn value(&mut self, json: &mut [u8], at: usize) -> Result<usize, CanonicalError> {
-        match json.get(at) {
-            Some(b'{') => self.object(json, at),
-            Some(b'[') => {
-                let mut next = at + 1;
-                while json.get(next) != Some(&b']') {
-                    let comma = usize::from(json.get(next) == Some(&b','));
-                    next = self.value(json, next + comma)?;
-                }
-                Ok(next + 1)
-            }
-            Some(b'"') => Ok(Text::at(json, at)?.end),
-            _ => scalar_end(json, at),
+impl Canonical {
+    fn bytes<T: Serialize + ?Sized>(mut self, value: &T) -> Result<Vec<u8>, CanonicalError> {
+        self.json.reserve(512);
+        self.entries.reserve(32);
+        let mut writer = serde_json::Serializer::with_formatter(std::io::sink(), Pen(&mut self));
+        match value.serialize(&mut writer) {
+            Ok(()) => Ok(self.json),
+            Err(error) => Err(self.refused.unwrap_or_else(|| error.into())),
         }
     }
 
-    fn object(&mut self, json: &mut [u8], at: usize) -> Result<usize, CanonicalError> {
-        let first = self.entries.len();
-        let (mut next, mut escaped, mut ordered) = (at + 1, false, true);
-        while json.get(next) != Some(&b'}') {
-            let key = next + usize::from(json.get(next) == Some(&b','));
-            let text = Text::at(json, key)?;
-            next = self.value(json, text.end + 1)?;
-            let entry = Entry { key, key_end: text.end, end: next };
-            escaped |= text.escaped;
-            if let Some(before) = self.entries[first..].last() {
-                ordered &= before.key(json) < entry.key(json);
-            }
-            self.entries.push(entry);
+    /// Notes why there is no canonical form, and stops the writer.
+    fn refuse(&mut self, error: CanonicalError) -> io::Result<()> {
+        self.refused = Some(error);
+        Err(io::ErrorKind::InvalidData.into())
+    }
+
+    fn begin_object(&mut self) {
+        self.json.push(b'{');
+        self.open.push(self.entries.len());
+    }
+
+    fn begin_key(&mut self) {
+        if self.open.last().is_some_and(|first| *first < self.entries.len()) {
+            self.json.push(b',');
         }
-        if escaped || !ordered {
-            self.sort(&mut json[..next], first, escaped);
+        let key = self.json.len();
+        self.entries.push(Entry { key, key_end: key, end: key, escaped: false });
+        self.in_key = true;
+    }
+
+    fn end_key(&mut self) {
+        self.in_key = false;
+        if let Some(entry) = self.entries.last_mut() {
+            entry.key_end = self.json.len();
+        }
+        self.json.push(b':');
+    }
+
+    fn end_entry(&mut self) {
+        if let Some(entry) = self.entries.last_mut() {
+            entry.end = self.json.len();
+        }
+    }
+
+    fn end_object(&mut self) {
+        let first = self.open.pop().unwrap_or_default();
+        let (json, entries) = (&self.json, &self.entries[first..]);
+        let ascends = entries.windows(2).all(|pair| pair[0].key(json) < pair[1].key(json));
+        if !ascends || entries.iter().any(|entry| entry.escaped) {
+            self.sort(first);
         }
         self.entries.truncate(first);
-        Ok(next + 1)
+        self.json.push(b'}');
     }
 
-    /// Sorts the entries from `first` on, which end where `json` does.
-    fn sort(&mut self, json: &mut [u8], first: usize, escaped: bool) {
-        let entries = &mut self.entries[first..];
-        let Some(start) = entries.first().map(|entry| entry.key) else {
-            return;
-        };
-        if escaped {
-            // Escapes sort otherwise than what they stand for.
+    /// Sorts the entries from `first` on, which end where the bytes do.
+    fn sort(&mut self, first: usize) {
+        let Self { json, entries, scratch, .. } = self;
+        let entries = &mut entries[first..];
+        let Some(start) = entries.first().map(|entry| entry.key) else { return };
+        if entries.iter().any(|entry| entry.escaped) {
             entries.sort_by_cached_key(|entry| {
                 let quoted = &json[entry.key..entry.key_end];
                 serde_json::from_slice::<String>(quoted).map(String::into_bytes).ok()
@@ -135,55 +153,132 @@ impl Sorter {
         } else {
             entries.sort_unstable_by(|a, b| a.key(json).cmp(b.key(json)));
         }
-        self.scratch.clear();
+        scratch.clear();
         for entry in entries {
-            if !self.scratch.is_empty() {
-                self.scratch.push(b',');
+            if !scratch.is_empty() {
+                scratch.push(b',');
             }
-            self.scratch.extend_from_slice(&json[entry.key..entry.end]);
+            scratch.extend_from_slice(&json[entry.key..entry.end]);
         }
-        json[start..].copy_from_slice(&self.scratch);
+        json[start..].copy_from_slice(scratch);
     }
 }
 
-/// Where a string ends, quotes included, and whether it has escapes.
-struct Text {
-    end: usize,
-    escaped: bool,
+/// What `serde_json` calls for each piece of a value.
+struct Pen<'a>(&'a mut Canonical);
+
+/// Methods that write what the compact format writes.
+macro_rules! compact {
+    ($($name:ident($value:ty);)*) => {
+        $(fn $name<W: ?Sized + Write>(&mut self, _: &mut W, value: $value) -> io::Result<()> {
+            CompactFormatter.$name(&mut self.0.json, value)
+        })*
+    };
 }
 
-impl Text {
-    /// The string that starts at `at`.
-    fn at(json: &[u8], at: usize) -> Result<Self, CanonicalError> {
-        let (mut next, mut escaped) = (at + 1, false);
-        loop {
-            let rest = json.get(next..).unwrap_or_default();
-            // The writer closes what it opens.
-            let Some(found) = memchr::memchr2(b'"', b'\\', rest) else {
-                return Ok(Self { end: json.len(), escaped });
-            };
-            if rest[found] == b'"' {
-                return Ok(Self { end: next + found + 1, escaped });
-            }
-            if rest[found + 1..].starts_with(b"u0000") {
-                return Err(CanonicalError::Nul);
-            }
-            escaped = true;
-            next += found + 2;
+impl Formatter for Pen<'_> {
+    compact! {
+        write_bool(bool);
+        write_i8(i8);
+        write_i16(i16);
+        write_i32(i32);
+        write_i64(i64);
+        write_i128(i128);
+        write_u8(u8);
+        write_u16(u16);
+        write_u32(u32);
+        write_u64(u64);
+        write_u128(u128);
+        write_string_fragment(&str);
+    }
+
+    fn write_null<W: ?Sized + Write>(&mut self, _: &mut W) -> io::Result<()> {
+        CompactFormatter.write_null(&mut self.0.json)
+    }
+
+    fn write_f32<W: ?Sized + Write>(&mut self, _: &mut W, value: f32) -> io::Result<()> {
+        self.0.refuse(CanonicalError::Float(value.to_string()))
+    }
+
+    fn write_f64<W: ?Sized + Write>(&mut self, _: &mut W, value: f64) -> io::Result<()> {
+        self.0.refuse(CanonicalError::Float(value.to_string()))
+    }
+
+    /// Text of others that may be spelt in any way.
+    fn write_number_str<W: ?Sized + Write>(&mut self, _: &mut W, value: &str) -> io::Result<()> {
+        self.0.refuse(CanonicalError::Raw(value.to_owned()))
+    }
+
+    fn write_raw_fragment<W: ?Sized + Write>(&mut self, _: &mut W, raw: &str) -> io::Result<()> {
+        self.0.refuse(CanonicalError::Raw(raw.to_owned()))
+    }
+
+    fn begin_string<W: ?Sized + Write>(&mut self, _: &mut W) -> io::Result<()> {
+        CompactFormatter.begin_string(&mut self.0.json)
+    }
+
+    fn end_string<W: ?Sized + Write>(&mut self, _: &mut W) -> io::Result<()> {
+        CompactFormatter.end_string(&mut self.0.json)
+    }
+
+    fn write_char_escape<W: ?Sized + Write>(
+        &mut self,
+        _: &mut W,
+        escape: CharEscape,
+    ) -> io::Result<()> {
+        if matches!(escape, CharEscape::AsciiControl(0)) {
+            return self.0.refuse(CanonicalError::Nul);
         }
+        if self.0.in_key
+            && let Some(entry) = self.0.entries.last_mut()
+        {
+            entry.escaped = true;
+        }
+        CompactFormatter.write_char_escape(&mut self.0.json, escape)
     }
-}
 
-/// Where the number or word that starts at `at` ends.
-fn scalar_end(json: &[u8], at: usize) -> Result<usize, CanonicalError> {
-    let scalar = json.get(at..).unwrap_or_default();
-    let len = scalar.iter().position(|byte| matches!(byte, b',' | b']' | b'}'));
-    let scalar = &scalar[..len.unwrap_or(scalar.len())];
-    let is_number = scalar.first().is_some_and(|byte| matches!(byte, b'-' | b'0'..=b'9'));
-    if is_number && scalar.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E')) {
-        return Err(CanonicalError::Float(String::from_utf8_lossy(scalar).into_owned()));
+    fn begin_array<W: ?Sized + Write>(&mut self, _: &mut W) -> io::Result<()> {
+        CompactFormatter.begin_array(&mut self.0.json)
     }
-    Ok(at + scalar.len())
+
+    fn end_array<W: ?Sized + Write>(&mut self, _: &mut W) -> io::Result<()> {
+        CompactFormatter.end_array(&mut self.0.json)
+    }
+
+    fn begin_array_value<W: ?Sized + Write>(&mut self, _: &mut W, first: bool) -> io::Result<()> {
+        CompactFormatter.begin_array_value(&mut self.0.json, first)
+    }
+
+    fn begin_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_object();
+        let Some(at) = self.0.at.take() else { return Ok(()) };
+        self.0.begin_key();
+        self.0.json.extend_from_slice(b"\"at\"");
+        self.0.end_key();
+        self.write_u64(writer, at)?;
+        self.0.end_entry();
+        Ok(())
+    }
+
+    fn end_object<W: ?Sized + Write>(&mut self, _: &mut W) -> io::Result<()> {
+        self.0.end_object();
+        Ok(())
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(&mut self, _: &mut W, _: bool) -> io::Result<()> {
+        self.0.begin_key();
+        Ok(())
+    }
+
+    fn begin_object_value<W: ?Sized + Write>(&mut self, _: &mut W) -> io::Result<()> {
+        self.0.end_key();
+        Ok(())
+    }
+
+    fn end_object_value<W: ?Sized + Write>(&mut self, _: &mut W) -> io::Result<()> {
+        self.0.end_entry();
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -209,6 +304,13 @@ mod tests {
         assert!(matches!(to_canonical_json(&json!({"a\0": 1})), Err(CanonicalError::Nul)));
         assert_eq!(to_canonical_json(&u64::MAX).expect("integer"), b"18446744073709551615");
         assert_eq!(to_canonical_json(&i64::MIN).expect("integer"), b"-9223372036854775808");
+    }
+
+    #[test]
+    fn json_that_was_written_elsewhere_is_refused() {
+        let raw = serde_json::value::RawValue::from_string("{\"b\": 1, \"a\": 2}".to_owned());
+        let raw = raw.expect("JSON");
+        assert!(matches!(to_canonical_json(&raw), Err(CanonicalError::Raw(_))));
     }
 
     #[test]
