@@ -67,41 +67,69 @@ const CHAINS: usize = 1 << 12;
 struct Starts {
     /// The first piece of each chain, plus one; zero where there is none.
     first: [u8; CHAINS],
-    /// The piece behind each one, the same way.
-    next: Vec<u8>,
+    links: Vec<Link>,
+}
+
+/// A piece in its chain.
+struct Link {
+    /// Its first eight bytes, or all of them with zeros behind, and which of the eight are its own.
+    head: u64,
+    mask: u64,
+    /// What comes behind those eight.
+    tail: &'static [u8],
+    /// The piece behind it, plus one.
+    next: u8,
 }
 
 impl Starts {
     fn new() -> Self {
-        let mut starts = Self { first: [0; CHAINS], next: vec![0; PIECES.len()] };
+        let link = |piece: &'static str| {
+            let bytes = piece.as_bytes();
+            let mask = u64::MAX >> (8 * 8_usize.saturating_sub(bytes.len()));
+            Link { head: head(bytes), mask, tail: bytes.get(8..).unwrap_or_default(), next: 0 }
+        };
+        let links = PIECES.iter().copied().map(link).collect();
+        let mut starts = Self { first: [0; CHAINS], links };
         // The last one that is put into a chain is its first, and the longest is to be found first.
         let mut numbers: Vec<u8> = (0..PIECES.len() as u8).collect();
         numbers.sort_by_key(|number| PIECES[usize::from(*number)].len());
         for number in numbers {
-            if let Some(start) = PIECES[usize::from(number)].as_bytes().first_chunk() {
-                let first = &mut starts.first[Self::chain(start)];
-                starts.next[usize::from(number)] = std::mem::replace(first, number + 1);
-            }
+            let link = &mut starts.links[usize::from(number)];
+            let first = &mut starts.first[Self::chain(link.head)];
+            link.next = std::mem::replace(first, number + 1);
         }
         starts
     }
 
-    const fn chain(&[a, b, c]: &[u8; 3]) -> usize {
-        let mixture = u32::from_le_bytes([a, b, c, 0]).wrapping_mul(0x9e37_79b1);
+    /// The chain of what begins with those bytes.
+    const fn chain(head: u64) -> usize {
+        let mixture = (head as u32 & 0x00ff_ffff).wrapping_mul(0x9e37_79b1);
         mixture as usize >> (32 - CHAINS.trailing_zeros())
     }
 
     /// The longest piece that `rest` begins with.
     fn find(&self, rest: &[u8]) -> Option<usize> {
-        let mut at = self.first[Self::chain(rest.first_chunk()?)];
+        let start = head(rest);
+        let mut at = self.first[Self::chain(start)];
         while let Some(number) = at.checked_sub(1).map(usize::from) {
-            if rest.starts_with(PIECES[number].as_bytes()) {
+            let link = &self.links[number];
+            if start & link.mask == link.head
+                && (link.tail.is_empty() || rest[8..].starts_with(link.tail))
+            {
                 return Some(number);
             }
-            at = self.next[number];
+            at = link.next;
         }
         None
     }
+}
+
+/// The first eight bytes, with zeros behind where there are fewer. No piece and no body holds a zero.
+fn head(bytes: &[u8]) -> u64 {
+    bytes.first_chunk().copied().map_or_else(
+        || bytes.iter().rev().fold(0, |head, byte| head << 8 | u64::from(*byte)),
+        u64::from_le_bytes,
+    )
 }
 
 /// The pieces of each layout with their tokens, as SQL needs them.
@@ -142,33 +170,37 @@ pub(super) fn pack(plain: &[u8]) -> Packed<'_> {
     if plain.iter().any(|byte| *byte < b' ') || std::str::from_utf8(plain).is_err() {
         return as_it_is;
     }
-    let (mut bodies, mut hashes) = (Vec::with_capacity(plain.len() / 2), Vec::new());
-    let mut rest = plain;
-    while let Some((&byte, after)) = rest.split_first() {
-        if let Some(hash) = hash_at(rest) {
+    let (starts, pieces) = (&*STARTS, &*PIECES);
+    let (mut bodies, mut hashes) = (Vec::with_capacity(plain.len()), Vec::with_capacity(128));
+    let mut at = 0;
+    while let Some(&byte) = plain.get(at) {
+        let rest = &plain[at..];
+        if byte == b'"'
+            && let Some(hash) = hash_at(rest)
+        {
             hashes.extend(hash);
             bodies.push(HASH);
-            rest = &rest[SPELT..];
-        } else if let Some(number) = STARTS.find(rest) {
+            at += SPELT;
+        } else if let Some(number) = starts.find(rest) {
             let (first, second) = token(number);
             bodies.push(first);
             bodies.extend(second);
-            rest = &rest[PIECES[number].len()..];
+            at += pieces[number].len();
         } else {
             bodies.push(byte);
-            rest = after;
+            at += 1;
         }
     }
     Packed { layout: FRAGMENTS_3, hashes, bodies: Cow::Owned(bodies) }
 }
 
 fn hash_at(rest: &[u8]) -> Option<[u8; 32]> {
-    let (b'"', b'"') = (*rest.first()?, *rest.get(SPELT - 1)?) else {
+    let [b'"', digits @ .., b'"'] = rest.first_chunk::<SPELT>()? else {
         return None;
     };
     let mut hash = [0; 32];
-    for (byte, pair) in hash.iter_mut().zip(rest[1..SPELT - 1].chunks_exact(2)) {
-        *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+    for (byte, [high, low]) in hash.iter_mut().zip(digits.as_chunks().0) {
+        *byte = nibble(*high)? << 4 | nibble(*low)?;
     }
     Some(hash)
 }
@@ -274,6 +306,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_longest_piece_is_found(
+            pieces in prop::collection::vec(0..PIECES.len(), 1..4), cut in 0..40_usize, rest in "[ -~]{0,9}",
+        ) {
+            let whole: String = pieces.iter().map(|number| PIECES[*number]).collect();
+            let text = format!("{}{rest}", whole.get(..whole.len().saturating_sub(cut)).unwrap_or(""));
+            let longest = PIECES.iter().filter(|piece| text.starts_with(**piece)).max_by_key(|it| it.len());
+            prop_assert_eq!(STARTS.find(text.as_bytes()).map(|number| PIECES[number]), longest.copied());
+        }
+
         #[test]
         fn bodies_are_restored_as_they_were(
             parts in prop::collection::vec(
