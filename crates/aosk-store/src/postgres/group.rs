@@ -36,7 +36,7 @@ use super::append::Prepared;
 use super::fault::Fault;
 use super::guesses::Guesses;
 use super::journal;
-use super::lone;
+use super::lone::{self, Ready};
 use super::process::{self, PLACE, Place, uuid};
 use super::tenant::TenantRow;
 use super::writer::Key;
@@ -57,12 +57,12 @@ pub(super) type Outcomes = Vec<Result<Committed, StoreError>>;
 /// Runs a group for `node`. An error is the whole group's; its connection is then of no more use,
 /// and the guesses are doubted, so that a repetition asks.
 pub(super) async fn run(
-    client: &Object,
+    ready: &Ready,
     entries: &[Entry<'_>],
     node: Uuid,
     guesses: &mut Guesses,
 ) -> Result<Outcomes, Fault> {
-    let ended = attempt(client, entries, node, guesses).await;
+    let ended = attempt(ready, entries, node, guesses).await;
     if ended.is_err() {
         guesses.doubt();
     }
@@ -70,14 +70,15 @@ pub(super) async fn run(
 }
 
 async fn attempt(
-    client: &Object,
+    ready: &Ready,
     entries: &[Entry<'_>],
     node: Uuid,
     guesses: &mut Guesses,
 ) -> Result<Outcomes, Fault> {
-    if let Some(outcome) = commit_lone(client, entries, guesses).await? {
+    if let Some(outcome) = commit_lone(ready, entries, guesses).await? {
         return Ok(vec![Ok(outcome)]);
     }
+    let client = &ready.client;
     if !guesses.are_doubted()
         && let Some(group) = Judged::foresee(entries, guesses)
     {
@@ -112,7 +113,7 @@ async fn attempt(
 /// Commits a group of one plain append to a process that is known. It is what an agent that is alone
 /// waits for at each step, so nothing is gathered for it.
 async fn commit_lone(
-    client: &Object,
+    ready: &Ready,
     entries: &[Entry<'_>],
     guesses: &mut Guesses,
 ) -> Result<Option<Committed>, Fault> {
@@ -123,7 +124,7 @@ async fn commit_lone(
     else {
         return Ok(None);
     };
-    lone::commit(client, append, tenant.id, &place.reached()).await?;
+    lone::commit(ready, append, tenant.id, &place.reached()).await?;
     guesses.learn(after(place.clone(), append), append.row.state.is_final());
     Ok(Some(Committed { last: append.last }))
 }

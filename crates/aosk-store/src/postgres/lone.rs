@@ -1,14 +1,34 @@
 //! A group of one: what an agent that is alone waits for at each step.
 
-use deadpool_postgres::Object;
+use deadpool_postgres::{Object, Pool};
+use futures::future::try_join3;
+use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 
 use super::append::Prepared;
-use super::columns::{MOVE_ONE, OF_ONE};
+use super::columns::{MAKE, MOVE_ONE, OF_ONE, STORE};
 use super::fault::Fault;
 use super::process::uuid;
 use super::text;
 use crate::check::Reached;
+
+/// The writer's connection, with what the first steps of an agent need on it.
+pub(super) struct Ready {
+    pub(super) client: Object,
+    /// [`MOVE_ONE`]. To look it up by its text at each step takes as long as to encode its values.
+    append: Statement,
+}
+
+impl Ready {
+    /// Connects and prepares, so that the first agent waits for neither.
+    pub(super) async fn on(pool: &Pool) -> Result<Self, Fault> {
+        let client = pool.get().await?;
+        let [append, make, store] =
+            [&*MOVE_ONE, &*MAKE, &*STORE].map(|sql| client.prepare_cached(sql));
+        let (append, _, _) = try_join3(append, make, store).await?;
+        Ok(Self { client, append })
+    }
+}
 
 /// Whether an append to a process that is there is one row and the place of its process.
 pub(super) fn is_plain(append: &Prepared) -> bool {
@@ -18,12 +38,11 @@ pub(super) fn is_plain(append: &Prepared) -> bool {
 /// Commits a plain append to a process that stands at `before`: one statement, which is a
 /// transaction by itself and finds nothing to write where the process stands elsewhere.
 pub(super) async fn commit(
-    client: &Object,
+    ready: &Ready,
     append: &Prepared,
     tenant: i32,
     before: &Reached,
 ) -> Result<(), Fault> {
-    let statement = client.prepare_cached(&MOVE_ONE).await?;
     let (batch, row, head) = (&append.batch, &append.row, append.head());
     let (pid, state) = (uuid(append.pid), row.state.name());
     let [first, epoch, next] =
@@ -65,7 +84,7 @@ pub(super) async fn commit(
         &created,
         &updated,
     ];
-    match client.execute(&statement, &params).await? {
+    match ready.client.execute(&ready.append, &params).await? {
         1 => Ok(()),
         _ => Err(Fault::Clash("the process does not stand where its node left it".to_owned())),
     }

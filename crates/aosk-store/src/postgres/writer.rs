@@ -27,6 +27,7 @@ use super::group::{self, Entry, Outcomes};
 use super::guesses::Guesses;
 use super::host::{Berth, host};
 use super::lease::Tenure;
+use super::lone::Ready;
 use super::queue::{Depth, Queue};
 use super::session::{Backoff, CLASHES, Sessions};
 use super::tenant::{self, TenantRow};
@@ -132,7 +133,7 @@ impl Writer {
         let berth = Berth::default();
         let steps = sessions.steps(berth.clone())?;
         let (refused, guesses) = (HashMap::new(), Guesses::default());
-        let clerk = Clerk { sessions, steps, client: None, tenure, desk, refused, guesses };
+        let clerk = Clerk { sessions, steps, ready: None, tenure, desk, refused, guesses };
         let (done, ends) = oneshot::channel();
         Ok((Self { clerk, hand: Hand::default(), berth, _done: done }, ends))
     }
@@ -151,7 +152,7 @@ impl Writer {
     /// The writer after it was interrupted: what became of what it has in hand is not known.
     pub(super) fn moved(mut self) -> Self {
         self.clerk.guesses.doubt();
-        self.clerk.client = None;
+        self.clerk.ready = None;
         self
     }
 }
@@ -168,7 +169,7 @@ struct Clerk {
     sessions: Arc<Sessions>,
     /// Where the connection for it comes from, and the connection.
     steps: Pool,
-    client: Option<Object>,
+    ready: Option<Ready>,
     tenure: Arc<Tenure>,
     desk: Desk,
     /// Processes with a refused append, and the number of the last item that is refused with it.
@@ -178,9 +179,9 @@ struct Clerk {
 
 impl Clerk {
     async fn serve(&mut self, hand: &mut Hand) {
-        // The first agent need not wait for a log-in. Where there is no server, the first append
+        // The first agent need not wait for a log-in and for plans. Where there is no server, the first append
         // says so.
-        self.client = self.steps.get().await.ok();
+        self.ready = Ready::on(&self.steps).await.ok();
         loop {
             while !hand.items.is_empty() {
                 let outcomes = self.outcomes(hand.first, &hand.items).await;
@@ -225,12 +226,12 @@ impl Clerk {
 
     /// One attempt at a group, in one transaction.
     async fn attempt(&mut self, first: u64, items: &[Item]) -> Result<Outcomes, Fault> {
-        let client = match self.client.take() {
-            Some(client) if !client.is_closed() => client,
+        let ready = match self.ready.take() {
+            Some(ready) if !ready.client.is_closed() => ready,
             closed => {
                 // The pool gives the next one only when it has this one back.
                 drop(closed);
-                self.steps.get().await?
+                Ready::on(&self.steps).await?
             }
         };
         let lost = self.tenure.check().err();
@@ -241,18 +242,20 @@ impl Clerk {
             let work = match (before.or_else(|| lost.clone()), &item.append) {
                 (Some(error), _) => Err(error),
                 (None, Err(error)) => Err(error.clone()),
-                (None, Ok(append)) => Ok((append, self.tenant(&client, &append.tenant).await?)),
+                (None, Ok(append)) => {
+                    Ok((append, self.tenant(&ready.client, &append.tenant).await?))
+                }
             };
             entries.push(Entry { key: &item.key, work });
         }
-        match group::run(&client, &entries, self.tenure.node(), &mut self.guesses).await {
+        match group::run(&ready, &entries, self.tenure.node(), &mut self.guesses).await {
             Ok(outcomes) => {
-                self.client = Some(client);
+                self.ready = Some(ready);
                 Ok(outcomes)
             }
             Err(fault) => {
                 // In the middle of a transaction: nobody else may get it.
-                drop(Object::take(client));
+                drop(Object::take(ready.client));
                 Err(fault)
             }
         }
