@@ -299,12 +299,12 @@ impl Driver {
     /// The volatile end of a prompt. It follows from the plan alone, so that it can be rendered
     /// again, and it stands behind everything that a provider caches.
     fn tail(&self, at: aosk_abi::Timestamp, planned: &Planned) -> String {
-        let millis = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
-        let now = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX);
+        let last = jiff::Timestamp::MAX.as_second();
+        let second = i64::try_from(at.as_millis() / 1000).map_or(last, |second| second.min(last));
+        let now = jiff::Timestamp::from_second(second).unwrap_or_default();
         let image = &self.process.image;
         format!(
-            "[now {} | step {} of {}]",
-            now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "[now {now} | step {} of {}]",
             planned.step.0.saturating_sub(image.began_at.0),
             image.spawned.max_steps
         )
