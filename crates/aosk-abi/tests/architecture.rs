@@ -34,8 +34,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const PURE: &[&str] = &["abi", "context", "scheduler"];
 
 /// What a pure crate may use from outside: none of these can reach the world.
-const PURE_DEPENDENCIES: &[&str] =
-    &["blake3", "memchr", "serde", "serde_json", "thiserror", "toml", "uuid"];
+const PURE_DEPENDENCIES: &[&str] = &["blake3", "serde", "serde_json", "thiserror", "toml", "uuid"];
 
 /// Ways from the standard library and from those crates into the world. The order of a hash map is
 /// random, so its iteration rolls dice.
