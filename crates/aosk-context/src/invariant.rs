@@ -5,10 +5,10 @@
 //! prompt cannot break an invariant again, because numbers of pages and of units only grow.
 
 use std::cell::LazyCell;
-use std::collections::BTreeSet;
 
 use aosk_abi::{Admission, PageId, Ppm, Seq, Tokens};
 
+use crate::ascent::Ascent;
 use crate::page::{follows, in_head, is_part, is_turn, place};
 use crate::table::PageTable;
 
@@ -163,7 +163,7 @@ impl Change<'_> {
             return Err(Violation::EvictedOrder(pair[1]));
         }
         let unanswered = self.unanswered_from(table);
-        let mut leaving = BTreeSet::new();
+        let mut leaving = Vec::with_capacity(self.evicted.len());
         for &id in self.evicted {
             let page =
                 table.page(id).filter(|page| page.resident).ok_or(Violation::NotResident(id))?;
@@ -174,18 +174,18 @@ impl Change<'_> {
                 return Err(Violation::UnansweredLeaves(id));
             }
             if !page.is_part() {
-                leaving.insert(page.unit);
+                leaving.push(page.unit);
             }
         }
         if leaving.is_empty() {
             return Ok(());
         }
-        let stays = table
-            .resident()
-            .filter(|page| self.evicted.binary_search(&page.id).is_err())
-            .map(|page| (page.unit, page.id));
+        leaving.sort_unstable();
+        let (mut evicted, mut leaving) = (Ascent::of(self.evicted), Ascent::of(&leaving));
+        let stays =
+            table.resident().filter(|page| !evicted.has(&page.id)).map(|page| (page.unit, page.id));
         let comes = self.admitted.iter().map(|admission| (admission.unit, admission.page));
-        match stays.chain(comes).find(|(unit, _)| leaving.contains(unit)) {
+        match stays.chain(comes).find(|(unit, _)| leaving.has(unit)) {
             Some((unit, page)) => Err(Violation::UnitTorn { unit, page }),
             None => Ok(()),
         }

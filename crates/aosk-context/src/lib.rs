@@ -46,6 +46,7 @@
 //! ```
 
 mod arrival;
+mod ascent;
 mod cache;
 mod cut;
 mod demand;

@@ -74,7 +74,7 @@ impl PageTable {
         let mut total = demand.overhead + self.tokens();
         total += plan.admitted.iter().map(|page| page.tokens).sum();
         if !demand.admits(total) || policy.attends(total, demand.capacity(), terms) {
-            total = self.evict(&mut plan, demand, policy, terms)?;
+            total = self.evict(&mut plan, total, demand, policy, terms)?;
         }
         plan.prompt_tokens = total;
         plan.change(demand).check(self)?;
@@ -82,17 +82,18 @@ impl PageTable {
     }
 
     /// The prompt as it will be once `plan` is applied, in order; credits are settled then.
-    pub fn preview<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = Page> + 'a {
+    pub fn preview<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = Page> + Clone + 'a {
         self.resident()
             .filter(|page| plan.evicted.binary_search(&page.id).is_err())
             .copied()
             .chain(plan.admitted.iter().map(|page| self.admit(page)))
     }
 
-    /// Makes units leave and gives the size of the prompt that remains.
+    /// Makes units leave a prompt of that `size` and gives the size of what remains.
     fn evict(
         &self,
         plan: &mut Plan,
+        size: Tokens,
         demand: &Demand,
         policy: &dyn Policy,
         terms: &Terms,
@@ -113,7 +114,7 @@ impl PageTable {
             tokens_per_turn: self.tokens_per_turn(),
             terms: *terms,
         };
-        let mut leaving = Leaving::nothing(&standings, view.size());
+        let mut leaving = Leaving::nothing(&standings, size);
         policy.evict(&view).into_iter().for_each(|index| leaving.leave(index, Cause::Scored));
         for index in 0..units.len() {
             if demand.admits(leaving.total) {
@@ -126,7 +127,7 @@ impl PageTable {
         if !plan.evicted.is_empty() {
             plan.generation = self.generation().saturating_add(1);
             plan.gaps = self.gaps_after(&plan.evicted).count();
-            plan.reasons = Some(leaving.reasons(policy, &view, demand.admits(view.size())));
+            plan.reasons = Some(leaving.reasons(policy, &view, demand.admits(size)));
         }
         Ok(total)
     }

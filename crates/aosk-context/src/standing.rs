@@ -5,7 +5,7 @@
 //! of the results of a coding agent may well have one, so there are only as many as there is room
 //! for: beyond that, the oldest units with gaps leave whole.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use aosk_abi::{Cause, PageId, PageKind, Reasons, Score, Seq, Tokens};
 
@@ -13,21 +13,23 @@ use crate::page::Page;
 use crate::policy::{Policy, Unit, View};
 use crate::table::PageTable;
 
-/// A unit of the prompt as it would be if nothing left, and what holds it there.
-struct Standing {
-    /// Without its parts, but rated with them.
-    unit: Unit,
-    parts: Vec<Unit>,
+/// The unit whose pages are being gathered, at that place among the units, its parts behind it.
+#[derive(Clone, Copy)]
+struct Open {
+    id: Seq,
+    at: usize,
     pinned: bool,
     unanswered: bool,
 }
 
 /// What may leave a prompt, and the size of what may not.
+#[derive(Default)]
 pub(crate) struct Standings {
     /// In prompt order: units, each without the parts that may leave before it, and those parts.
     pub(crate) units: Vec<Unit>,
     pub(crate) pinned: Tokens,
     pub(crate) unanswered: Tokens,
+    has_parts: bool,
     /// The parts among the units: of which, and their indices.
     parts: Vec<(Seq, usize)>,
 }
@@ -35,51 +37,76 @@ pub(crate) struct Standings {
 impl Standings {
     /// What stands in a prompt of those pages, of which the model has answered those before
     /// `unanswered_from`.
-    pub(crate) fn of(pages: impl Iterator<Item = Page>, unanswered_from: u32) -> Self {
-        let mut all: BTreeMap<Seq, Standing> = BTreeMap::new();
-        for page in pages {
-            let standing = all.entry(page.unit).or_insert_with(|| Standing {
-                unit: Unit::of(&page),
-                parts: Vec::new(),
-                pinned: false,
-                unanswered: false,
-            });
-            standing.unit.rate(&page);
-            if page.is_part() {
-                let mut part = Unit::of(&page);
-                part.rate(&page);
-                part.tokens = page.tokens;
-                standing.parts.push(part);
-            } else {
-                standing.unit.tokens += page.tokens;
-            }
-            standing.pinned |= page.pinned;
-            standing.unanswered |= page.id.0 >= unanswered_from;
-        }
-        let mut standings = Self {
-            units: Vec::new(),
-            pinned: Tokens::ZERO,
-            unanswered: Tokens::ZERO,
-            parts: Vec::new(),
-        };
-        let mut has_parts = false;
-        for Standing { unit, parts, pinned, unanswered } in all.into_values() {
-            if pinned || unanswered {
-                let size = parts.iter().fold(unit.tokens, |sum, part| sum + part.tokens);
-                *(if pinned { &mut standings.pinned } else { &mut standings.unanswered }) += size;
-            } else {
-                has_parts |= !parts.is_empty();
-                standings.units.push(unit);
-                standings.units.extend(parts);
-            }
-        }
-        standings.units.sort_unstable_by_key(|unit| unit.first);
-        if has_parts {
+    ///
+    /// Units stand in their order, so that one pass gathers each where it stands: of a hundred
+    /// thousand pages, a map of units takes four times as long, and more with every page that the
+    /// processor's caches cannot hold. Only where a content came late to its unit, with others
+    /// between, are the pages sorted first.
+    pub(crate) fn of(pages: impl Iterator<Item = Page> + Clone, unanswered_from: u32) -> Self {
+        let in_order = Self::gather(pages.clone(), unanswered_from);
+        let mut standings = in_order.unwrap_or_else(|| Self::sorted(pages, unanswered_from));
+        if standings.has_parts {
             let places = standings.units.iter().enumerate().filter(|(_, unit)| unit.part);
             standings.parts = places.map(|(index, unit)| (unit.id, index)).collect();
             standings.parts.sort_unstable();
         }
         standings
+    }
+
+    #[expect(clippy::expect_used, reason = "sorted by unit, no older one stands behind a newer")]
+    fn sorted(pages: impl Iterator<Item = Page>, unanswered_from: u32) -> Self {
+        let mut pages: Vec<Page> = pages.collect();
+        pages.sort_by_key(|page| page.unit);
+        let mut standings = Self::gather(pages.into_iter(), unanswered_from).expect("units ascend");
+        standings.units.sort_unstable_by_key(|unit| unit.first);
+        standings
+    }
+
+    /// The units of those pages, in their order; `None` where pages of an older unit stand behind.
+    fn gather(pages: impl Iterator<Item = Page>, unanswered_from: u32) -> Option<Self> {
+        let most = pages.size_hint().1.unwrap_or_default();
+        let mut standings = Self { units: Vec::with_capacity(most), ..Self::default() };
+        let mut open: Option<Open> = None;
+        for page in pages {
+            if open.is_none_or(|open| open.id != page.unit) {
+                if open.is_some_and(|open| open.id > page.unit) {
+                    return None;
+                }
+                standings.close(open);
+                open = None;
+            }
+            let open = open.get_or_insert_with(|| {
+                standings.units.push(Unit::of(&page));
+                Open {
+                    id: page.unit,
+                    at: standings.units.len() - 1,
+                    pinned: false,
+                    unanswered: false,
+                }
+            });
+            standings.units[open.at].rate(&page);
+            if page.is_part() {
+                let mut part = Unit::of(&page);
+                part.rate(&page);
+                part.tokens = page.tokens;
+                standings.units.push(part);
+                standings.has_parts = true;
+            } else {
+                standings.units[open.at].tokens += page.tokens;
+            }
+            open.pinned |= page.pinned;
+            open.unanswered |= page.id.0 >= unanswered_from;
+        }
+        standings.close(open);
+        Some(standings)
+    }
+
+    /// Ends a unit: what may not leave counts by its size alone.
+    fn close(&mut self, open: Option<Open>) {
+        if let Some(Open { at, pinned, .. }) = open.filter(|open| open.pinned || open.unanswered) {
+            let size = self.units.drain(at..).fold(Tokens::ZERO, |sum, unit| sum + unit.tokens);
+            *(if pinned { &mut self.pinned } else { &mut self.unanswered }) += size;
+        }
     }
 
     /// The indices of the parts of that unit.
@@ -144,27 +171,19 @@ impl<'a> Leaving<'a> {
         Reasons { early, scores: scores.collect(), shared: ratings.shared, terms }
     }
 
-    /// The pages of the table that leave, in prompt order.
+    /// The pages of the table that leave, in prompt order. Linear in those, and in what stands between
+    /// those of one unit, but not in the prompt.
     pub(crate) fn pages(&self, table: &PageTable) -> Vec<PageId> {
-        let (mut units, mut parts) = (Vec::new(), Vec::new());
-        for (unit, _) in
-            self.standings.units.iter().zip(&self.leaves).filter(|(_, leaves)| **leaves)
-        {
-            if unit.part {
-                parts.push(unit.first);
-            } else {
-                units.push(unit.id);
-            }
-        }
-        units.sort_unstable();
-        let leaves = |page: &&Page| {
-            if page.is_part() {
-                parts.binary_search(&page.id).is_ok()
-            } else {
-                units.binary_search(&page.unit).is_ok()
-            }
-        };
-        table.resident().filter(leaves).map(|page| page.id).collect()
+        let leave = self.standings.units.iter().zip(&self.leaves).filter(|(_, leaves)| **leaves);
+        let mut pages: Vec<PageId> = leave
+            .flat_map(|(unit, _)| {
+                let pages = table.resident_between(unit.first, unit.last);
+                let of_it = move |page: &&Page| page.unit == unit.id && page.is_part() == unit.part;
+                pages.filter(of_it).map(|page| page.id)
+            })
+            .collect();
+        pages.sort_unstable();
+        pages
     }
 
     /// Lets the oldest units with gaps go until there are at most `most` gaps; the pages that leave.
@@ -231,5 +250,40 @@ impl Unit {
         self.accesses = self.accesses.saturating_add(page.accesses);
         self.last_access = self.last_access.max(page.last_access);
         self.credit = self.credit.max(page.credit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aosk_abi::{Admission, Ppm, Source};
+
+    use super::*;
+
+    fn page(number: u32, unit: u64, pinned: bool) -> Page {
+        let admission = Admission {
+            importance: Ppm::ONE,
+            kind: PageKind::Message,
+            page: PageId(number),
+            pinned,
+            range: None,
+            source: Source { seq: Seq(number.into()), part: 0 },
+            tokens: Tokens(1 << number),
+            unit: Seq(unit),
+        };
+        Page::admitted(&admission, 0)
+    }
+
+    #[test]
+    fn a_unit_is_whole_where_a_content_came_late_to_it() {
+        let pages = [(0, 1), (1, 4), (2, 9), (3, 4), (4, 4), (5, 10)];
+        let pages = pages.map(|(number, unit)| page(number, unit, unit == 1));
+        let standings = Standings::of(pages.into_iter(), 5);
+        let units = standings.units.iter().map(|unit| (unit.id.0, unit.tokens.0, unit.last.0));
+        assert_eq!(units.collect::<Vec<_>>(), [(4, 0b1_1010, 4), (9, 0b100, 2)]);
+        assert_eq!((standings.pinned.0, standings.unanswered.0), (1, 0b10_0000));
+        // A late one that is not answered holds all of its unit.
+        let standings = Standings::of(pages.into_iter(), 4);
+        assert_eq!(standings.units.len(), 1);
+        assert_eq!(standings.unanswered.0, 0b11_1010);
     }
 }

@@ -106,8 +106,19 @@ impl PageTable {
     }
 
     /// The pages that stand in the prompt, in prompt order: the head, then the log.
-    pub fn resident(&self) -> impl Iterator<Item = &Page> {
+    pub fn resident(&self) -> impl Iterator<Item = &Page> + Clone {
         self.resident.iter().filter_map(|id| self.page(*id))
+    }
+
+    /// Those of the resident pages that have a number from `first` to `last`.
+    pub(crate) fn resident_between(
+        &self,
+        first: PageId,
+        last: PageId,
+    ) -> impl Iterator<Item = &Page> {
+        let from = self.resident.partition_point(|id| *id < first);
+        let within = self.resident[from..].iter().take_while(move |id| **id <= last);
+        within.filter_map(|id| self.page(*id))
     }
 
     /// Every page, resident or swapped; a page's number is its place.

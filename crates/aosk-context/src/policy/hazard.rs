@@ -47,6 +47,11 @@ impl Hazard {
 
     /// How often `unit` is expected to be needed within the next `steps` turns.
     pub(super) fn needs(&self, unit: &Unit, now: u32, steps: f64) -> f64 {
+        self.rate(unit) * self.falls(unit.born, now, steps)
+    }
+
+    /// How often `unit` would be needed in a turn at an age of one.
+    pub(super) fn rate(&self, unit: &Unit) -> f64 {
         let again = match unit.accesses {
             0 => 0.0,
             1 => 1.0,
@@ -55,15 +60,20 @@ impl Hazard {
         let rated = f64::from(unit.importance.0) / f64::from(Admission::DEFAULT_IMPORTANCE.0);
         let tool = if unit.tool_result { self.tool } else { 1.0 };
         let long = (tokens(unit.tokens).max(1.0) / SIZE).powf(self.size);
-        let age = f64::from(now.saturating_sub(unit.born)) + self.youth;
+        RATE * (self.prior + again) * rated * tool * long
+    }
+
+    /// The sum, over the next `steps` turns, of what the age of a unit makes of [`Hazard::rate`]: one
+    /// of all units that were born in a turn.
+    pub(super) fn falls(&self, born: u32, now: u32, steps: f64) -> f64 {
+        let age = f64::from(now.saturating_sub(born)) + self.youth;
         // The integral of age^-fall over the steps to come.
         let left = 1.0 - self.fall;
-        let falls = if left.abs() < 1e-6 {
+        if left.abs() < 1e-6 {
             (steps / age).ln_1p()
         } else {
             ((age + steps).powf(left) - age.powf(left)) / left
-        };
-        RATE * (self.prior + again) * rated * tool * long * falls
+        }
     }
 }
 
