@@ -10,6 +10,7 @@ use crate::pool::{Class, Node, PoolId};
 use crate::quota::{Gauge, Meter, Quota, Short};
 use crate::registry::Owner;
 use crate::scheduler::Scheduler;
+use crate::slab::NONE;
 use crate::time::duration;
 use crate::warning::Warning;
 use crate::weight::Weight;
@@ -31,7 +32,7 @@ pub enum Wait<K> {
     },
     /// Room in a quota.
     Quota {
-        /// Whose quota.
+        /// Whose quota. A process may also wait for that of one from which it descends.
         owner: Owner<K>,
         /// Which, and when there is room.
         short: Short,
@@ -103,7 +104,7 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
             Owner::Pool(id) => {
                 let pool = self.pool_mut(*id)?;
                 pool.meter.get_or_insert_default().limit(quota, now);
-                pool.release(Node::Pool, now);
+                pool.release(Node::Pool);
             }
             Owner::Tenant(name) => {
                 let id = self.registry.tenant(name);
@@ -119,9 +120,10 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
                 self.reopen_group(id);
             }
             Owner::Process(key) => {
-                let id = self.process(key)?;
-                self.registry.processes[id].meter.get_or_insert_default().limit(quota, now);
-                self.reopen_process(id);
+                let id = self.kin_of(key)?;
+                self.registry.kin.nodes[id].meter.get_or_insert_default().limit(quota, now);
+                self.now = now;
+                self.open_gate(id);
             }
         }
         self.now = now;
@@ -175,8 +177,8 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
                 &mut self.registry.groups[id].meter
             }
             Owner::Process(key) => {
-                let id = self.process(key)?;
-                &mut self.registry.processes[id].meter
+                let id = self.kin_of(key)?;
+                &mut self.registry.kin.nodes[id].meter
             }
         };
         Ok(meter.as_deref_mut())
@@ -187,7 +189,7 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
         match owner {
             Owner::Pool(id) => {
                 if let Some(pool) = self.pools.get_mut(id.0) {
-                    pool.release(Node::Pool, self.now);
+                    pool.release(Node::Pool);
                 }
             }
             Owner::Tenant(name) => {
@@ -203,8 +205,8 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
                 }
             }
             Owner::Process(key) => {
-                if let Some(id) = self.registry.process(key) {
-                    self.reopen_process(id);
+                if let Some(id) = self.registry.kin.of(key) {
+                    self.open_gate(id);
                 }
             }
         }
@@ -226,7 +228,7 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
                 let tenant = registry.known_tenant(tenant)?;
                 registry.groups[registry.known_group(tenant, name)?].meter.as_ref()
             }
-            Owner::Process(key) => registry.processes[registry.process(key)?].meter.as_ref(),
+            Owner::Process(key) => registry.kin.nodes[registry.kin.of(key)?].meter.as_ref(),
         };
         meter.map(AsRef::as_ref)
     }
@@ -267,10 +269,10 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
         })
     }
 
-    /// The processes that have a quota of their own, in no order. O(processes).
+    /// The processes that have a quota of their own, in no order: those that are known, their
+    /// ancestors, and those that were [dismissed](Self::dismiss) and have used of it. O(those).
     pub fn limited(&self) -> impl Iterator<Item = &K> {
-        let processes = self.registry.processes.iter();
-        processes.filter(|process| process.meter.is_some()).map(|process| &process.key)
+        self.registry.kin.nodes.iter().filter(|kin| kin.meter.is_some()).map(|kin| &kin.key)
     }
 
     /// What a process waits for; `None` where it does not want to make a call.
@@ -288,11 +290,12 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
             (pool.hold, Owner::Pool(id)),
             (pool.tenants[group.parent].hold, Owner::Tenant(tenant.clone())),
             (group.hold, Owner::Group(tenant, name())),
-            (flow.hold, Owner::Process(key.clone())),
         ];
-        let held = holds.into_iter().find_map(|(hold, owner)| Some((hold?, owner)));
+        let above = holds.into_iter().find_map(|(hold, owner)| Some((owner, hold?)));
+        let seat = (number, process.flow(number)?);
+        let held = above.or_else(|| self.stands_at(process.kin, seat, &flow.step.most));
         Some(match held {
-            Some((short, owner)) => Wait::Quota { owner, short },
+            Some((owner, short)) => Wait::Quota { owner, short },
             None if pool.load().opens_at > duration(self.now) => {
                 Wait::Pause { pool: id, until: pool.load().opens_at }
             }
@@ -315,7 +318,7 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
 
     /// Looks whether a budget on the way of a process has passed a share to warn of.
     pub(crate) fn warn(&mut self, pool: usize, process: u32) {
-        let Some(process) = self.registry.processes.get_mut(process) else { return };
+        let Some(process) = self.registry.processes.get(process) else { return };
         let tenant = &mut self.registry.tenants[process.tenant];
         let group = &mut self.registry.groups[process.group];
         let by = &process.key;
@@ -326,18 +329,24 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
                 self.warnings.push(Warning { owner, by, percent, limit, until });
             }
         };
-        let (key, name) = (&process.key, &tenant.name);
+        let name = &tenant.name;
         passed(&mut self.pools[pool].meter, &|| Owner::Pool(PoolId(pool)));
         passed(&mut tenant.meter, &|| Owner::Tenant(name.clone()));
         passed(&mut group.meter, &|| Owner::Group(name.clone(), group.name.clone()));
-        passed(&mut process.meter, &|| Owner::Process(key.clone()));
+        let kin = &mut self.registry.kin;
+        let mut at = process.kin;
+        while let Some(node) = kin.nodes.get_mut(at) {
+            let key = &node.key;
+            passed(&mut node.meter, &|| Owner::Process(key.clone()));
+            at = node.parent;
+        }
     }
 
     pub(crate) fn reopen_tenant(&mut self, id: u32) {
         for pool in &mut self.pools {
             for class in [Class::System, Class::Normal] {
                 if let Some(&node) = pool.tenant_of.get(&(id, class)) {
-                    pool.release(Node::Tenant(node), self.now);
+                    pool.release(Node::Tenant(node));
                 }
             }
         }
@@ -347,15 +356,17 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
         for pool in &mut self.pools {
             for class in [Class::System, Class::Normal] {
                 if let Some(&node) = pool.group_of.get(&(id, class)) {
-                    pool.release(Node::Group(node), self.now);
+                    pool.release(Node::Group(node));
                 }
             }
         }
     }
 
-    pub(crate) fn reopen_process(&mut self, id: u32) {
-        for &(pool, flow) in &self.registry.processes[id].flows {
-            self.pools[pool as usize].release(Node::Flow(flow), self.now);
+    /// The node of somebody's own quota.
+    fn kin_of(&mut self, key: &K) -> Result<u32, Error> {
+        match self.registry.kin_of(key) {
+            NONE => Err(Error::UnknownProcess(format!("{key:?}"))),
+            known => Ok(known),
         }
     }
 }

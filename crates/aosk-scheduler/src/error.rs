@@ -22,6 +22,9 @@ pub enum Error {
     /// The process is there already.
     #[error("process {0} is admitted already: remove it first")]
     AlreadyAdmitted(String),
+    /// The process has more ancestors than are counted.
+    #[error("process {0} has more than 64 ancestors: begin it with fewer")]
+    TooDeep(String),
     /// The process waits for a call already.
     #[error("process {key} waits for pool {} already: block it first", pool.index())]
     AlreadyWaiting {
@@ -47,7 +50,7 @@ pub enum Error {
          {limit}: raise the quota or lower the most that the call may use"
     )]
     NeverFits {
-        /// Whose quota: of its pool, tenant, group, or its own as a process.
+        /// Whose quota: of its pool, tenant or group, its own as a process, or an ancestor's.
         level: &'static str,
         /// What it takes.
         resource: Resource,

@@ -1,7 +1,6 @@
 //! A flow: one process in one pool.
 
 use crate::account::Account;
-use crate::quota::Short;
 use crate::slab::NONE;
 use crate::step::Step;
 
@@ -18,8 +17,8 @@ pub(crate) struct Flow {
     pub(crate) step: Step,
     /// It stands in the queue of its group.
     pub(crate) waits: bool,
-    /// Why it does not although it wants to: its own quota.
-    pub(crate) hold: Option<Short>,
+    /// It does not although it wants to: it stands at the gate of a quota of its kin.
+    pub(crate) held: bool,
     /// Since when it stands in the queue, in nanoseconds.
     pub(crate) since: u64,
     /// Calls in flight.
@@ -49,7 +48,7 @@ impl Flow {
             priority,
             step: Step::default(),
             waits: false,
-            hold: None,
+            held: false,
             since: 0,
             flying: 0,
             round: 0,

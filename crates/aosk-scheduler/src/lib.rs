@@ -17,9 +17,10 @@
 //!    estimate's error is gone when the call ends.
 //! 4. **Neither sleep nor hoarding pays.** Who sleeps keeps its debt; what it left unused is kept
 //!    up to two calls.
-//! 5. **A quota is reserved before it is used**, from the pool to the process or not at all, and
-//!    who has none waits until a time that it can see ([`Scheduler::waits_for`]). Whoever is held
-//!    back is one node with one timer, however many wait behind it.
+//! 5. **A quota is reserved before it is used**, from the pool to the process and all whom that
+//!    descends from ([`Scheduler::admit_under`]) or not at all, and who has none waits until a time
+//!    that it can see ([`Scheduler::waits_for`]). Whoever is held back is one node with one timer,
+//!    however many wait behind it.
 //! 6. **Integers only**: the same calls give the same order on every machine.
 //! 7. **A slot is freed once.** Settling twice is settling once.
 //!
@@ -49,12 +50,15 @@ mod alias;
 mod bucket;
 mod error;
 mod flow;
+mod gate;
 mod heap;
 mod history;
+mod kin;
 mod knobs;
 mod ledger;
 mod lengths;
 mod level;
+mod lineage;
 mod order;
 mod pool;
 mod provider;

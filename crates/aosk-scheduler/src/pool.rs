@@ -70,13 +70,12 @@ impl<Q> Member for Inner<Q> {
     }
 }
 
-/// A node that a quota can hold back.
+/// A node that a quota can hold back with all below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Node {
     Pool,
     Tenant(u32),
     Group(u32),
-    Flow(u32),
 }
 
 /// Who goes next: the flow and its way to the root.
@@ -187,7 +186,7 @@ impl Pool {
     pub(crate) fn forget_group(&mut self, group: u32) {
         for class in [Class::System, Class::Normal] {
             if let Some(node) = self.group_of.remove(&(group, class)) {
-                self.release(Node::Group(node), 0);
+                self.release(Node::Group(node));
                 self.groups.remove(node);
             }
         }
@@ -237,8 +236,7 @@ impl Pool {
 
     /// The flow waits no more.
     pub(crate) fn leave(&mut self, flow: u32) {
-        if let Some(hold) = self.flows[flow].hold.take() {
-            self.forget_timer(Node::Flow(flow), hold);
+        if std::mem::take(&mut self.flows[flow].held) {
             return;
         }
         let group = self.flows[flow].group;
@@ -258,9 +256,14 @@ impl Pool {
         while let Some(&(at, node)) = self.timers.first()
             && at <= now
         {
-            self.release(node, now);
+            self.release(node);
         }
-        self.has_room() && self.opens_at <= now && self.hold.is_none()
+        self.has_room() && self.runs(now)
+    }
+
+    /// Whether it is neither paused nor out of quota itself.
+    pub(crate) fn runs(&self, now: u64) -> bool {
+        self.opens_at <= now && self.hold.is_none()
     }
 
     fn has_room(&self) -> bool {
@@ -306,14 +309,22 @@ impl Pool {
                 self.tenants[tenant].queue.leave(&mut self.groups, id);
                 self.lower_tenant(tenant);
             }
-            Node::Flow(id) => {
-                self.leave(id);
-                self.flows[id].hold = Some(short);
-            }
         }
         if let Some(until) = short.until {
             self.timers.insert((nanos(until), node));
         }
+    }
+
+    /// Keeps a flow from the queue until it is [let in](Self::let_in) again.
+    pub(crate) fn shut_out(&mut self, flow: u32) {
+        self.leave(flow);
+        self.flows[flow].held = true;
+    }
+
+    /// Lets a flow go on that was shut out.
+    pub(crate) fn let_in(&mut self, flow: u32, now: u64) {
+        self.flows[flow].held = false;
+        self.wake(flow, now);
     }
 
     fn forget_timer(&mut self, node: Node, short: Short) {
@@ -323,12 +334,11 @@ impl Pool {
     }
 
     /// Lets a node go on that was kept back. Nothing happens where it was not.
-    pub(crate) fn release(&mut self, node: Node, now: u64) {
+    pub(crate) fn release(&mut self, node: Node) {
         let hold = match node {
             Node::Pool => self.hold.take(),
             Node::Tenant(id) => self.tenants[id].hold.take(),
             Node::Group(id) => self.groups[id].hold.take(),
-            Node::Flow(id) => self.flows[id].hold.take(),
         };
         let Some(hold) = hold else { return };
         self.forget_timer(node, hold);
@@ -341,7 +351,6 @@ impl Pool {
                 self.raise_tenant(id, estimate);
             }
             Node::Group(id) => self.raise(id),
-            Node::Flow(id) => self.wake(id, now),
         }
     }
 

@@ -63,8 +63,8 @@ impl Budget {
     }
 }
 
-/// What an account may use. Without a limit its parents' limits are what holds it; all children of
-/// an account share its limits.
+/// What an account may use. Without a limit its parents' limits are what holds it; all below an
+/// account share its limits: processes those of their group, children those of their parent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Quota {
     /// Calls begun.
@@ -250,6 +250,36 @@ impl Meter {
             }
         }
         Ok(())
+    }
+
+    /// Whether the call fits now behind those `ahead`, which are let in and have not begun.
+    pub(crate) fn admits_behind(
+        &mut self,
+        (calls, ahead): (u32, &Amounts),
+        most: &Amounts,
+        now: u64,
+    ) -> Result<(), Short> {
+        self.admits(most, now)?;
+        if calls == 0 {
+            return Ok(());
+        }
+        let mut then = self.clone();
+        for (bucket, amount) in then.rates.iter_mut().zip(rated(calls.into(), ahead)) {
+            if let Some(bucket) = bucket {
+                bucket.add(amount, now);
+            }
+        }
+        then.in_flight = then.in_flight.saturating_add(calls);
+        then.purse.gone = then.purse.gone.saturating_add(ahead.money.0);
+        then.admits(most, now)
+    }
+
+    /// When nothing of it is used any more, in nanoseconds; what no time brings back is not waited
+    /// for.
+    pub(crate) fn drained(&self) -> Option<u64> {
+        let rates = self.limits().into_iter().flatten().map(Bucket::empties);
+        let purse = self.purse.ends.filter(|_| self.purse.gone > 0);
+        rates.chain(purse).max()
     }
 
     /// Reserves what [`admits`](Self::admits) allowed.

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use aosk_abi::{Priority, Tenant};
 
+use crate::kin::Kindred;
 use crate::pool::Class;
 use crate::quota::Meter;
-use crate::slab::Slab;
+use crate::slab::{NONE, Slab};
 use crate::weight::Weight;
 
 /// Where a process belongs.
@@ -32,7 +33,7 @@ pub enum Owner<K> {
     Tenant(Tenant),
     /// All processes of a group of a tenant, in all pools.
     Group(Tenant, String),
-    /// A process, in all pools.
+    /// A process and all that descend from it, in all pools.
     Process(K),
 }
 
@@ -49,7 +50,8 @@ pub(crate) struct Process<K> {
     pub(crate) waits: Option<u32>,
     /// The pools that it has used, with its flow in each.
     pub(crate) flows: Vec<(u32, u32)>,
-    pub(crate) meter: Option<Box<Meter>>,
+    /// The nearest quota: its own, or, where it never had one, that of its parent.
+    pub(crate) kin: u32,
 }
 
 impl<K> Process<K> {
@@ -87,6 +89,7 @@ pub(crate) struct Registry<K> {
     tenant_of: BTreeMap<Tenant, u32>,
     pub(crate) groups: Slab<GroupRecord>,
     group_of: BTreeMap<(u32, String), u32>,
+    pub(crate) kin: Kindred<K>,
     admissions: u64,
 }
 
@@ -99,6 +102,7 @@ impl<K> Default for Registry<K> {
             tenant_of: BTreeMap::new(),
             groups: Slab::default(),
             group_of: BTreeMap::new(),
+            kin: Kindred::default(),
             admissions: 0,
         }
     }
@@ -144,13 +148,21 @@ impl<K: Ord + Clone> Registry<K> {
         self.group_of.get(&(tenant, name.to_owned())).copied()
     }
 
-    /// Adds a process that is not there yet.
-    pub(crate) fn admit(&mut self, key: K, place: &Place) {
+    /// Adds a process that is not there yet; `parent` is the node of its parent, if it has one.
+    pub(crate) fn admit(&mut self, key: K, place: &Place, parent: u32) {
         let tenant = self.tenant(&place.tenant);
         let group = self.group(tenant, &place.group);
         self.groups[group].members += 1;
         let admission = self.admissions;
         self.admissions += 1;
+        let kin = match self.kin.of(&key) {
+            Some(own) => {
+                self.kin.set_ended(own, false);
+                own
+            }
+            None => parent,
+        };
+        self.kin.hold(kin);
         let id = self.processes.insert(Process {
             key: key.clone(),
             tenant,
@@ -160,15 +172,44 @@ impl<K: Ord + Clone> Registry<K> {
             admission,
             waits: None,
             flows: Vec::new(),
-            meter: None,
+            kin,
         });
         self.process_of.insert(key, id);
     }
 
-    /// Removes a process. Its group keeps it as a member until [`leave`](Self::leave).
-    pub(crate) fn remove(&mut self, key: &K) {
+    /// The node of a process's own quota, made where there is none.
+    pub(crate) fn own_kin(&mut self, id: u32) -> u32 {
+        let process = &mut self.processes[id];
+        if let Some(own) = self.kin.of(&process.key) {
+            return own;
+        }
+        let parent = process.kin;
+        let own = self.kin.insert(process.key.clone(), parent);
+        self.kin.hold(own);
+        process.kin = own;
+        // The node refers to the parent's now. That is never the last who does.
+        self.kin.let_go(parent, 0);
+        own
+    }
+
+    /// The node of somebody's own quota, made where it is a process without one; [`NONE`] for who is
+    /// neither a process nor an ancestor of one.
+    pub(crate) fn kin_of(&mut self, key: &K) -> u32 {
+        let process = self.process(key);
+        let known = self.kin.of(key);
+        known.or_else(|| process.map(|id| self.own_kin(id))).unwrap_or(NONE)
+    }
+
+    /// Removes a process, which may come back unless it is `gone` for good. Its group keeps it as a
+    /// member until [`leave`](Self::leave).
+    pub(crate) fn remove(&mut self, key: &K, gone: bool, now: u64) {
         if let Some(id) = self.process_of.remove(key) {
+            let kin = self.processes[id].kin;
+            if let Some(own) = self.kin.of(key) {
+                self.kin.set_ended(own, gone);
+            }
             self.processes.remove(id);
+            self.kin.let_go(kin, now);
         }
     }
 

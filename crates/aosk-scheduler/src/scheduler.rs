@@ -1,6 +1,6 @@
 //! The scheduler: processes, pools and calls in flight.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::pool::{Class, Load, Node, Path, Pool, PoolId};
 use crate::provider::Seen;
 use crate::quota::{Marks, Short};
 use crate::registry::{Place, Registry};
+use crate::slab::NONE;
 use crate::step::Step;
 use crate::time::{duration, nanos};
 use crate::warning::Warning;
@@ -45,6 +46,8 @@ pub(crate) struct Flight {
     pub(crate) admission: u64,
     pub(crate) tenant: u32,
     pub(crate) group: u32,
+    /// The nearest quota of its kin when it began, which it holds.
+    pub(crate) kin: u32,
     pub(crate) step: Step,
     pub(crate) was_ahead: bool,
     /// Its endpoint has said something of its limits in answer to it, so it has arrived there.
@@ -53,11 +56,21 @@ pub(crate) struct Flight {
     pub(crate) reserved: Option<Box<Reserved>>,
 }
 
-/// Marks of the pool, the tenant, the group and the process, and of the provider's views.
+/// Marks of the pool, the tenant, the group, the process and its ancestors, and of the provider's
+/// views.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Reserved {
-    pub(crate) marks: [Option<Marks>; 4],
+    pub(crate) marks: [Option<Marks>; 3],
+    pub(crate) kin: Vec<(u32, Marks)>,
     pub(crate) seen: Seen,
+}
+
+/// Who on a call's way has no room for it.
+enum Full {
+    /// A node of the pool's tree.
+    Node(Node, Short),
+    /// A quota of its process's kin.
+    Kin(u32),
 }
 
 /// Start-time fair queueing over tenants, their groups and their processes, for each pool.
@@ -125,7 +138,12 @@ pub(crate) struct Reserved {
 ///
 /// **Quotas.** What calls begun in any interval of length *t* used or still hold is at most
 /// *limit · (1 + t/window)* of a rate, and of money the limit in each window, on every level of
-/// their way; but for what a call used beyond what it said it could, which is a debt.
+/// their way, each ancestor of a process included; but for what a call used beyond what it said it
+/// could, which is a debt.
+///
+/// **Families.** Kin that wait for a quota of one from whom they descend go by self-clocked fair
+/// queueing, whatever pools they wait for: of two with weights *w* and estimates *e* that wait again
+/// at once, *f* is passed by *g* at most *1 + (e_f/w_f)/(e_g/w_g)* times while it stands in line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scheduler<K> {
     pub(crate) pools: Vec<Pool>,
@@ -134,6 +152,8 @@ pub struct Scheduler<K> {
     pub(crate) dispatches: u64,
     /// The latest time that was seen, in nanoseconds. Time that goes back stands still.
     pub(crate) now: u64,
+    /// When which gate of a process's quota opens again.
+    pub(crate) gates: BTreeSet<(u64, u32)>,
     pub(crate) warnings: Vec<Warning<K>>,
 }
 
@@ -148,6 +168,7 @@ where
             flights: BTreeMap::new(),
             dispatches: 0,
             now: 0,
+            gates: BTreeSet::new(),
             warnings: Vec::new(),
         }
     }
@@ -225,11 +246,7 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
     /// # Errors
     /// [`Error::AlreadyAdmitted`].
     pub fn admit_to(&mut self, key: K, place: &Place) -> Result<(), Error> {
-        if self.registry.process(&key).is_some() {
-            return Err(Error::AlreadyAdmitted(format!("{key:?}")));
-        }
-        self.registry.admit(key, place);
-        Ok(())
+        self.admit_under(key, place, &[])
     }
 
     /// Changes how important a process is, from its next call on; one that waits keeps its place.
@@ -250,12 +267,26 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
         Ok(())
     }
 
-    /// Makes a process unknown. Its calls in flight hold their slots and reservations, and its
-    /// tenant and group owe for them, until they are charged.
+    /// Makes a process unknown that has ended. Its calls in flight hold their slots and reservations,
+    /// and its tenant, its group and its kin owe for them, until they are charged. What its family may
+    /// use lasts as long as one of that is there.
     ///
     /// # Errors
     /// [`Error::UnknownProcess`].
     pub fn remove(&mut self, key: &K) -> Result<(), Error> {
+        self.part_with(key, true)
+    }
+
+    /// The same of a process that may come back: what it used of its quota, and of its ancestors', is
+    /// remembered until it has drained, or the window of its budget ends.
+    ///
+    /// # Errors
+    /// [`Error::UnknownProcess`].
+    pub fn dismiss(&mut self, key: &K) -> Result<(), Error> {
+        self.part_with(key, false)
+    }
+
+    fn part_with(&mut self, key: &K, is_gone: bool) -> Result<(), Error> {
         self.block(key)?;
         let id = self.process(key)?;
         let process = &self.registry.processes[id];
@@ -263,7 +294,7 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
         for &(pool, flow) in &process.flows {
             self.pools[pool as usize].forget(flow);
         }
-        self.registry.remove(key);
+        self.registry.remove(key, is_gone, self.now);
         self.leave_group(group);
         Ok(())
     }
@@ -290,23 +321,12 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
             return Err(Error::AlreadyWaiting { key: format!("{key:?}"), pool });
         }
         let number = u32::try_from(pool.0).map_err(|_| Error::UnknownPool(pool))?;
-        let Some(queues) = self.pools.get_mut(pool.0) else {
-            return Err(Error::UnknownPool(pool));
-        };
+        let queues = self.pools.get(pool.0).ok_or(Error::UnknownPool(pool))?;
+        self.could_admit(id, queues, pool, &step.most).map_err(|(_, error)| error)?;
+        self.now = self.now.max(nanos(now));
+        let queues = &mut self.pools[pool.0];
         let (tenant, group) =
             (&self.registry.tenants[process.tenant], &self.registry.groups[process.group]);
-        let meters = [
-            ("pool", &queues.meter),
-            ("tenant", &tenant.meter),
-            ("group", &group.meter),
-            ("process", &process.meter),
-        ];
-        for (level, meter) in meters {
-            if let Some(meter) = meter {
-                meter.could_admit(level, &step.most)?;
-            }
-        }
-        self.now = self.now.max(nanos(now));
         let flow = if let Some(flow) = process.flow(number) {
             flow
         } else {
@@ -337,6 +357,7 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
         if let Some(number) = process.waits.take()
             && let Some(flow) = process.flow(number)
         {
+            let kin = process.kin;
             let pool = &mut self.pools[number as usize];
             pool.leave(flow);
             pool.waiting -= 1;
@@ -344,8 +365,9 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
             let group = pool.flows[flow].group;
             let tenant = pool.groups[group].parent;
             for node in [Node::Group(group), Node::Tenant(tenant), Node::Pool] {
-                pool.release(node, self.now);
+                pool.release(node);
             }
+            self.leave_gates(kin, (number, flow));
         }
         Ok(())
     }
@@ -353,26 +375,29 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
     /// Decides on one call that starts at `now`; `None` where no open pool has a free slot and
     /// someone who waits and has the quota. Takes O(log n) time in tenants, groups and processes,
     /// and as much again for each that it finds out of quota; those it does not look at again
-    /// before there is room. It looks at each pool once.
+    /// before there is room. It looks at each pool once, and of the one who goes at each ancestor.
     ///
     /// A `now` that lies before an earlier one counts as the earlier one: a clock that goes back
     /// makes waits longer and never lets more through.
     pub fn pick(&mut self, now: Duration) -> Option<Dispatch<K>> {
         self.now = self.now.max(nanos(now));
+        self.turn_gates();
         (0..self.pools.len()).find_map(|number| self.pick_from(number))
     }
 
     fn pick_from(&mut self, number: usize) -> Option<Dispatch<K>> {
         let now = self.now;
+        let index = u32::try_from(number).unwrap_or(u32::MAX);
         let (path, reserved) = loop {
             let pool = &mut self.pools[number];
             if !pool.is_open(now) {
                 return None;
             }
             let path = pool.first(now)?;
-            match self.reserve(number, path) {
+            match self.reserve(index, path) {
                 Ok(reserved) => break (path, reserved),
-                Err((node, short)) => self.pools[number].keep_back(node, short),
+                Err(Full::Node(node, short)) => self.pools[number].keep_back(node, short),
+                Err(Full::Kin(kin)) => self.line_up(kin, (index, path.flow)),
             }
         };
         let pool = &mut self.pools[number];
@@ -384,54 +409,61 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
         let dispatch = DispatchId(self.dispatches);
         self.dispatches += 1;
         let (tenant, group, admission) = (process.tenant, process.group, process.admission);
+        let kin = process.kin;
         self.registry.groups[group].members += 1;
-        let number_u32 = u32::try_from(number).unwrap_or(u32::MAX);
         let key = process.key.clone();
         let flight = Flight {
-            pool: number_u32,
+            pool: index,
             path,
             process: id,
             admission,
             tenant,
             group,
+            kin,
             step,
             was_ahead,
             is_heard: false,
             reserved,
         };
         self.flights.insert(dispatch, flight);
+        if kin != NONE {
+            self.registry.kin.hold(kin);
+            self.go_through_gates(kin, (index, path.flow));
+        }
         Some(Dispatch { id: dispatch, key, pool: PoolId(number) })
     }
 
     /// Reserves what the call may take in all quotas on its way, or in none: then it tells which
-    /// node nearest to the root has no room.
-    fn reserve(
-        &mut self,
-        number: usize,
-        path: Path,
-    ) -> Result<Option<Box<Reserved>>, (Node, Short)> {
+    /// nearest to the root has no room.
+    fn reserve(&mut self, number: u32, path: Path) -> Result<Option<Box<Reserved>>, Full> {
         let now = self.now;
-        let pool = &mut self.pools[number];
+        let pool = &mut self.pools[number as usize];
         let (id, most) = (pool.flows[path.flow].process, pool.flows[path.flow].step.most);
-        let process = &mut self.registry.processes[id];
+        let process = &self.registry.processes[id];
+        let kin = process.kin;
         let tenant = &mut self.registry.tenants[process.tenant];
         let group = &mut self.registry.groups[process.group];
-        pool.provider.admits(&most, now).map_err(|short| (Node::Pool, short))?;
-        let nodes =
-            [Node::Pool, Node::Tenant(path.tenant), Node::Group(path.group), Node::Flow(path.flow)];
-        let mut meters = [&mut pool.meter, &mut tenant.meter, &mut group.meter, &mut process.meter];
+        pool.provider.admits(&most, now).map_err(|short| Full::Node(Node::Pool, short))?;
+        let nodes = [Node::Pool, Node::Tenant(path.tenant), Node::Group(path.group)];
+        let mut meters = [&mut pool.meter, &mut tenant.meter, &mut group.meter];
         for (meter, node) in meters.iter_mut().zip(nodes) {
             if let Some(meter) = meter {
-                meter.admits(&most, now).map_err(|short| (node, short))?;
+                meter.admits(&most, now).map_err(|short| Full::Node(node, short))?;
             }
+        }
+        if kin != NONE {
+            let kindred = &mut self.registry.kin;
+            kindred.admits(kin, (number, path.flow), &most, now).map_err(Full::Kin)?;
         }
         let seen = pool.provider.reserve(&most, now);
         let marks = meters.map(|meter| meter.as_mut().map(|meter| meter.reserve(&most, now)));
-        let is_free = marks.iter().all(Option::is_none) && seen.iter().all(Option::is_none);
-        if marks.iter().any(Option::is_some) {
-            self.warn(number, id);
+        let of_kin = self.registry.kin.reserve(kin, &most, now);
+        let is_metered = marks.iter().any(Option::is_some) || !of_kin.is_empty();
+        let is_free = !is_metered && seen.iter().all(Option::is_none);
+        if is_metered {
+            self.warn(number as usize, id);
         }
-        Ok((!is_free).then(|| Box::new(Reserved { marks, seen })))
+        Ok((!is_free).then(|| Box::new(Reserved { marks, kin: of_kin, seen })))
     }
 
     /// When to [`pick`](Self::pick) again even if nothing else happens: the first time after
@@ -439,7 +471,9 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
     #[must_use]
     pub fn next_wakeup(&self, now: Duration) -> Option<Duration> {
         let now = self.now.max(nanos(now));
-        self.pools.iter().filter_map(|pool| pool.opens_after(now)).min().map(duration)
+        let pools = self.pools.iter().filter_map(|pool| pool.opens_after(now));
+        let gates = self.gates.range((now + 1, 0)..).next().map(|gate| gate.0);
+        pools.chain(gates).min().map(duration)
     }
 
     /// The pool that a process waits for.

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::pool::{Ended, Node};
 use crate::provider::{Answer, Heard, RateLimit};
 use crate::quota::Resource;
-use crate::scheduler::{DispatchId, Flight, Scheduler};
+use crate::scheduler::{DispatchId, Flight, Reserved, Scheduler};
 use crate::step::{Amounts, Settled, Used};
 
 impl<K: Ord + Clone + Debug> Scheduler<K> {
@@ -43,7 +43,7 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
     #[must_use]
     pub fn is_limited(&self, id: DispatchId) -> bool {
         let reserved = self.flights.get(&id).and_then(|flight| flight.reserved.as_ref());
-        reserved.is_some_and(|reserved| reserved.marks.iter().any(Option::is_some))
+        reserved.is_some_and(|it| !it.kin.is_empty() || it.marks.iter().any(Option::is_some))
     }
 
     /// A call was refused because its endpoint has too much to do (429, 529), and nothing was
@@ -102,7 +102,7 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
         let pool = &mut self.pools[number as usize];
         let heard = pool.provider.hear(resource, said, answer, self.now);
         // It may have made room.
-        pool.release(Node::Pool, self.now);
+        pool.release(Node::Pool);
         Ok(heard)
     }
 
@@ -127,18 +127,21 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
             pool.provider.settle(&most, (requests, &amounts), &reserved.seen, now);
             let tenant = &mut self.registry.tenants[flight.tenant];
             let group = &mut self.registry.groups[flight.group];
-            let process = self.registry.processes.get_mut(flight.process);
-            let process = process.filter(|_| is_same);
-            let own = process.and_then(|process| process.meter.as_mut());
-            let meters = [pool.meter.as_mut(), tenant.meter.as_mut(), group.meter.as_mut(), own];
+            let meters = [pool.meter.as_mut(), tenant.meter.as_mut(), group.meter.as_mut()];
             for (meter, marks) in meters.into_iter().zip(&reserved.marks) {
                 if let (Some(meter), Some(marks)) = (meter, marks) {
                     meter.settle(&most, (requests, &amounts), marks, now);
                 }
             }
-            self.reopen_way(flight, is_same);
+            for (kin, marks) in &reserved.kin {
+                if let Some(meter) = &mut self.registry.kin.nodes[*kin].meter {
+                    meter.settle(&most, (requests, &amounts), marks, now);
+                }
+            }
+            self.reopen_way(flight, reserved);
             self.warn(flight.pool as usize, flight.process);
         }
+        self.registry.kin.let_go(flight.kin, now);
         self.leave_group(flight.group);
         if used.charge > actual {
             return Settled::Implausible { said: used.charge, charged: actual };
@@ -147,19 +150,17 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
     }
 
     /// Lets those try again whom a quota on the way of the flight held back.
-    fn reopen_way(&mut self, flight: &Flight, is_same: bool) {
-        let marks = flight.reserved.as_ref().map(|reserved| &reserved.marks);
-        let [_, tenant, group, own] =
-            marks.map_or([false; 4], |marks| marks.each_ref().map(Option::is_some));
-        self.pools[flight.pool as usize].release(Node::Pool, self.now);
+    fn reopen_way(&mut self, flight: &Flight, reserved: &Reserved) {
+        let [_, tenant, group] = reserved.marks.each_ref().map(Option::is_some);
+        self.pools[flight.pool as usize].release(Node::Pool);
         if tenant {
             self.reopen_tenant(flight.tenant);
         }
         if group {
             self.reopen_group(flight.group);
         }
-        if own && is_same {
-            self.reopen_process(flight.process);
+        for (kin, _) in &reserved.kin {
+            self.open_gate(*kin);
         }
     }
 }

@@ -17,6 +17,17 @@ pub struct Amounts {
     pub money: MicroDollars,
 }
 
+impl Amounts {
+    /// Both together.
+    pub(crate) const fn and(&self, other: &Self) -> Self {
+        Self {
+            input: Tokens(self.input.0.saturating_add(other.input.0)),
+            output: Tokens(self.output.0.saturating_add(other.output.0)),
+            money: MicroDollars(self.money.0.saturating_add(other.money.0)),
+        }
+    }
+}
+
 /// A prefix that the endpoint holds in its cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Warm {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use aosk_abi::{Priority, Tenant, Tokens};
 use aosk_scheduler::{
-    DispatchId, Knobs, Order, PoolId, PoolOptions, Scheduler, Slice, Step, Units, Warm, Weight,
+    Class, DispatchId, Knobs, Order, Place, PoolId, PoolOptions, Quota, Scheduler, Slice, Step,
+    Units, Warm, Weight,
 };
 use proptest::prelude::*;
 
@@ -22,8 +23,10 @@ fn priority(number: u64) -> Priority {
     Priority::new(number).expect("0 to 99")
 }
 
-/// Flows that always wait, each with as many calls in flight as the device gives it.
+/// Flows that always wait, each with as many calls in flight as the device gives it, and perhaps a
+/// family among them that always wants to and has room for one call at a time.
 struct Backlog {
+    family: std::ops::Range<usize>,
     scheduler: Scheduler<usize>,
     device: PoolId,
     weights: Vec<u128>,
@@ -43,14 +46,26 @@ impl Backlog {
             weights.push(if apart { 1 } else { Weight::of(priority(number)).get().into() });
         }
         let charged = vec![0; priorities.len()];
-        Self { scheduler, device, weights, flights: Vec::new(), charged }
+        let family = priorities.len()..priorities.len();
+        Self { family, scheduler, device, weights, flights: Vec::new(), charged }
+    }
+
+    /// Lets a family in, of the tenant of the first flow.
+    fn bear(&mut self, priorities: &[u64]) {
+        self.family.end += priorities.len();
+        let parent = (usize::MAX, Quota { concurrency: Some(1), ..Quota::default() });
+        for (key, &number) in self.family.clone().zip(priorities) {
+            let (class, priority) = (Class::Normal, priority(number));
+            let place = Place { tenant: tenant(0), group: String::new(), class, priority };
+            self.scheduler.admit_under(key, &place, &[parent]).expect("new");
+        }
     }
 
     /// Starts all calls that fit, then ends one of them.
     fn turn(&mut self, estimate: u64, actual: u64, which: usize) {
-        let Self { scheduler, device, flights, charged, .. } = self;
+        let Self { family, scheduler, device, flights, charged, .. } = self;
         loop {
-            for key in 0..charged.len() {
+            for key in 0..family.end {
                 if scheduler.waiting(&key).is_none() {
                     // Warm by turns, so that the window matters where there is one.
                     let tokens = Tokens((actual ^ key as u64) % 8);
@@ -62,11 +77,15 @@ impl Backlog {
             let Some(dispatch) = scheduler.pick(Duration::ZERO) else {
                 break;
             };
+            let kin = |flight: &(DispatchId, usize)| family.contains(&flight.1);
+            assert!(!family.contains(&dispatch.key) || !flights.iter().any(kin), "one at a time");
             flights.push((dispatch.id, dispatch.key));
         }
         let (id, key) = flights.swap_remove(which % flights.len());
         scheduler.charge(id, Units(actual)).expect("in flight");
-        charged[key] += u128::from(actual.max(1));
+        if let Some(charged) = charged.get_mut(key) {
+            *charged += u128::from(actual.max(1));
+        }
     }
 }
 
@@ -109,11 +128,16 @@ proptest! {
     #[test]
     fn service_differs_by_no_more_than_the_bound(
         slots in 1..6_usize, priorities in flows(), apart in any::<bool>(), calls in calls(400),
-        window in prop_oneof![Just(0), Just(U)], steps in 1..4_u32, settings in settings()
+        window in prop_oneof![Just(0), Just(U)], steps in 1..4_u32, settings in settings(),
+        family in prop::collection::vec(0..=99_u64, 0..4)
     ) {
         let slice = Slice { steps, time: Duration::MAX };
         let options = PoolOptions { window: Units(window), slice, ..fair(slots) };
         let mut backlog = Backlog::new(options, &priorities, apart);
+        // Whoever no quota holds back has its share, whoever else one does; a tenant is charged for all.
+        if !apart {
+            backlog.bear(&family);
+        }
         let ahead = u128::from(window) + u128::from(steps - 1) * u128::from(U);
         for ((estimate, actual, which), setting) in calls.into_iter().zip(settings.iter().cycle()) {
             if let Some(setting) = setting {

@@ -5,6 +5,7 @@
 use aosk_scheduler::{Order, PoolOptions};
 
 mod bounds;
+mod families;
 mod flights;
 mod machine;
 mod orders;

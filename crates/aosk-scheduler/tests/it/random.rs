@@ -91,6 +91,11 @@ struct Flight {
     estimate: u64,
 }
 
+/// Every third is a root, its next the child of that, and the third the child of the second.
+fn above(key: usize) -> Vec<(usize, Quota)> {
+    (key - key % 3..key).rev().map(|key| (key, Quota::default())).collect()
+}
+
 struct World {
     scheduler: Scheduler<usize>,
     pools: Vec<PoolId>,
@@ -122,12 +127,13 @@ impl World {
             })
             .collect();
         for (key, place) in places.iter().enumerate() {
-            scheduler.admit_to(key, place).expect("new");
+            scheduler.admit_under(key, place, &above(key)).expect("new");
         }
         let mut owners: Vec<Owner<usize>> =
             ["a", "b", "c"].map(|it| Owner::Tenant(tenant(it))).into();
         owners.push(Owner::Group(tenant("a"), "g".into()));
         owners.push(Owner::Pool(pools[0]));
+        owners.extend((0..places.len().min(2)).map(Owner::Process));
         let (budgets, gone) = (vec![None; owners.len()], vec![0; owners.len()]);
         Self { scheduler, pools, places, owners, now: 0, flights: Vec::new(), budgets, gone }
     }
@@ -142,7 +148,9 @@ impl World {
             Owner::Tenant(name) => *name == place.tenant,
             Owner::Group(tenant, name) => *tenant == place.tenant && *name == place.group,
             Owner::Pool(id) => *id == pool,
-            Owner::Process(other) => *other == key,
+            Owner::Process(other) => {
+                *other == key || above(key).iter().any(|above| above.0 == *other)
+            }
         }
     }
 
@@ -184,7 +192,8 @@ impl World {
             Move::Restart(who) => {
                 let key = key(who);
                 self.scheduler.remove(&key).expect("known");
-                self.scheduler.admit_to(key, &self.places[key]).expect("removed");
+                let (place, above) = (&self.places[key], above(key));
+                self.scheduler.admit_under(key, place, &above).expect("removed");
             }
             Move::Pick => drop(self.pick(steps)),
             Move::End { which, hundredths } if !self.flights.is_empty() => {
@@ -252,6 +261,12 @@ proptest! {
                 }
             }
             world.step(step, &mut steps);
+            for (owner, id) in world.owners.iter().enumerate() {
+                // The last of a family that has ended takes what it used with it.
+                if matches!(id, Owner::Process(_)) && world.scheduler.usage(id).is_none() {
+                    (world.budgets[owner], world.gone[owner], refunds[owner]) = (None, 0, 0);
+                }
+            }
             for (owner, budget) in world.budgets.iter().enumerate() {
                 if let Some(budget) = budget {
                     let spent = world.gone[owner] - refunds[owner].min(world.gone[owner]);
