@@ -20,13 +20,15 @@ pub(crate) enum Errand {
     Begin(Pid, Option<Epoch>),
 }
 
-/// Parents that wait.
+/// Parents that wait, and children whose parents may be on another node.
 #[derive(Default)]
 struct Kin {
     /// Who waits for a child.
     parents: BTreeMap<Pid, Pid>,
     /// Those of whom a child has ended since they looked.
     have_news: BTreeSet<Pid>,
+    /// The children that were at work here, each with its parent.
+    guarded: BTreeMap<Pid, Pid>,
 }
 
 /// What processes do for each other.
@@ -62,11 +64,27 @@ impl Errands {
     /// A process has ended: whoever waits for it has something to look at.
     pub(crate) fn ended(&self, pid: Pid) {
         let mut kin = lock(&self.kin);
+        kin.guarded.remove(&pid);
         if let Some(parent) = kin.parents.remove(&pid) {
             kin.have_news.insert(parent);
             drop(kin);
             self.leave(Errand::Look(parent));
         }
+    }
+
+    /// A child is at work here: whether its parent has ended is looked at from now on.
+    pub(crate) fn guard(&self, child: Pid, parent: Pid) {
+        lock(&self.kin).guarded.insert(child, parent);
+    }
+
+    /// Nobody here need look after the child any more.
+    pub(crate) fn let_go(&self, child: Pid) {
+        lock(&self.kin).guarded.remove(&child);
+    }
+
+    /// The children that are looked after, each with its parent.
+    pub(crate) fn guarded(&self) -> Vec<(Pid, Pid)> {
+        lock(&self.kin).guarded.iter().map(|(child, parent)| (*child, *parent)).collect()
     }
 
     /// Whether a child has ended since the parent looked. It is about to look again.

@@ -189,6 +189,9 @@ impl Driver {
         if let Err(error) = shared.dispatcher.admit(pid, tenant, image.priority, manifest) {
             return Ended::Outcome(Outcome::broken(&error));
         }
+        if let Some(parent) = image.lives_with().filter(|_| shared.parts.store.others().is_some()) {
+            shared.errands.guard(pid, parent);
+        }
         let ended = match self.steps().await {
             Err(Error::Stopping) => Ok(Ended::Outcome(Outcome::Stopped)),
             // An image that an event did not fit is no image any more, and must not be saved.

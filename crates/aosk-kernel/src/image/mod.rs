@@ -120,6 +120,11 @@ pub struct Waits {
 }
 
 impl Image {
+    /// The process with whose end it ends, while it lives.
+    pub(crate) fn lives_with(&self) -> Option<Pid> {
+        self.spawned.parent.filter(|_| !self.adopted && !self.state.is_final())
+    }
+
     /// What lists show of the process.
     #[must_use]
     pub fn row(&self) -> ProcessRow {

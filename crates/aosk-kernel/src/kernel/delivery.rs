@@ -4,7 +4,8 @@
 //! the process knows which it took. A process that is not in memory is brought in for it. The
 //! inbox is looked at when somebody or the store says that something was posted, and now and then
 //! where the store cannot say, or while something waits in it. So a kernel that has nothing to do
-//! does nothing at all, unless it is one node of several: then it looks for what others left behind.
+//! does nothing at all, unless it is one node of several: then it looks for what others left behind,
+//! and for parents that ended elsewhere.
 
 use std::collections::HashMap;
 use std::future::pending;
@@ -24,8 +25,12 @@ impl Kernel {
         let mut tried = Tried::default();
         self.hear_recorder().await;
         let clock = &self.shared.parts.clock;
-        let others = self.shared.parts.store.others().filter(|_| self.shared.options.adopts);
-        let mut round = others.map(|every| (every, clock.monotonic().saturating_add(every)));
+        let mut round = self
+            .shared
+            .parts
+            .store
+            .others()
+            .map(|every| (every, clock.monotonic().saturating_add(every)));
         loop {
             // Asked for before the inbox is read, so that nothing comes in between unnoticed.
             let posted = self.shared.parts.store.posted();
@@ -50,8 +55,10 @@ impl Kernel {
             if let Some((every, due)) = &mut round
                 && *due <= clock.monotonic()
             {
+                self.end_orphans().await;
                 // Where there may be more of them, the next batch is due at once.
-                let wait = if self.adopts_more().await { Duration::ZERO } else { *every };
+                let more = self.shared.options.adopts && self.adopts_more().await;
+                let wait = if more { Duration::ZERO } else { *every };
                 *due = clock.monotonic().saturating_add(wait);
             }
             // What waits is shown again, and whoever is not told looks by himself.

@@ -2,13 +2,18 @@
 //!
 //! The children of a process that has ended are killed: nobody would hear what they find, and what
 //! they spend is its money. The kill is posted when the end is durable. A crash in between leaves them
-//! running, so each child looks, whenever it comes into memory, whether its parent has ended.
+//! running, so each child looks, whenever it comes into memory, whether its parent has ended. A child
+//! on another node need not come into memory for the crash, so there the node looks for it, every
+//! [`Leases::others`](aosk_ports::Leases::others): one read for each parent that is not here.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aosk_abi::Signal;
+use aosk_abi::{Pid, Signal};
 use aosk_ports::{InboxId, InboxItem, StoreError};
 
+use super::Kernel;
+use super::table::Entry;
 use crate::errands::Errand;
 use crate::error::Error;
 use crate::image::Image;
@@ -63,6 +68,20 @@ impl Shared {
         }
     }
 
+    /// Kills those children if their parent has ended.
+    async fn end_with(&self, parent: Pid, children: &[Pid]) -> Result<(), StoreError> {
+        let (store, tenant) = (&self.parts.store, &self.options.tenant);
+        let parent = store.process(tenant, parent).await?;
+        if parent.is_none_or(|parent| !parent.row.state.is_final()) {
+            return Ok(());
+        }
+        for child in children {
+            store.post(tenant, *child, InboxItem::Signal { signal: Signal::Kill }).await?;
+            self.errands.let_go(*child);
+        }
+        Ok(())
+    }
+
     /// What waits in the inbox for a process that comes into memory; a kill, too, if it is a child
     /// whose parent has ended.
     ///
@@ -80,8 +99,7 @@ impl Shared {
             .into_iter()
             .filter_map(|(pid, id, item)| (pid == image.pid).then_some((id, item)))
             .collect();
-        let parent = image.spawned.parent.filter(|_| !image.adopted && !image.state.is_final());
-        if let Some(parent) = parent
+        if let Some(parent) = image.lives_with()
             && let Some(parent) = store.process(tenant, parent).await?
             && parent.row.state.is_final()
             && waiting.iter().all(|(_, item)| *item != kill)
@@ -90,5 +108,23 @@ impl Shared {
             waiting.push((id, kill));
         }
         Ok(waiting)
+    }
+}
+
+impl Kernel {
+    /// Kills the children here whose parents have ended elsewhere.
+    pub(super) async fn end_orphans(&self) {
+        let mut of = BTreeMap::<Pid, Vec<Pid>>::new();
+        for (child, parent) in self.shared.errands.guarded() {
+            let is_here = |entry: &Entry| !matches!(entry, Entry::Broken { .. });
+            if !self.table().get(parent).is_some_and(is_here) {
+                of.entry(parent).or_default().push(child);
+            }
+        }
+        for (parent, children) in of {
+            if let Err(error) = self.shared.end_with(parent, &children).await {
+                tracing::warn!(%parent, %error, "whether a parent has ended cannot be read");
+            }
+        }
     }
 }

@@ -168,6 +168,7 @@ impl Kernel {
                         table.set(pid, Entry::Resting { epoch });
                     }
                     Outcome::Broken { code, message } => {
+                        self.shared.errands.let_go(pid);
                         tracing::warn!(%pid, %code, "cannot go on with the process: {message}");
                         let outcome = Box::new(outcome.clone());
                         table.set(pid, Entry::Broken { epoch, outcome });

@@ -7,9 +7,10 @@ use aosk_abi::{
     BlockedOn, Exit, Manifest, MicroDollars, OrderSpec, Pid, Priority, ProcessState, Tenant, What,
 };
 use aosk_kernel::{Error, Outcome, Spawn, Stop};
-use aosk_ports::{Inbox, InboxItem, Journal, ProcessFilter, Request};
+use aosk_ports::{Inbox, InboxItem, Journal, ProcessFilter, Request, Standing};
+use aosk_sim::{DiskFaults, MemoryStore, Power};
 
-use crate::mail::{kernel_of, puppet, results, state, told};
+use crate::mail::{kernel_of, kernel_on, puppet, results, state, told};
 use crate::support::{Kit, Puppet, Say, spawn};
 
 /// A parent that may spawn `one` and `two`, each with a model of its name.
@@ -201,6 +202,52 @@ async fn a_child_is_ended_whenever_the_machine_dies_that_ended_its_parent() {
         assert!(matches!(state(&kit, pid).await, ProcessState::Exited { exit: Exit::Killed }));
         let (_, state) = children(&kit, "one").await.remove(0);
         assert_eq!(state, ProcessState::Exited { exit: Exit::Killed }, "{:?}", store.calls());
+        if !met {
+            assert!(store.calls().contains(&"post"), "{:?}", store.calls());
+            break;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_child_is_ended_on_another_node_whenever_the_one_dies_that_ended_its_parent() {
+    for number in 1.. {
+        let hold = || Say::Call("receive", "{}");
+        let mut kit = Kit::new(vec![Say::Calls(vec![begin("one")]), hold()]);
+        let (one, two) = (puppet("one", vec![hold()]), puppet("two", vec![]));
+        let agents = [&kit.puppet.clone(), &one, &two];
+        let node = |disk| {
+            let round = Duration::from_secs(1);
+            MemoryStore::node(disk, DiskFaults::calm(), Power::on(), round)
+        };
+        let first = kernel_on(&kit, node(&kit.disk), &agents);
+        let pid = first.spawn(parent("")).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        first.stop(Stop::Now);
+        first.quiet().await;
+        drop(first);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+
+        let (machine, dies) = (node(&kit.disk), aosk_sim::Mishap::DiesBefore);
+        let store = aosk_sim::FailPoints::new(machine.clone(), Some((number, dies)));
+        let second = kernel_on(&kit, store.clone(), &agents);
+        // It dies as well on its way to the parent.
+        let _begun = tokio::time::timeout(Duration::from_secs(1), second.resume(pid, None)).await;
+        kit.options.adopts = true;
+        let third = kernel_on(&kit, node(&kit.disk), &agents);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let kill = InboxItem::Signal { signal: aosk_abi::Signal::Kill };
+        kit.store().post(&Tenant::local(), pid, kill).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let met = store.has_happened();
+        machine.stand(Standing::Lost);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(matches!(state(&kit, pid).await, ProcessState::Exited { exit: Exit::Killed }));
+        let (child, state) = children(&kit, "one").await.remove(0);
+        assert_eq!(state, ProcessState::Exited { exit: Exit::Killed }, "{:?}", store.calls());
+        assert_eq!(third.wait(child).await, Some(Outcome::Exited(Exit::Killed)));
+        second.stop(Stop::Now);
+        third.stop(Stop::Now);
         if !met {
             assert!(store.calls().contains(&"post"), "{:?}", store.calls());
             break;

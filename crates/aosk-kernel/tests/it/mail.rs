@@ -7,13 +7,18 @@ use aosk_abi::{
     BlockedOn, Code, Exit, Manifest, Op, Pid, ProcessState, Role, Signal, Tenant, What,
 };
 use aosk_kernel::{Kernel, Mailbox, Model, Outcome, Spawn};
-use aosk_ports::{Inbox, InboxItem, Part, Request};
+use aosk_ports::{Inbox, InboxItem, Part, Request, Store};
 
 use crate::support::{Kit, Puppet, Quarters, Say, spawn};
 
 /// A kernel with a model for each agent, which says what that one says.
 pub fn kernel_of(kit: &Kit, agents: &[&Arc<Puppet>]) -> Kernel {
-    kit.kernel_of(kit.store(), |parts| {
+    kernel_on(kit, kit.store(), agents)
+}
+
+/// The same on a store of the test's.
+pub fn kernel_on(kit: &Kit, store: impl Store + 'static, agents: &[&Arc<Puppet>]) -> Kernel {
+    kit.kernel_of(store, |parts| {
         parts.models = agents
             .iter()
             .map(|puppet| {

@@ -7,6 +7,7 @@
     reason = "a test that cannot go on says why"
 )]
 
+mod apart;
 mod budget;
 mod conversation;
 mod counting;
