@@ -1,5 +1,5 @@
 //! Policies that rank: when nothing fits any more, units leave in one order until the prompt fills
-//! 85 % of its room.
+//! 85 % of its room; of the oldest only as many as must.
 
 use aosk_abi::Ppm;
 
@@ -15,7 +15,10 @@ fn least(view: &View<'_>, worth: impl Fn(&Unit) -> u64) -> Vec<usize> {
     view.down_to(LOW_WATER, order)
 }
 
-/// The oldest unit leaves first.
+/// The oldest units leave, on every call just as many as must for the prompt to fit: what frameworks
+/// do that trim a conversation to its newest messages, such as `trim_messages` of LangChain with
+/// `strategy="last"`. It uses nearly all of the room and has the endpoint write nearly all of the log
+/// anew on every call.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TruncateOldest;
 
@@ -25,7 +28,9 @@ impl Policy for TruncateOldest {
     }
 
     fn evict(&self, view: &View<'_>) -> Vec<usize> {
-        least(view, |_| 0)
+        let mut oldest: Vec<usize> = (0..view.units.len()).collect();
+        oldest.sort_by_key(|&index| (view.units[index].last, !view.units[index].part));
+        view.down_to(Ppm::ONE, oldest)
     }
 }
 

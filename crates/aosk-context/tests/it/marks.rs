@@ -1,7 +1,7 @@
 //! Each bound at, below and above it.
 
 use aosk_abi::{Code, PageId, Ppm, Seq, Tokens};
-use aosk_context::{Error, Importance, Overflow, TruncateOldest, Violation};
+use aosk_context::{Error, Importance, Lru, Overflow, TruncateOldest, Violation};
 
 use crate::process::{Process, demand, room, to_cbor};
 
@@ -30,7 +30,7 @@ fn nothing_leaves_a_prompt_that_just_fits() {
 fn eviction_goes_down_to_the_low_mark_and_no_further() {
     let mut process = with_exchanges(8);
     process.message(101);
-    let plan = process.plan(&room(1_000), &TruncateOldest).expect("two exchanges may leave");
+    let plan = process.plan(&room(1_000), &Lru).expect("two exchanges may leave");
     // 1,001 do not fit; 801 is the first fill of whole exchanges at or below 850.
     let first_two: Vec<_> = (3..9).map(PageId).collect();
     assert_eq!(plan.evicted, first_two);
@@ -42,8 +42,20 @@ fn the_low_mark_itself_is_low_enough() {
     for (message, left) in [(149, 849), (150, 850), (151, 751)] {
         let mut process = with_exchanges(9);
         process.message(message);
-        let plan = process.plan(&room(1_000), &TruncateOldest).expect("exchanges may leave");
+        let plan = process.plan(&room(1_000), &Lru).expect("exchanges may leave");
         assert_eq!(plan.prompt_tokens, Tokens(left), "a message of {message}");
+    }
+}
+
+#[test]
+fn what_is_trimmed_is_the_oldest_and_no_more_than_must_leave() {
+    // Of 900 in exchanges and head; each exchange is three pages.
+    for (message, pages) in [(100, 0), (101, 3), (200, 3), (201, 6)] {
+        let mut process = with_exchanges(8);
+        process.message(message);
+        let plan = process.plan(&room(1_000), &TruncateOldest).expect("exchanges may leave");
+        let oldest: Vec<_> = (3..3 + pages).map(PageId).collect();
+        assert_eq!(plan.evicted, oldest, "a message of {message}");
     }
 }
 
@@ -120,8 +132,8 @@ fn the_policy_chooses_who_leaves() {
     process.step(&room(1_000), &TruncateOldest).expect("fits");
     process.turn(Some(100), 0);
     let left = |policy| process.plan(&room(500), policy).expect("messages may leave").evicted;
-    // 600 tokens must come down to at most 425: two messages of 100 each.
-    assert_eq!(left(&TruncateOldest), [PageId(3), PageId(4)]);
+    // 600 tokens must come down to 500, or to at most 425: one or two messages of 100 each.
+    assert_eq!(left(&TruncateOldest), [PageId(3)]);
     assert_eq!(left(&Importance), [PageId(4), PageId(5)]);
 }
 

@@ -29,7 +29,7 @@ fn ids(pages: std::ops::Range<u32>) -> Vec<PageId> {
 fn parts_leave_before_their_call_and_no_more_of_them_than_must() {
     // 100 + 2 x 450 = 1,000 in 999 of room, of which 849 stay: the oldest two parts leave.
     let mut process = with_long_results(2);
-    let oldest: [&dyn Policy; 4] = [&TruncateOldest, &Lru, &Lfu, &Importance];
+    let oldest: [&dyn Policy; 3] = [&Lru, &Lfu, &Importance];
     for policy in oldest {
         let plan = process.plan(&room(999), policy).expect("parts may leave");
         assert_eq!((plan.evicted, plan.gaps), (ids(5..7), 1), "{}", policy.name());
@@ -41,11 +41,11 @@ fn parts_leave_before_their_call_and_no_more_of_them_than_must() {
         let parts = plan.evicted.iter().all(|page| [5, 6, 7, 8, 11, 12, 13, 14].contains(&page.0));
         assert!(parts && !plan.evicted.is_empty(), "{}: {:?}", policy.name(), plan.evicted);
     }
-    process.step(&room(999), &TruncateOldest).expect("parts may leave");
+    process.step(&room(999), &Lru).expect("parts may leave");
     // What is left of the result goes on leaving in its order, and its call comes last.
-    let plan = process.plan(&room(799), &TruncateOldest).expect("more may leave");
+    let plan = process.plan(&room(799), &Lru).expect("more may leave");
     assert_eq!((plan.evicted, plan.gaps), (ids(7..9), 1));
-    let plan = process.plan(&room(599), &TruncateOldest).expect("more may leave");
+    let plan = process.plan(&room(599), &Lru).expect("more may leave");
     assert_eq!(plan.evicted, [&ids(3..5)[..], &ids(7..9), &ids(11..12)].concat());
     assert_eq!((plan.prompt_tokens, plan.gaps), (Tokens(450), 1));
 }
@@ -53,12 +53,12 @@ fn parts_leave_before_their_call_and_no_more_of_them_than_must() {
 #[test]
 fn parts_that_come_again_together_keep_their_age_and_their_accesses() {
     let mut process = with_long_results(2);
-    process.step(&room(999), &TruncateOldest).expect("parts may leave");
+    process.step(&room(999), &Lru).expect("parts may leave");
     let parts = [5, 6].map(|id| *process.table.page(PageId(id)).expect("a part"));
     parts.iter().for_each(|part| process.need(part));
     let unit = process.pending[0].unit;
     process.pending.iter_mut().for_each(|arrival| arrival.unit = unit);
-    process.step(&room(1_000), &TruncateOldest).expect("they fit");
+    process.step(&room(1_000), &Lru).expect("they fit");
     let again: Vec<_> = process.table.pages().iter().rev().take(2).rev().collect();
     for (page, part) in again.iter().zip(parts) {
         assert_eq!((page.range, page.born, page.accesses), (part.range, part.born, 1));

@@ -118,5 +118,5 @@ fn a_policy_by_place_alone_has_no_terms() {
     let plan = answered(9).plan(&room(999), &TruncateOldest).expect("messages may leave");
     let reasons = plan.reasons.expect("something leaves");
     assert!(reasons.terms.is_empty() && !reasons.scores.is_empty(), "{reasons:?}");
-    assert_eq!(plan.prompt_tokens, Tokens(800));
+    assert_eq!(plan.prompt_tokens, Tokens(900));
 }

@@ -80,7 +80,7 @@ fn calls_have_their_results(messages: &[Message]) {
 
 #[tokio::test(start_paused = true)]
 async fn a_long_result_is_cut_at_line_ends_and_shown_as_it_is() {
-    let (kit, pid) = run(READS, "truncate_oldest", vec![long('a'), Say::Text("ok")]).await;
+    let (kit, pid) = run(READS, "lru", vec![long('a'), Say::Text("ok")]).await;
     let text = results(&asked(&kit)[1].messages)[0].1.clone();
     assert_eq!(text, lines("a"), "what is whole is as it was");
     let plan = &plans(&kit, pid).await[1];
@@ -100,7 +100,7 @@ async fn a_long_result_is_cut_at_line_ends_and_shown_as_it_is() {
 #[tokio::test(start_paused = true)]
 async fn what_the_model_says_itself_is_one_page() {
     let long = Say::Call("pure", format!("{{\"a\": \"{}\"}}", lines("a")).leak());
-    let (kit, pid) = run(READS, "truncate_oldest", vec![long, Say::Text("ok")]).await;
+    let (kit, pid) = run(READS, "lru", vec![long, Say::Text("ok")]).await;
     let plan = &plans(&kit, pid).await[1];
     let call = plan.admitted.iter().find(|it| it.kind == PageKind::ToolCall).expect("a call");
     assert!(call.range.is_none() && call.tokens > Tokens(1_024), "{call:?}");
@@ -111,7 +111,7 @@ async fn a_content_below_at_and_above_a_page() {
     for (bytes, cut) in [(4_092, false), (4_096, false), (4_097, true)] {
         let text = serde_json::json!({ "say": "x".repeat(bytes) }).to_string();
         let call = Say::Call("pure", Box::leak(text.into_boxed_str()));
-        let (kit, pid) = run(READS, "truncate_oldest", vec![call, Say::Text("ok")]).await;
+        let (kit, pid) = run(READS, "lru", vec![call, Say::Text("ok")]).await;
         let plan = &plans(&kit, pid).await[1];
         let mut results = plan.admitted.iter().filter(|it| it.kind == PageKind::ToolResult);
         assert_eq!(results.any(|page| page.range.is_some()), cut, "{bytes} bytes");
@@ -121,7 +121,7 @@ async fn a_content_below_at_and_above_a_page() {
 #[tokio::test(start_paused = true)]
 async fn a_long_result_leaves_in_parts_and_comes_back_as_it_was() {
     let script = vec![long('a'), long('b'), long('c'), Say::Text("ok")];
-    let (kit, pid) = run(READS, "truncate_oldest", script).await;
+    let (kit, pid) = run(READS, "lru", script).await;
     let image = kit.image(pid).await;
     let left: Vec<_> = image.pages.pages().iter().filter(|page| !page.resident).collect();
     assert!(!left.is_empty() && left.iter().all(|page| page.is_part()), "{left:?}");
@@ -142,7 +142,7 @@ async fn a_long_result_leaves_in_parts_and_comes_back_as_it_was() {
     let arguments = format!("{{\"page\": {}}}", last.id).leak();
     let script =
         vec![long('a'), long('b'), long('c'), Say::Call("recall", arguments), Say::Text("ok")];
-    let (kit, _) = run(READS, "truncate_oldest", script).await;
+    let (kit, _) = run(READS, "lru", script).await;
     let messages = asked(&kit).pop().expect("asked").messages;
     let recalled = messages.last().expect("messages");
     let (start, length) = last.range.expect("a part");
@@ -156,7 +156,7 @@ async fn a_long_result_leaves_in_parts_and_comes_back_as_it_was() {
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_cannot_ask_is_told_that_a_part_is_gone() {
     let script = vec![long('a'), long('b'), long('c'), Say::Text("ok")];
-    let (kit, _) = run("\"pure\"", "truncate_oldest", script).await;
+    let (kit, _) = run("\"pure\"", "lru", script).await;
     let messages = asked(&kit).pop().expect("asked").messages;
     calls_have_their_results(&messages);
     let first = results(&messages)[0].1.clone();
@@ -167,7 +167,7 @@ async fn an_agent_that_cannot_ask_is_told_that_a_part_is_gone() {
 #[tokio::test(start_paused = true)]
 async fn whatever_leaves_each_prompt_fits_extends_the_one_before_and_answers_every_call() {
     let mut ended = 0;
-    for policy in ["cost_aware", "truncate_oldest", "gdsf", "mask_observations"] {
+    for policy in ["cost_aware", "lru", "gdsf", "mask_observations"] {
         let mut script: Vec<Say> = "abcdefghijkl".chars().map(long).collect();
         script.push(Say::Call("recall", r#"{"page": 6}"#));
         script.extend("mnop".chars().map(long));
@@ -215,7 +215,7 @@ async fn a_later_kernel_shows_what_is_left_of_a_result_in_the_same_bytes() {
     let kit = Kit::with(puppet(script));
     let store = kit.boot();
     let kernel = kit.kernel_on(store.clone());
-    let request = Spawn { manifest: manifest(READS, "truncate_oldest"), ..spawn("do it") };
+    let request = Spawn { manifest: manifest(READS, "lru"), ..spawn("do it") };
     let pid = kernel.spawn(request).await.expect("spawned");
     tokio::time::sleep(Duration::from_secs(5)).await;
     store.crash();

@@ -89,7 +89,7 @@ fn asked(puppet: &Puppet) -> Vec<Request> {
 fn agent(task: &str, tools: &str, more: &str) -> Spawn {
     let manifest = format!(
         "name = \"tester\"\nsystem = \"You test.\"\ntools = [{tools}]\nmax_steps = 40\n{more}\
-         [context]\npolicy = \"truncate_oldest\"\n"
+         [context]\npolicy = \"lru\"\n"
     );
     Spawn { manifest: Manifest::from_toml(&manifest).expect("a manifest"), ..spawn(task) }
 }
