@@ -6,6 +6,10 @@
 //! each policy. What is evaluated is the input less what was read from the cache, both as the
 //! server reports them.
 //!
+//! The policy `truncate_oldest` does what frameworks do that trim a conversation to its newest
+//! messages, such as `trim_messages` of LangChain with `strategy="last"`: on every call it drops as
+//! much as must go and no more, so that once the budget is full every call has its log evaluated anew.
+//!
 //! Every way begins its system prompt with another name, so that none finds in the server's cache
 //! what another left there. The tail is off: it is evaluated in every call, whatever the policy.
 //! Recall counts the parts that a call needs and that stand in its prompt; as the replies are a
@@ -83,8 +87,8 @@ struct Row {
     evaluated_tokens: u64,
     /// In percent: what of the prompts was read from the cache.
     hit: f64,
-    /// In percent: what of the budget was in use, on average over the calls whose whole history is
-    /// larger than it.
+    /// In percent: what of the budget the prompts took as the server reports, on average over the
+    /// calls whose whole history is larger than it.
     util: Option<f64>,
     /// In percent: of the older parts that were needed, those that stood in the prompt.
     recall: Option<f64>,
@@ -102,14 +106,15 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let script = Arc::new(Script::new(args.seed, args.turns, args.words));
     runtime.block_on(async {
-        let (free, history) = without(args, &script).await?;
+        let (free, histories) = without(args, &script).await?;
         result(&free, args.json)?;
+        let history = histories.last().copied().unwrap_or_default();
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share")]
         let budget = (history as f64 * args.share).round() as u64;
         say(&format!("the history has {history} tokens; the budget is {budget}"));
         let mut rows = Vec::new();
         for policy in &args.policies {
-            let row = within(args, &script, policy, budget).await?;
+            let row = within(args, &script, policy, (budget, &histories)).await?;
             result(&row, args.json)?;
             rows.push(row);
         }
@@ -144,9 +149,9 @@ const TASK: &str = "Read every part of the archive, then say so.";
 const SAMPLING: Sampling =
     Sampling { temperature: Some(0.0), seed: Some(1), max_output_tokens: Some(REPLY) };
 
-/// Runs the agent without a kernel, by a client that sends everything it has; also gives the size of
-/// its last prompt.
-async fn without(args: &Args, script: &Arc<Script>) -> Result<(Row, u64), Failure> {
+/// Runs the agent without a kernel, by a client that sends everything it has; also gives the sizes of
+/// its prompts, which are the whole history at each call.
+async fn without(args: &Args, script: &Arc<Script>) -> Result<(Row, Vec<u64>), Failure> {
     let device = connect(args, script).await?;
     let message = |role, part| Message { role, parts: [part].into() };
     let mut messages = vec![
@@ -181,10 +186,10 @@ async fn without(args: &Args, script: &Arc<Script>) -> Result<(Row, u64), Failur
         }
     }
     let used = device.used();
-    let history = used.last().map_or(0, |usage| usage.input.0);
+    let histories = used.iter().map(|usage| usage.input.0).collect();
     let needs = script.needs.iter().flatten().count();
     let all = Kept { needs, met: needs, ..Kept::default() };
-    Ok((row(args, ("no_kernel", &device, None), &used, &all, began), history))
+    Ok((row(args, ("no_kernel", &device, None), &used, &all, began), histories))
 }
 
 /// Runs the agent in a kernel, under that policy and within that budget.
@@ -192,7 +197,7 @@ async fn within(
     args: &Args,
     script: &Arc<Script>,
     policy: &str,
-    budget: u64,
+    (budget, histories): (u64, &[u64]),
 ) -> Result<Row, Failure> {
     let device = Arc::new(connect(args, script).await?);
     let tokenizer = device.tokenizer()?;
@@ -240,8 +245,17 @@ async fn within(
     }
     kernel.stop(Stop::Graceful);
     let records = store.read(&Tenant::local(), pid, Seq(0), usize::MAX).await?;
-    let kept = kept(&records, script, budget)?;
-    Ok(row(args, (policy, &device, Some(budget)), &device.used(), &kept, began))
+    let kept = kept(&records, script)?;
+    let used = device.used();
+    let full = used.iter().zip(histories).filter(|(_, history)| **history > budget);
+    let shares: Vec<f64> = full.map(|(usage, _)| usage.input.0 as f64 / budget as f64).collect();
+    let mean = shares.iter().sum::<f64>() / shares.len() as f64;
+    let row = row(args, (policy, &device, Some(budget)), &used, &kept, began);
+    Ok(Row { util: (!shares.is_empty()).then(|| percent(mean)), ..row })
+}
+
+fn percent(share: f64) -> f64 {
+    (share * 1e4).round() / 100.0
 }
 
 fn row(
@@ -253,7 +267,6 @@ fn row(
 ) -> Row {
     let mut sum = Usage::default();
     used.iter().for_each(|usage| sum += *usage);
-    let percent = |share: f64| (share * 1e4).round() / 100.0;
     Row {
         name: name.to_owned(),
         model: device.info().model.clone(),
@@ -265,7 +278,7 @@ fn row(
         prompt_tokens: sum.input.0,
         evaluated_tokens: sum.input.saturating_sub(sum.cached).0,
         hit: percent(sum.cached.0 as f64 / sum.input.0.max(1) as f64),
-        util: kept.utilisation.map(percent),
+        util: None,
         recall: (kept.needs > 0).then(|| percent(kept.met as f64 / kept.needs as f64)),
         needs: kept.needs,
         evicted: kept.evicted,

@@ -1,6 +1,6 @@
 //! What a kernel's journal says of how it kept the context.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use aosk_abi::{PageId, Record, Source, What};
 
@@ -10,8 +10,6 @@ use crate::report::Failure;
 /// How the context was kept.
 #[derive(Debug, Default)]
 pub struct Kept {
-    /// The mean share of the budget in use, over the calls whose whole history is larger than it.
-    pub utilisation: Option<f64>,
     /// How many calls needed an older part, and in how many of those it stood in the prompt.
     pub needs: usize,
     pub met: usize,
@@ -21,13 +19,12 @@ pub struct Kept {
 }
 
 /// Reads a journal of the script's agent.
-pub fn kept(records: &[Record], script: &Script, budget: u64) -> Result<Kept, Failure> {
+pub fn kept(records: &[Record], script: &Script) -> Result<Kept, Failure> {
     let mut kept = Kept::default();
     let mut resident: BTreeMap<PageId, Source> = BTreeMap::new();
-    let (mut contents, mut whole) = (HashSet::new(), 0);
     // The event of each part, in the order in which they were read.
     let mut parts = Vec::new();
-    let (mut size, mut calls, mut shares) = (0, 0, Vec::new());
+    let mut calls = 0;
     for record in records {
         match record.decode()?.what {
             What::Planned(planned) => {
@@ -38,17 +35,10 @@ pub fn kept(records: &[Record], script: &Script, budget: u64) -> Result<Kept, Fa
                 kept.epochs += usize::from(!planned.evicted.is_empty());
                 for page in &planned.admitted {
                     resident.insert(page.page, page.source);
-                    if contents.insert((page.source, page.range)) {
-                        whole += page.tokens.0;
-                    }
                 }
-                size = planned.prompt_tokens.0;
             }
             What::ToolReturned(_) => parts.push(record.seq),
             What::LlmReturned(_) => {
-                if whole > budget {
-                    shares.push(size as f64 / budget as f64);
-                }
                 if let Some(needed) = script.needs.get(calls).copied().flatten() {
                     let event = parts.get(needed).ok_or("a call came before what it needs")?;
                     kept.needs += 1;
@@ -59,9 +49,6 @@ pub fn kept(records: &[Record], script: &Script, budget: u64) -> Result<Kept, Fa
             }
             _ => {}
         }
-    }
-    if !shares.is_empty() {
-        kept.utilisation = Some(shares.iter().sum::<f64>() / shares.len() as f64);
     }
     Ok(kept)
 }
@@ -124,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_need_is_met_by_what_stands_in_the_prompt_and_room_counts_once_it_is_short() {
+    fn a_need_is_met_by_what_stands_in_the_prompt() {
         let (tenant, pid) = (Tenant::local(), Pid::from_alias("a"));
         let whats = [
             plan(&[(0, 0, 50)], &[], 60),
@@ -133,7 +120,6 @@ mod tests {
             plan(&[(1, 2, 50)], &[], 110),
             answer(),
             tool(),
-            // From here on the history of 150 is larger than the budget of 100.
             plan(&[(2, 5, 50)], &[0], 90),
             answer(),
             plan(&[], &[1], 60),
@@ -149,10 +135,8 @@ mod tests {
             .collect();
         let needs = vec![None, None, Some(0), Some(0)];
         let script = Script { parts: Vec::new(), needs };
-        let kept = kept(&records, &script, 100).expect("a journal");
+        let kept = kept(&records, &script).expect("a journal");
         assert_eq!((kept.needs, kept.met), (2, 1), "part 0 is the content of event 2");
         assert_eq!((kept.evicted, kept.epochs), (2, 2));
-        let utilisation = kept.utilisation.expect("two calls were short of room");
-        assert!((utilisation - 0.75).abs() < 1e-9, "{utilisation}");
     }
 }
