@@ -246,5 +246,6 @@ fn request(agent: usize) -> Request {
         max_output: Tokens(1 + agent as u64 * 5 % 6),
         sampling: Sampling { temperature: Some(0.0), ..Sampling::default() },
         cache_key: format!("shares-{agent}"),
+        slot: None,
     }
 }

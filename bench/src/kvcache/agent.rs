@@ -184,6 +184,10 @@ impl Device for Led {
         self.model.render(request)
     }
 
+    fn kv_slots(&self) -> Option<usize> {
+        self.model.kv_slots()
+    }
+
     fn call<'a>(
         &'a self,
         rendered: &'a Rendered,

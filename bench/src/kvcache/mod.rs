@@ -169,6 +169,7 @@ async fn without(args: &Args, script: &Arc<Script>) -> Result<(Row, Vec<u64>), F
             max_output: REPLY,
             sampling: SAMPLING,
             cache_key: "no_kernel".to_owned(),
+            slot: None,
         };
         let rendered = device.render(&request)?;
         let reply = device.call(&rendered, &request, &()).await.map_err(|error| {

@@ -29,6 +29,7 @@ mod error;
 mod flight;
 mod image;
 mod kernel;
+mod kv_slots;
 mod load;
 mod names;
 mod observe;

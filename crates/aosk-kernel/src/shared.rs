@@ -14,6 +14,7 @@ use crate::budget::Budget;
 use crate::dispatch::Dispatcher;
 use crate::errands::Errands;
 use crate::error::Error;
+use crate::kv_slots::KvSlots;
 use crate::options::{Model, Options, Parts};
 
 /// How a kernel is asked to stop.
@@ -37,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) budget: Budget,
     pub(crate) books: Books,
     pub(crate) errands: Errands,
+    pub(crate) kv_slots: Arc<KvSlots>,
     pub(crate) stop: StopSign,
     /// How many processes wait for a place in memory.
     pub(crate) lined: AtomicUsize,

@@ -38,8 +38,8 @@ pub struct Discovery {
     pub models: Vec<Served>,
     /// How many calls it takes at once, if it tells.
     pub slots: Option<usize>,
-    /// Whether it is llama.cpp's, which counts tokens for whoever asks.
-    pub tokenizes: bool,
+    /// Whether it is llama.cpp's, which counts tokens for whoever asks and lets calls name a slot.
+    pub is_llama_cpp: bool,
 }
 
 #[derive(Deserialize)]
@@ -125,9 +125,9 @@ async fn look(endpoint: &Endpoint, options: Options) -> Result<Discovery, CallEr
             id: model.id,
         })
         .collect();
-    let tokenizes = props.is_some();
+    let is_llama_cpp = props.is_some();
     let slots = props.and_then(|props| props.total_slots).filter(|slots| *slots > 0);
-    Ok(Discovery { models, slots, tokenizes })
+    Ok(Discovery { models, slots, is_llama_cpp })
 }
 
 enum Answer {
@@ -184,7 +184,7 @@ impl Discovery {
         if let Some(slots) = self.slots {
             spec.slots = slots;
         }
-        if self.tokenizes {
+        if self.is_llama_cpp {
             spec.tokenizer.get_or_insert(Counting::Server);
         }
         Ok(spec)

@@ -32,6 +32,7 @@ pub struct Remote {
     http: Http,
     counting: Counting,
     tells_load: bool,
+    kv_slots: Option<usize>,
 }
 
 impl Remote {
@@ -48,10 +49,14 @@ impl Remote {
     ) -> Result<Self, CallError> {
         let fatal = |e: Error| error(FailureKind::Fatal, e.code(), e.to_string());
         let endpoint = endpoint.speaking(spec.provider.dialect);
-        let spec = if spec.provider.loopback {
-            discover(&endpoint, options).await?.fit(spec, &endpoint).map_err(fatal)?
+        let (spec, kv_slots) = if spec.provider.loopback {
+            let served = discover(&endpoint, options).await?;
+            // Its other dialects do not pass a slot on.
+            let named = served.is_llama_cpp && spec.provider.dialect == Dialect::Openai;
+            let slots = served.slots.filter(|_| named);
+            (served.fit(spec, &endpoint).map_err(fatal)?, slots)
         } else {
-            spec
+            (spec, None)
         };
         let model = spec.id.unwrap_or_default();
         Ok(Self {
@@ -78,6 +83,7 @@ impl Remote {
             http: Http::new(endpoint, options).map_err(fatal)?,
             counting: spec.tokenizer.unwrap_or(Counting::Estimate),
             tells_load: spec.provider.metrics,
+            kv_slots,
         })
     }
 
@@ -156,6 +162,10 @@ impl Device for Remote {
                 ))
             })
         })
+    }
+
+    fn kv_slots(&self) -> Option<usize> {
+        self.kv_slots
     }
 
     fn load(&self) -> Option<BoxFuture<'_, Option<ServerLoad>>> {

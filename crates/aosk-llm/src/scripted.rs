@@ -208,6 +208,10 @@ impl Device for Recorder {
         })
     }
 
+    fn kv_slots(&self) -> Option<usize> {
+        self.device.kv_slots()
+    }
+
     fn load(&self) -> Option<BoxFuture<'_, Option<ServerLoad>>> {
         self.device.load()
     }

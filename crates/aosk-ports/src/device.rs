@@ -73,6 +73,9 @@ pub struct Request {
     pub sampling: Sampling,
     /// A stable name of the conversation, for endpoints that route by it to a warm cache.
     pub cache_key: String,
+    /// The slot of the server's KV cache that the call is to take, from 0; `None`: the server chooses.
+    /// Only for devices that have [`kv_slots`](Device::kv_slots).
+    pub slot: Option<usize>,
 }
 
 /// What all calls of one agent ask for alike, known before the first.
@@ -300,6 +303,11 @@ pub trait Device: Send + Sync {
         request: &'a Request,
         progress: &'a dyn Progress,
     ) -> BoxFuture<'a, Result<Reply, CallError>>;
+
+    /// How many slots of its KV cache a request may name one of; `None` where requests name none.
+    fn kv_slots(&self) -> Option<usize> {
+        None
+    }
 
     /// Asks the server how loaded it is, in seconds at most; no call waits for it. `None`: it is one
     /// that cannot be asked. The answer is `None` where it told nothing.

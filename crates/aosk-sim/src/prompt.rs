@@ -119,6 +119,7 @@ mod tests {
             max_output: Tokens(100),
             sampling: Sampling::default(),
             cache_key: "k".to_owned(),
+            slot: None,
         }
     }
 

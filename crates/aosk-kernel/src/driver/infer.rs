@@ -15,6 +15,7 @@ use super::{Driver, Interruption, Wait};
 use crate::dispatch::{Ear, Slot};
 use crate::error::Error;
 use crate::image::Pending;
+use crate::kv_slots::KvSlot;
 use crate::observe::{Notice, Observer};
 
 /// The longest tool name that is journaled as the model wrote it, in characters. Real names have
@@ -59,7 +60,13 @@ impl Driver {
     }
 
     async fn attempt(&mut self, op: Op, slot: Slot) -> Result<(), Error> {
-        let call = match self.planned_call(op).await? {
+        let device = self.means.model.device.clone();
+        let shared = self.process.shared.clone();
+        // Held for as long as the call is in flight.
+        let kv_slot = device
+            .kv_slots()
+            .and_then(|slots| shared.kv_slots.take(&device.info().name, slots, self.process.pid()));
+        let call = match self.planned_call(op, kv_slot.as_ref().map(KvSlot::number)).await? {
             Ok(call) => call,
             Err(impossible) => {
                 slot.withdraw();
@@ -87,8 +94,6 @@ impl Driver {
             }
             return self.process.emit(What::Blocked(Blocked { on, op: None }));
         }
-        let device = self.means.model.device.clone();
-        let shared = self.process.shared.clone();
         let (tenant, group) = self.place();
         let paid = shared.books.pay(&tenant, &group, &device.info().name, reserved).await;
         let paid = match paid {

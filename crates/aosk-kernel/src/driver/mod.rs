@@ -210,6 +210,9 @@ impl Driver {
         if kept.is_ok() {
             shared.end_children(&self.process.image).await;
         }
+        if matches!(ended, Ok(Ended::Outcome(Outcome::Exited(_)))) {
+            shared.kv_slots.leave(pid);
+        }
         let ended = ended.and_then(|ended| kept.map(|()| ended));
         ended.unwrap_or_else(|error| Ended::Outcome(Outcome::broken(&error)))
     }

@@ -18,10 +18,12 @@ const BLIND_RECALIBRATION: Ppm = Ppm(250_000);
 
 impl Driver {
     /// The call that the outstanding plan describes; a new plan where there is none or where its
-    /// bytes cannot be made again. The inner error says why no plan is possible.
+    /// bytes cannot be made again. The inner error says why no plan is possible. It takes that slot of
+    /// the server.
     pub(super) async fn planned_call(
         &mut self,
         op: Op,
+        slot: Option<usize>,
     ) -> Result<Result<Call, aosk_context::Error>, Error> {
         self.load_contents().await?;
         if let Some((at, planned)) = self.process.image.plan.clone()
@@ -32,7 +34,7 @@ impl Driver {
             let max_output = under.map_or_else(|| self.max_output(), |under| under.max_output);
             let window = under.map(|under| under.window);
             let messages = self.messages();
-            let request = self.request(messages, &planned, max_output, tail);
+            let request = Request { slot, ..self.request(messages, &planned, max_output, tail) };
             let rendered = self.means.model.device.render(&request)?;
             if rendered.prompt == planned.prompt && window == Some(self.demand().window) {
                 return Ok(Ok(Call { planned, request, rendered }));
@@ -41,12 +43,13 @@ impl Driver {
             tracing::info!(pid = %self.process.pid(), %op, "renders otherwise than planned; planning anew");
         }
         let arrivals = self.sized_arrivals().await;
-        self.plan(op, &arrivals)
+        self.plan(op, slot, &arrivals)
     }
 
     fn plan(
         &mut self,
         op: Op,
+        slot: Option<usize>,
         arrivals: &[Arrival],
     ) -> Result<Result<Call, aosk_context::Error>, Error> {
         let demand = self.demand();
@@ -85,7 +88,7 @@ impl Driver {
         };
         let at = self.process.shared.parts.clock.now();
         let tail = planned.tail.then(|| self.tail(at, &planned));
-        let request = self.request(messages, &planned, demand.max_output, tail);
+        let request = Request { slot, ..self.request(messages, &planned, demand.max_output, tail) };
         let rendered = self.means.model.device.render(&request)?;
         let under = Conditions {
             cache: self.means.model.device.info().cache,
@@ -293,6 +296,7 @@ impl Driver {
             max_output,
             sampling: self.means.manifest.sampling.clone(),
             cache_key: self.process.pid().to_string(),
+            slot: None,
         }
     }
 

@@ -79,6 +79,7 @@ impl Kernel {
             budget,
             books,
             errands,
+            kv_slots: Arc::default(),
             stop,
             lined,
         });

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use aosk_abi::{CacheRules, Exit, Role, What};
+use aosk_abi::{CacheRules, Exit, Pid, Role, What};
 use aosk_kernel::{Model, Outcome};
-use aosk_ports::Part;
+use aosk_ports::{Part, Request};
 
 use crate::support::{Kit, Puppet, Quarters, Say, spawn};
 
@@ -193,5 +193,41 @@ async fn a_kernel_that_could_run_nothing_does_not_start() {
         let error = start(resident, names, slots).expect_err(word);
         assert_eq!(error.code(), aosk_abi::Code::KernelSetup);
         assert!(error.to_string().contains(word), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_names_one_slot_of_its_server_while_others_call_in_between() {
+    // Four calls each; the server has two slots and takes four calls at once.
+    let says = |request: &Request| match request.messages.len() {
+        ..8 => Say::Call("pure", "{}"),
+        _ => Say::Text("done"),
+    };
+    for slots in [None, Some(2)] {
+        let mut puppet = Puppet::new(Vec::new()).saying(says);
+        puppet.kv_slots = slots;
+        let kit = Kit::with(puppet);
+        let kernel = kit.kernel();
+        let mut pids = Vec::new();
+        for _ in 0..2 {
+            pids.push(kernel.spawn(spawn("go")).await.unwrap());
+        }
+        for pid in &pids {
+            kernel.wait(*pid).await.unwrap();
+        }
+        // What both had is free again.
+        let last = kernel.spawn(spawn("go")).await.unwrap();
+        kernel.wait(last).await.unwrap();
+        let asked = kit.puppet.asked.lock().unwrap().clone();
+        let of = |pid: &Pid| -> Vec<Option<usize>> {
+            let key = pid.to_string();
+            asked.iter().filter(|it| it.cache_key == key).map(|it| it.slot).collect()
+        };
+        let [first, second] = [of(&pids[0]), of(&pids[1])];
+        assert!(first.len() > 2 && second.len() > 2 && of(&last).len() > 2, "{asked:?}");
+        assert!(first.iter().all(|slot| *slot == first[0]), "{first:?}");
+        assert!(second.iter().all(|slot| *slot == second[0]), "{second:?}");
+        assert_eq!(slots.is_some(), first[0] != second[0]);
+        assert_eq!(slots.is_some(), of(&last)[0].is_some_and(|slot| slot < 2));
     }
 }

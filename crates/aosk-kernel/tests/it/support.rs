@@ -72,6 +72,8 @@ pub struct Puppet {
     pub says: Option<fn(&Request) -> Say>,
     /// What its server says of its load; `None`: it cannot be asked.
     pub load: Mutex<Option<ServerLoad>>,
+    /// How many slots calls may name one of.
+    pub kv_slots: Option<usize>,
 }
 
 impl Puppet {
@@ -96,6 +98,7 @@ impl Puppet {
             is_set: false,
             says: None,
             load: Mutex::default(),
+            kv_slots: None,
         }
     }
 
@@ -235,6 +238,10 @@ impl Device for Puppet {
                 Say::Hang => unreachable!("it hangs"),
             }
         })
+    }
+
+    fn kv_slots(&self) -> Option<usize> {
+        self.kv_slots
     }
 
     fn load(&self) -> Option<BoxFuture<'_, Option<ServerLoad>>> {

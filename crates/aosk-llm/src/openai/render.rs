@@ -218,6 +218,9 @@ fn settings(out: &mut String, speech: &Speech, request: &Request) {
     if quirks.cache_prompt {
         out.push_str(",\"cache_prompt\":true");
     }
+    if let Some(slot) = request.slot {
+        out.push_str(&format!(",\"id_slot\":{slot}"));
+    }
 }
 
 /// Whether replies are held to a schema. Without a tool there is nothing to choose between.

@@ -102,6 +102,35 @@ async fn grows_in_the_cache(device: &Remote) {
     assert!(used_next.cached >= used.input, "{used:?} then {used_next:?}");
 }
 
+/// Agents with one system prompt, which the server would let take one slot in turns.
+#[tokio::test]
+async fn a_call_that_names_its_slot_finds_there_what_it_had_evaluated() {
+    let Some(device) = openai().await else { return };
+    // Others would take the slots meanwhile.
+    let _turn = TURN.write().await;
+    let slots = device.kv_slots().expect("llama.cpp lets calls name a slot");
+    assert_eq!(slots, device.info().slots);
+    let nonce = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let system = format!("Run {:?}. {}", nonce, "river stone table green ".repeat(60));
+    let agent = |name: &str, slot| {
+        let task = format!("I am {name}. {}", format!("light {name} round ").repeat(20));
+        let messages = vec![text(Role::System, &system), text(Role::User, &task)];
+        Request { slot: Some(slot), max_output: Tokens(2), ..steady(request(messages)) }
+    };
+    let mut agents = [agent("Ann", 0), agent("Bob", slots - 1)];
+    let mut before = [Tokens::ZERO; 2];
+    for turn in 0..3 {
+        for (agent, before) in agents.iter_mut().zip(&mut before) {
+            let used = ask(&device, agent).await.expect("a reply").usage.expect("usage");
+            // All that stood there, but for how the turn of the model was opened.
+            assert!(turn == 0 || used.cached.0 + 16 > before.0, "{turn}: {before} then {used:?}");
+            assert!(turn == 0 || used.input.0 - used.cached.0 < 32, "{turn}: {used:?}");
+            *before = used.input;
+            agent.messages.push(text(Role::User, &format!("Turn {turn}.")));
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_server_tells_its_slots_its_room_and_what_it_has_written() {
     let Some(device) = openai().await else { return };

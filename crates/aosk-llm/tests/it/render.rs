@@ -61,6 +61,17 @@ fn a_whole_conversation_looks_like_this() {
     );
 }
 
+#[test]
+fn a_slot_stands_behind_the_prompt_and_does_not_change_it() {
+    let free = plain().render(&question()).expect("a form");
+    let bound = Request { slot: Some(3), ..question() };
+    assert_eq!(plain().render(&bound).expect("a form").prompt, free.prompt);
+    assert_eq!(
+        body(&bound),
+        body(&question()).trim_end_matches('}').to_owned() + r#","id_slot":3}"#
+    );
+}
+
 #[tokio::test]
 async fn endpoints_get_what_their_table_says_and_nothing_else() {
     let rendered = |device: &dyn Device, request: &Request| {

@@ -75,6 +75,7 @@ pub fn request(messages: Vec<Message>) -> Request {
         max_output: Tokens(100),
         sampling: Sampling::default(),
         cache_key: "conversation".to_owned(),
+        slot: None,
     }
 }
 

@@ -33,6 +33,7 @@ fn request(messages: Vec<Message>, key: &str) -> Request {
         max_output: Tokens(256),
         sampling: Sampling::default(),
         cache_key: key.to_owned(),
+        slot: None,
     }
 }
 
