@@ -42,6 +42,7 @@ mod process;
 mod quota;
 mod reason;
 mod record;
+mod records;
 mod restart;
 mod signal;
 mod syscall;
@@ -74,6 +75,7 @@ pub use quota::{
 };
 pub use reason::{Cause, Reasons, Score};
 pub use record::{DecodeError, EncodeError, Record, VerifyError};
+pub use records::{Chain, Records};
 pub use restart::{RestartSpec, RestartWhen};
 pub use signal::Signal;
 pub use syscall::{Input, ReplySummary, Syscall, ToolCall};

@@ -1,8 +1,8 @@
 //! A writer of one process's journal that keeps count of where it stands.
 
 use aosk_abi::{
-    Content, ContentKey, Epoch, Event, Hash, MicroDollars, Op, Pid, ProcessState, Record, Seq,
-    Tenant, Timestamp, Tokens, Told, Unblocked, Usage, What,
+    Content, ContentKey, Epoch, Event, Hash, MicroDollars, Op, Pid, ProcessState, Record, Records,
+    Seq, Tenant, Timestamp, Tokens, Told, Unblocked, Usage, What,
 };
 use aosk_ports::{Append, Checkpoint, Committed, ProcessRow, Store, StoreError, Stretch};
 
@@ -53,7 +53,7 @@ impl Scribe {
             events.push(What::Unblocked(Unblocked {}));
         }
         let mut prev = self.head;
-        let records: Vec<Record> = events
+        let records: Records = events
             .into_iter()
             .zip(self.next.0..)
             .map(|(what, seq)| {

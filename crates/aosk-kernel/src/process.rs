@@ -6,9 +6,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aosk_abi::{
-    BlockedOn, Cancelled, Code, Content, Event, Exit, Exited, Hash, Interrupted, MessageReceived,
-    Op, Pid, PriorityChanged, ProcessState, QuotaChanged, Record, RestartSpec, Restarted, Seq,
-    Signal, SignalReceived, SpendRaised, Timestamp, ToolCall, ToolResult, What,
+    BlockedOn, Cancelled, Chain, Code, Content, Event, Exit, Exited, Hash, Interrupted,
+    MessageReceived, Op, Pid, PriorityChanged, ProcessState, QuotaChanged, Record, RestartSpec,
+    Restarted, Seq, Signal, SignalReceived, SpendRaised, Timestamp, ToolCall, ToolResult, What,
 };
 use aosk_ports::{Append, InboxId, InboxItem, StoreError, Ticket};
 
@@ -21,8 +21,7 @@ use crate::shared::Shared;
 
 /// Events that were made and not yet sent to the store, with their contents.
 pub(crate) struct Batch {
-    prev: Hash,
-    records: Vec<Record>,
+    chain: Chain,
     contents: Vec<Content>,
     consumed: Vec<InboxId>,
     sent: Arc<Sent>,
@@ -32,12 +31,11 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// A batch that continues after `prev`; the last checkpoint was taken before event number
+    /// A batch that continues `chain`; the last checkpoint was taken before event number
     /// `last_checkpoint`, and the next may stand on what is `saved`.
-    pub(crate) fn new(prev: Hash, last_checkpoint: u64, saved: Saved) -> Self {
+    pub(crate) fn new(chain: Chain, last_checkpoint: u64, saved: Saved) -> Self {
         Self {
-            prev,
-            records: Vec::new(),
+            chain,
             contents: Vec::new(),
             consumed: Vec::new(),
             sent: Arc::default(),
@@ -45,12 +43,6 @@ impl Batch {
             saved,
             checkpoint_now: false,
         }
-    }
-
-    /// Adds a record that the image already holds.
-    fn push(&mut self, record: Record, contents: impl IntoIterator<Item = Content>) {
-        self.records.push(record);
-        self.contents.extend(contents);
     }
 
     fn consume(&mut self, id: InboxId) {
@@ -113,7 +105,8 @@ impl Process {
     /// A process whose journal ends where the image does.
     pub(crate) fn new(shared: Arc<Shared>, loaded: Loaded, contents: Contents) -> Self {
         let Loaded { image, first, saved } = loaded;
-        let batch = Batch::new(image.head, first.0, saved);
+        let chain = Chain::after(image.tenant.clone(), image.pid, image.head);
+        let batch = Batch::new(chain, first.0, saved);
         Self { shared, image, contents, batch, taken: HashSet::new(), twice: Vec::new() }
     }
 
@@ -124,8 +117,10 @@ impl Process {
         contents: Contents,
         (first, beside): (Record, impl IntoIterator<Item = Content>),
     ) -> Self {
-        let mut batch = Batch::new(Hash::ZERO, 0, Saved::default());
-        batch.push(first, beside);
+        let chain = Chain::after(image.tenant.clone(), image.pid, Hash::ZERO);
+        let mut batch = Batch::new(chain, 0, Saved::default());
+        batch.chain.adopt(first);
+        batch.contents.extend(beside);
         Self { shared, image, contents, batch, taken: HashSet::new(), twice: Vec::new() }
     }
 
@@ -157,24 +152,26 @@ impl Process {
         event: Event,
         contents: impl IntoIterator<Item = Content>,
     ) -> Result<(), Error> {
-        let image = &mut self.image;
-        let record = seal(image, &event)?;
-        image
-            .apply_event(&event, record.seq, record.hash)
-            .map_err(|source| Error::Fold { pid: image.pid, source })?;
-        let notice = Notice::Happened { seq: record.seq, event: &event };
+        let (image, chain) = (&mut self.image, &mut self.batch.chain);
+        let record = chain.seal(image.next, image.epoch, &event)?;
+        let (seq, hash) = (record.seq, record.hash);
+        if let Err(source) = image.apply_event(&event, seq, hash) {
+            chain.unseal();
+            return Err(Error::Fold { pid: image.pid, source });
+        }
+        self.batch.contents.extend(contents);
+        let notice = Notice::Happened { seq, event: &event };
         self.shared.parts.observer.notice(image.pid, &notice);
-        self.batch.push(record, contents);
         Ok(())
     }
 
     /// Sends what was made to the store without waiting for it.
     pub(crate) fn flush(&mut self) {
         let batch = &mut self.batch;
-        let Some(last) = batch.records.last() else {
+        if batch.chain.records().is_empty() {
             return;
-        };
-        let (next, head) = (self.image.next.0, last.hash);
+        }
+        let next = self.image.next.0;
         let checkpoint = batch
             .checkpoint_due(next, self.shared.options.checkpoint_events)
             .then(|| self.image.to_checkpoint_on(&batch.saved))
@@ -184,12 +181,13 @@ impl Process {
             checkpoint
         });
         batch.checkpoint_now = false;
+        let (prev, records) = batch.chain.take();
         let append = Append {
             tenant: self.image.tenant.clone(),
             pid: self.image.pid,
             epoch: self.image.epoch,
-            prev: std::mem::replace(&mut batch.prev, head),
-            records: std::mem::take(&mut batch.records),
+            prev,
+            records,
             contents: std::mem::take(&mut batch.contents),
             row: self.image.row(),
             checkpoint,
@@ -411,19 +409,18 @@ pub(crate) fn can_take(state: &ProcessState, item: &InboxItem) -> bool {
     }
 }
 
-/// The record of `event` as the next of the image's journal.
-fn seal(image: &Image, event: &Event) -> Result<Record, Error> {
-    let record =
-        Record::seal(&image.tenant, image.pid, image.next, image.epoch, image.head, event)?;
-    Ok(record)
-}
-
 #[cfg(test)]
 mod tests {
+    use aosk_abi::Tenant;
+
     use super::*;
 
     fn batch(last: u64) -> Batch {
-        Batch::new(Hash::ZERO, last, Saved::default())
+        Batch::new(
+            Chain::after(Tenant::local(), Pid::from_alias("agent"), Hash::ZERO),
+            last,
+            Saved::default(),
+        )
     }
 
     #[test]

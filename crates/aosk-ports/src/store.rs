@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aosk_abi::{
     Code, Content, ContentKey, Epoch, Hash, Limits, MicroDollars, Op, Pid, Priority, ProcessState,
-    Record, Seq, Signal, Tenant, Timestamp, Usage,
+    Record, Records, Seq, Signal, Tenant, Timestamp, Usage,
 };
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,7 @@ pub struct Append {
     /// The chain's link before the first record.
     pub prev: Hash,
     /// At least one, consecutive; the first continues the journal.
-    pub records: Vec<Record>,
+    pub records: Records,
     /// The contents that the records name. One of up to [`Content::INLINE_MAX`] bytes comes with
     /// the append whose record is the first of the process to name it; a larger one may be left out
     /// where an event in a journal of the tenant names it. Bringing one twice stores it once.

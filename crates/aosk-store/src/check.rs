@@ -4,7 +4,7 @@
 //! Two backends that refuse the same append with other codes, or at other bounds, would be two
 //! stores. So the bounds, the order of the questions and the words stand here once.
 
-use aosk_abi::{Code, Content, ContentKey, Epoch, Hash, Pid, Record, Seq, Tenant};
+use aosk_abi::{Code, Content, ContentKey, Epoch, Hash, Pid, Record, Records, Seq, Tenant};
 use aosk_ports::{Append, Checkpoint, Draw, StoreError};
 
 /// The most bytes that the bodies of one append, or the contents beside them, may have; so a
@@ -45,8 +45,8 @@ fn links(
     tenant: &Tenant,
     pid: Pid,
     epoch: Epoch,
-    mut prev: Hash,
-    records: &[Record],
+    prev: Hash,
+    records: &Records,
 ) -> Result<(), StoreError> {
     let first = records.first().map_or(0, |record| record.seq.0);
     for (record, index) in records.iter().zip(0_u64..) {
@@ -63,12 +63,8 @@ fn links(
                 format_args!("event {seq} is of epoch {}, its append of {epoch}", record.epoch),
             ));
         }
-        if let Err(error) = record.verify(tenant, pid, prev) {
-            return Err(conflict(pid, error));
-        }
-        prev = record.hash;
     }
-    Ok(())
+    records.verify(tenant, pid, prev).map_err(|error| conflict(pid, error))
 }
 
 /// Checks that no part of an append is larger than a store takes.

@@ -1,6 +1,6 @@
 //! Appending and reading.
 
-use aosk_abi::{Code, Epoch, Hash, Record, Seq};
+use aosk_abi::{Code, Epoch, Hash, Record, Records, Seq};
 use aosk_ports::Append;
 
 use super::refused;
@@ -72,7 +72,7 @@ pub async fn a_repeated_append_is_acknowledged_and_changes_nothing(world: World)
     assert_eq!(store.append(first.clone()).await.expect("the same again").last, Seq(1));
     let second_half = Append {
         prev: first.records[0].hash,
-        records: first.records[1..].to_vec(),
+        records: first.records[1..].to_vec().into(),
         ..first.clone()
     };
     assert_eq!(store.append(second_half).await.expect("records that are there").last, Seq(1));
@@ -111,7 +111,7 @@ pub async fn other_records_in_a_taken_place_are_refused(world: World) {
     // The same two and one more: a repetition is a repetition of the whole.
     refused(store.append(start.append(&[b"mine", b"too", b"new"])).await, Code::StoreConflict);
     let read = store.read(&scribe.tenant, scribe.pid, Seq(0), 9).await.expect("read");
-    assert_eq!(read, append.records);
+    assert_eq!(read, *append.records);
 }
 
 /// Every link is checked: to the journal, within the append, and to tenant, process and epoch.
@@ -148,7 +148,7 @@ pub async fn a_broken_chain_is_refused(world: World) {
 /// An append is of something.
 pub async fn an_append_without_records_is_refused(world: World) {
     let (store, scribe) = (world.store(), world.scribe(1).await);
-    let empty = Append { records: Vec::new(), ..scribe.append(&[]) };
+    let empty = Append { records: Records::default(), ..scribe.append(&[]) };
     refused(store.append(empty).await, Code::StoreConflict);
     assert_eq!(store.process(&scribe.tenant, scribe.pid).await.expect("answers"), None);
 }

@@ -46,7 +46,7 @@ impl Writer {
             pid: self.pid,
             epoch: EPOCH,
             prev,
-            records: vec![record],
+            records: vec![record].into(),
             contents: vec![content],
             row: ProcessRow {
                 name: "writer".to_owned(),

@@ -70,7 +70,7 @@ impl Whole {
             pid: *pid,
             epoch: records.first().map_or(*epoch, |record| record.epoch),
             prev,
-            records,
+            records: records.into(),
             contents: contents.into_iter().map(|bytes| key.seal(bytes)).collect(),
             row: row.clone(),
             checkpoint: None,

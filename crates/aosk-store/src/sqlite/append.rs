@@ -163,7 +163,7 @@ mod tests {
             pid: PID,
             epoch: Epoch(1),
             prev: Hash::ZERO,
-            records,
+            records: records.into(),
             contents: contents.iter().zip(0_u8..).map(|(&len, n)| key.seal(vec![n; len])).collect(),
             row: ProcessRow {
                 name: String::new(),

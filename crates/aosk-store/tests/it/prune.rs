@@ -76,7 +76,7 @@ fn naming(scribe: &Scribe, append: Append, other: Pid) -> Append {
     let event = Event::new(OLD, what);
     let record =
         Record::seal(&scribe.tenant, scribe.pid, scribe.next, scribe.epoch, scribe.head, &event);
-    let records = vec![record.expect("no text holds U+0000")];
+    let records = vec![record.expect("no text holds U+0000")].into();
     Append { records, contents: vec![content], ..append }
 }
 

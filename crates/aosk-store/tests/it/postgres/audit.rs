@@ -20,7 +20,7 @@ fn at(scribe: &Scribe, millis: u64, seed: u64) -> Append {
     let (tenant, pid, next) = (&scribe.tenant, scribe.pid, scribe.next);
     let record = Record::seal(tenant, pid, next, scribe.epoch, scribe.head, &event);
     let contents = vec![scribe.key.seal(noise(seed, 2048))];
-    let records = vec![record.expect("no text holds U+0000")];
+    let records = vec![record.expect("no text holds U+0000")].into();
     Append { records, contents, ..scribe.append(&[]) }
 }
 

@@ -19,7 +19,7 @@ fn one(scribe: &Scribe, what: What, contents: Vec<Content>) -> Append {
     let event = Event::new(Timestamp::from_millis(1_790_000_000_123), what);
     let record =
         Record::seal(&scribe.tenant, scribe.pid, scribe.next, scribe.epoch, scribe.head, &event);
-    let records = vec![record.expect("no text holds U+0000")];
+    let records = vec![record.expect("no text holds U+0000")].into();
     Append { records, contents, ..scribe.append(&[]) }
 }
 
