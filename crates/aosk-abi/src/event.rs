@@ -603,7 +603,8 @@ pub struct Cancelled {
 pub struct QuotaChanged {
     /// What its owner may use from now on.
     pub limits: Limits,
-    /// Whose quota, as [`BlockedOn::Limit`] names it.
+    /// Whose quota, as [`BlockedOn::Limit`] names it. Its own, `process`, is this from now on, in place
+    /// of what its manifest says.
     pub owner: String,
 }
 

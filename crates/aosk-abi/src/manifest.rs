@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::amount::{MicroDollars, Tokens};
 use crate::priority::Priority;
-use crate::quota::Rate;
+use crate::quota::{Limits, Rate};
 use crate::restart::RestartSpec;
 
 /// What an agent is.
@@ -144,7 +144,7 @@ impl Default for ContextSpec {
     }
 }
 
-/// What the agent may use.
+/// What the agent and all that descend from it may use.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QuotaSpec {
@@ -160,6 +160,18 @@ pub struct QuotaSpec {
     /// Tokens that come out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_tokens: Option<Rate>,
+    /// Calls in flight, at least 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls_at_once: Option<u32>,
+}
+
+impl QuotaSpec {
+    /// All but its money, which is counted in its journal.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        let Self { spend_usd: _, requests, input_tokens, output_tokens, calls_at_once } = *self;
+        Limits { requests, input_tokens, output_tokens, calls_at_once, spend: None }
+    }
 }
 
 /// Why a manifest cannot be used.
@@ -266,6 +278,10 @@ impl Manifest {
                 format!("`spend_usd` is {dollars}: give an amount of 0 or more"),
             ));
         }
+        self.quota
+            .limits()
+            .check()
+            .map_err(|error| ("calls_at_once", format!("of `[quota]`: {error}")))?;
         if self.restart.max == Some(0) {
             return Err((
                 "max",
@@ -352,6 +368,8 @@ mod tests {
             assert!(with(at).is_ok() && with(above).is_err(), "{at}");
         }
         assert!(with("[quota]\nrequests = \"1/minute\"").is_ok());
+        assert!(with("[quota]\ncalls_at_once = 1").is_ok());
+        assert_eq!(error("name = \"a\"\n[quota]\ncalls_at_once = 0").1, Some(3));
         assert_eq!(error("name = \"a\"\n[quota]\nrequests = \"0/minute\"").1, Some(3));
         assert!(with("[context]\nwindow = 0").is_err());
         assert!(with("tools = [\"now\", \"now\"]").is_err());

@@ -71,7 +71,8 @@ pub enum BlockedOn {
     },
     /// Room in a quota that it shares with others. Journaled where the wait is not over at once.
     Limit {
-        /// Whose quota: `pool NAME`, `tenant NAME`, `group NAME` or `process`.
+        /// Whose quota: `pool NAME`, `tenant NAME`, `group NAME`, `process` for its own, or `process
+        /// PID` for that of one from whom it descends.
         owner: String,
         /// What of it there is no room for.
         scarce: Scarce,
@@ -153,6 +154,15 @@ impl Scarce {
 }
 
 impl BlockedOn {
+    /// How a [`Limit`](Self::Limit) names the process's own quota.
+    pub const OWN: &'static str = "process";
+
+    /// How it names that of one from whom the process descends.
+    #[must_use]
+    pub fn of_kin(pid: Pid) -> String {
+        format!("{} {pid}", Self::OWN)
+    }
+
     /// The processes that are awaited; empty where anybody may end the wait, or nobody.
     #[must_use]
     pub fn awaited(&self) -> &[Pid] {

@@ -54,6 +54,9 @@ impl Teller {
                 )
             }
             What::SpendRaised(raised) => (None, format!("may spend {}", raised.limit)),
+            What::QuotaChanged(changed) if changed.owner == BlockedOn::OWN => {
+                (None, "has other limits, and its children with it".to_owned())
+            }
             What::QuotaChanged(changed) => {
                 (None, format!("the quota of {} was changed", one_line(&changed.owner)))
             }

@@ -97,7 +97,7 @@ pub(crate) struct Process {
     batch: Batch,
     /// Items of the inbox that were written down; they are shown again until that is durable.
     taken: HashSet<InboxId>,
-    /// Those of them that say what came before.
+    /// Those of them that say what came before, or nothing that can be.
     twice: Vec<InboxId>,
 }
 
@@ -252,6 +252,14 @@ impl Process {
             self.twice.push(id);
             return Ok(());
         }
+        if let InboxItem::Quota { owner, limits } = &item
+            && owner == BlockedOn::OWN
+            && (limits.check().is_err() || limits.spend.is_some())
+        {
+            tracing::warn!(pid = %self.pid(), "a quota that no process can have is not taken");
+            self.twice.push(id);
+            return Ok(());
+        }
         self.batch.consume(id);
         match item {
             InboxItem::Signal { signal } => {
@@ -280,7 +288,12 @@ impl Process {
             InboxItem::SpendLimit { limit } => self.emit(What::SpendRaised(SpendRaised { limit })),
             InboxItem::Quota { owner, limits } => {
                 let owner = owner.replace('\0', "\u{fffd}");
-                self.emit(What::QuotaChanged(QuotaChanged { limits, owner }))
+                let is_own = owner == BlockedOn::OWN;
+                self.emit(What::QuotaChanged(QuotaChanged { limits, owner }))?;
+                if is_own {
+                    self.shared.dispatcher.limit_process(self.pid(), &limits)?;
+                }
+                Ok(())
             }
         }
     }

@@ -209,9 +209,10 @@ pub enum InboxItem {
         /// What the process may spend in all.
         limit: MicroDollars,
     },
-    /// A quota that it shares with others was changed.
+    /// Its quota is another, or one that it shares with others was changed.
     Quota {
-        /// Whose: `pool NAME`, `tenant NAME` or `group NAME`.
+        /// Whose: `pool NAME`, `tenant NAME`, `group NAME`, `process` for its own, or `process PID`
+        /// for that of one from whom it descends.
         owner: String,
         /// What the owner may use from now on.
         limits: Limits,

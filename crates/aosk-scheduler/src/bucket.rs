@@ -112,9 +112,12 @@ impl Bucket {
 
     /// Another limit from now on. What it holds stays.
     pub(crate) fn resize(&mut self, limit: u64, window: u64, now: u64) {
-        let held = self.level(now).div_ceil(u128::from(self.window));
+        let mut held = self.level(now);
+        // In another window a part of a unit counts as one.
+        if window != self.window {
+            held = held.div_ceil(u128::from(self.window)).saturating_mul(u128::from(window));
+        }
         (self.limit, self.window) = (limit, window);
-        let held = held.saturating_mul(u128::from(window));
         self.drained = self.start(now).saturating_add(held);
     }
 }
@@ -147,6 +150,19 @@ mod tests {
         bucket.settle(6, 1, young, 2_000);
         assert_eq!(bucket.admits(9, 2_000), Ok(()));
         assert_eq!(bucket.admits(10, 2_000), Err(Full::Until(2_100)));
+    }
+
+    #[test]
+    fn another_limit_takes_nothing_away_and_gives_nothing_back() {
+        let half = |window, limit| {
+            let mut bucket = Bucket::new(1, 1_000);
+            bucket.add(1, 0);
+            bucket.resize(limit, window, 500);
+            bucket.empties()
+        };
+        assert_eq!(half(1_000, 1), 1_000, "the same again");
+        assert_eq!(half(1_000, 2), 750, "half of one, twice as fast");
+        assert_eq!(half(2_000, 2), 1_500, "a part of one is one in another window");
     }
 
     proptest! {

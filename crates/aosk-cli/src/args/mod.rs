@@ -216,7 +216,7 @@ Examples:
   aosk ps --json | jq -r .pid")]
     Ps(Ps),
 
-    /// Show quotas, or set what a model, tenant or group may use
+    /// Show quotas, or set what a model, tenant, group or agent may use
     #[command(after_help = "\
 Examples:
   aosk quota show
@@ -224,10 +224,12 @@ Examples:
   aosk quota set pool gpt-5-mini --spend 10/day --requests 100/minute
   aosk quota set tenant local --calls-at-once 8
   aosk quota set group batch --spend none  no budget of its own any more
+  aosk quota set agent 0199f3a2 --requests 20/minute   it and its children
 
-A limit is written into your config.toml and holds in a running daemon at once;
-agents that wait for it go on where there is room now. What is not named stays
-as it is. An agent's own limit is raised by `aosk cont --max-spend-usd`.")]
+A limit is written into your config.toml, that of an agent into its journal, and
+holds in a running daemon at once; agents that wait for it go on where there is
+room now. What is not named stays as it is. What an agent may spend is raised by
+`aosk cont --max-spend-usd`.")]
     Quota(Quota),
 
     /// Watch agents, endpoints and quotas on a whole screen

@@ -17,7 +17,7 @@ pub(crate) struct Quota {
 pub(crate) enum QuotaCommand {
     /// Show limits, what is used and reserved, and when it comes back
     Show(QuotaShow),
-    /// Set what a model, tenant or group may use
+    /// Set what a model, tenant, group or agent may use
     Set(QuotaSet),
 }
 
@@ -40,11 +40,11 @@ pub(crate) struct QuotaShow {
     override_usage = "aosk quota set [OPTIONS] <LIMITS> <OWNER> <NAME>"
 )]
 pub(crate) struct QuotaSet {
-    /// Whose quota: pool (a model), tenant or group
+    /// Whose quota: pool (a model), tenant, group or agent
     #[arg(value_name = "OWNER", hide_possible_values = true)]
     pub(crate) owner: OwnerKind,
 
-    /// The name of the model, tenant or group
+    /// The name of the model, tenant or group; the pid or alias of the agent
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
 
@@ -78,6 +78,8 @@ pub(crate) enum OwnerKind {
     Tenant,
     /// All agents of a group.
     Group,
+    /// An agent and all that descend from it.
+    Agent,
 }
 
 /// What becomes of a limit.

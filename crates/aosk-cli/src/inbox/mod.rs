@@ -12,7 +12,7 @@ mod wish;
 use std::ops::Range;
 use std::path::Path;
 
-use aosk_abi::{Code, Limits, Pid, QuotaOwner, Tenant};
+use aosk_abi::{Code, Limits, Pid, Tenant};
 use aosk_kernel::{Kernel, Outcome, Redactor, Stop, load};
 use aosk_ports::Receipt;
 use aosk_store::owner;
@@ -83,13 +83,23 @@ pub(crate) async fn send(
 
 /// Tells those who wait for a quota that it was changed.
 pub(crate) async fn limited(
-    owner: &QuotaOwner,
+    owner: String,
     limits: Limits,
     waiting: &[String],
     settings: &Settings,
     screen: &Screen,
 ) -> Result<Exit, Error> {
-    leave(&Wish::Limit(owner.clone(), limits), waiting, settings, screen).await
+    leave(&Wish::Limit(owner, limits), waiting, settings, screen).await
+}
+
+/// Leaves for an agent what it and all that descend from it may use from now on.
+pub(crate) async fn limit(
+    pid: Pid,
+    limits: Limits,
+    settings: &Settings,
+    screen: &Screen,
+) -> Result<Exit, Error> {
+    leave(&Wish::Own(limits), &[pid.to_string()], settings, screen).await
 }
 
 /// Leaves the wish for one process, which a screen has shown, and answers what to say of it. What

@@ -1,8 +1,7 @@
 //! What may be wished of a process, and whether its state allows it.
 
 use aosk_abi::{
-    BlockedOn, Code, Exit as Ended, Limits, MicroDollars, Priority, ProcessState, QuotaOwner,
-    Signal, What,
+    BlockedOn, Code, Exit as Ended, Limits, MicroDollars, Priority, ProcessState, Signal, What,
 };
 use aosk_kernel::Image;
 use aosk_ports::{InboxItem, Receipt};
@@ -26,7 +25,9 @@ pub(crate) enum Wish {
     /// That they hear this.
     Send(String),
     /// That they ask again for a quota, which was changed.
-    Limit(QuotaOwner, Limits),
+    Limit(String, Limits),
+    /// That they and all that descend from them may use that.
+    Own(Limits),
 }
 
 impl Wish {
@@ -38,13 +39,13 @@ impl Wish {
             Self::Cont { .. } => "aosk cont",
             Self::Renice(_) => "aosk renice",
             Self::Send(_) => "aosk send",
-            Self::Limit(..) => "aosk quota",
+            Self::Limit(..) | Self::Own(_) => "aosk quota",
         }
     }
 
     /// Whether it can be carried out by a kernel that has no model.
     pub(super) const fn needs_no_model(&self) -> bool {
-        matches!(self, Self::Kill | Self::Stop | Self::Renice(_))
+        matches!(self, Self::Kill | Self::Stop | Self::Renice(_) | Self::Own(_))
     }
 
     /// What is posted for that process.
@@ -67,7 +68,10 @@ impl Wish {
             Self::Renice(priority) => vec![InboxItem::Priority { priority: *priority }],
             Self::Send(text) => vec![message(text)],
             Self::Limit(owner, limits) => {
-                vec![InboxItem::Quota { owner: owner.to_string(), limits: *limits }]
+                vec![InboxItem::Quota { owner: owner.clone(), limits: *limits }]
+            }
+            Self::Own(limits) => {
+                vec![InboxItem::Quota { owner: BlockedOn::OWN.to_owned(), limits: *limits }]
             }
             Self::Cont { limit } => {
                 whom.check_limit(*limit)?;
@@ -96,7 +100,7 @@ impl Wish {
             Self::Cont { .. } => signal(Signal::Cont),
             Self::Renice(_) => matches!(what, What::PriorityChanged(_)),
             Self::Send(_) => matches!(what, What::MessageReceived(_)),
-            Self::Limit(..) => matches!(what, What::QuotaChanged(_)),
+            Self::Limit(..) | Self::Own(_) => matches!(what, What::QuotaChanged(_)),
         }
     }
 
@@ -109,7 +113,10 @@ impl Wish {
     pub(super) fn done(&self, now: &ProcessState, short: &str, same: &str) -> (Exit, String) {
         let said = match (self, now) {
             (Self::Kill, ProcessState::Exited { exit: Ended::Killed }) => "killed".into(),
-            (Self::Kill | Self::Stop | Self::Renice(_), ProcessState::Exited { exit }) => {
+            (
+                Self::Kill | Self::Stop | Self::Renice(_) | Self::Own(_),
+                ProcessState::Exited { exit },
+            ) => {
                 format!("ended by itself meanwhile ({})", exit.name())
             }
             (Self::Kill, _) => "is being killed".to_owned(),
@@ -128,6 +135,7 @@ impl Wish {
             (Self::Cont { limit: Some(limit) }, _) => format!("goes on and may spend {limit}"),
             (Self::Cont { limit: None }, _) => "goes on".to_owned(),
             (Self::Limit(..), _) => "asks again".to_owned(),
+            (Self::Own(_), _) => "has its limits, and its children with it".to_owned(),
         };
         (Exit::Done, said)
     }

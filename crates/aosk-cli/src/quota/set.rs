@@ -1,6 +1,11 @@
 //! `aosk quota set`.
+//!
+//! What models, tenants and groups may use is the user's and stands in the settings. What an agent may
+//! is part of it: its manifest says it first, then its journal, which every kernel that goes on with
+//! its children reads.
 
-use aosk_abi::{BlockedOn, Code, Limits, ProcessState, QuotaOwner, Tenant};
+use aosk_abi::{BlockedOn, Code, Limits, Manifest, Pid, ProcessState, QuotaOwner, Seq, Tenant};
+use aosk_kernel::load;
 
 use super::record;
 use crate::args::{OwnerKind, QuotaSet};
@@ -11,9 +16,10 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::inbox;
 use crate::print::Screen;
-use crate::processes::Processes;
-use crate::reader;
+use crate::processes::{self, Processes};
+use crate::reader::{self, Reading};
 use crate::text::one_line;
+use crate::wiring::kernel_error;
 
 pub(super) async fn set(
     args: &QuotaSet,
@@ -21,7 +27,9 @@ pub(super) async fn set(
     folders: &Folders,
     screen: &Screen,
 ) -> Result<Exit, Error> {
-    let owner = owner(args)?;
+    let Some(owner) = owner(args)? else {
+        return set_agent(args, settings, screen).await;
+    };
     let mut edit = Edit::begin(folders)?;
     let before = edit.sharing()?.limits(&owner).copied().unwrap_or_default();
     let mut limits = before;
@@ -54,17 +62,64 @@ pub(super) async fn set(
     if let Hearer::Run(_) = hearer {
         return Ok(Exit::Done);
     }
-    let waiting = waiting(&owner, &changed).await?;
+    ask_again(owner.to_string(), limits, &changed, screen).await
+}
+
+/// What an agent and all that descend from it may use besides money.
+async fn set_agent(args: &QuotaSet, settings: &Settings, screen: &Screen) -> Result<Exit, Error> {
+    if args.spend.is_some() {
+        let message = "an agent has no budget of days or months".to_owned();
+        return Err(Error::new(Code::CliUsage, message).help(format!(
+            "what it may spend in all, its children included, is raised so: aosk cont {} \
+             --max-spend-usd X",
+            args.name
+        )));
+    }
+    let (reader, pid) = processes::open_one(settings, &args.name).await?;
+    let mut limits = limits_of(&*reader, pid).await?;
+    drop(reader);
+    change(&mut limits, args);
+    let exit = inbox::limit(pid, limits, settings, screen).await?;
+    Ok(exit.max(ask_again(BlockedOn::of_kin(pid), limits, settings, screen).await?))
+}
+
+/// What an agent may use now.
+async fn limits_of(reader: &dyn Reading, pid: Pid) -> Result<Limits, Error> {
+    let tenant = Tenant::local();
+    let image = load(reader, &tenant, pid, None).await.map_err(kernel_error)?;
+    if let Some(limits) = image.quota {
+        return Ok(limits);
+    }
+    let wanted = [(Seq(0), image.spawned.manifest.hash)];
+    let found = reader.contents(&tenant, pid, &wanted).await?;
+    let manifest = found.first().and_then(|bytes| serde_json::from_slice::<Manifest>(bytes).ok());
+    let manifest = manifest.ok_or_else(|| {
+        let message = format!("the recorded manifest of process {pid} cannot be read");
+        Error::new(Code::StoreCorrupt, message)
+    })?;
+    Ok(manifest.quota.limits())
+}
+
+/// Tells those who rest for a quota that it was changed.
+async fn ask_again(
+    owner: String,
+    limits: Limits,
+    settings: &Settings,
+    screen: &Screen,
+) -> Result<Exit, Error> {
+    let waiting = waiting(&owner, settings).await?;
     if waiting.is_empty() {
         return Ok(Exit::Done);
     }
-    inbox::limited(&owner, limits, &waiting, &changed, screen).await
+    inbox::limited(owner, limits, &waiting, settings, screen).await
 }
 
-fn owner(args: &QuotaSet) -> Result<QuotaOwner, Error> {
+/// Whose quota is meant; `None` for an agent's.
+fn owner(args: &QuotaSet) -> Result<Option<QuotaOwner>, Error> {
     let name = args.name.clone();
     let wrong = |why: String| Error::new(Code::CliUsage, format!("{:?}: {why}", args.name));
-    Ok(match args.owner {
+    Ok(Some(match args.owner {
+        OwnerKind::Agent => return Ok(None),
         OwnerKind::Pool => QuotaOwner::Pool(name),
         OwnerKind::Tenant => {
             QuotaOwner::Tenant(name.parse().map_err(|error: aosk_abi::IdError| {
@@ -75,7 +130,7 @@ fn owner(args: &QuotaSet) -> Result<QuotaOwner, Error> {
             1..=64 => QuotaOwner::Group(Tenant::local(), name),
             _ => return Err(wrong("the name of a group has 1 to 64 characters".to_owned())),
         },
-    })
+    }))
 }
 
 fn change(limits: &mut Limits, args: &QuotaSet) {
@@ -98,15 +153,14 @@ fn change(limits: &mut Limits, args: &QuotaSet) {
 }
 
 /// The agents whose journals say that they wait for that quota.
-async fn waiting(owner: &QuotaOwner, settings: &Settings) -> Result<Vec<String>, Error> {
+async fn waiting(named: &str, settings: &Settings) -> Result<Vec<String>, Error> {
     let Some(reader) = reader::open(settings)? else {
         return Ok(Vec::new());
     };
-    let named = owner.to_string();
     let processes = Processes::read(&*reader).await?;
     let waits = processes.unfinished().filter(|receipt| {
         matches!(&receipt.row.state,
-            ProcessState::Blocked { on: BlockedOn::Limit { owner, .. }, .. } if *owner == named)
+            ProcessState::Blocked { on: BlockedOn::Limit { owner, .. }, .. } if owner == named)
     });
     Ok(waits.map(|receipt| receipt.pid.to_string()).collect())
 }

@@ -1,6 +1,6 @@
 //! `aosk quota show`.
 
-use aosk_abi::{MicroDollars, Pid, Scarce, Tenant};
+use aosk_abi::{BlockedOn, MicroDollars, Pid, Scarce, Tenant};
 use aosk_kernel::{LimitStanding, QuotaStanding, Standings, load};
 use serde::Serialize;
 
@@ -123,7 +123,7 @@ async fn of_one(
     if let Some(MicroDollars(limit)) = account.limit {
         let reserved: MicroDollars = account.reserved.values().copied().sum();
         let standing = own.get_or_insert_with(|| QuotaStanding {
-            owner: "process".to_owned(),
+            owner: BlockedOn::OWN.to_owned(),
             pid: Some(pid),
             limits: Vec::new(),
         });

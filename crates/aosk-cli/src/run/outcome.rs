@@ -161,9 +161,17 @@ impl Result {
                     "`aosk run --resume PID --max-spend-usd X{same}` goes on with a higher limit"
                 )),
             ),
-            Outcome::Parked(on @ BlockedOn::Limit { .. }) => Some(
+            Outcome::Parked(on @ BlockedOn::Limit { owner, .. }) => Some(
                 Error::new(Code::KernelQuota, format!("{name}: waits for {}", blocked_on(on)))
-                    .help("raise the quota in your config.toml, under [pools] or [tenants]")
+                    .help(match owner.split_once(' ') {
+                        Some((BlockedOn::OWN, pid)) => {
+                            format!("raise it: aosk quota set agent {pid}")
+                        }
+                        Some((kind, of)) => {
+                            format!("raise it: aosk quota set {kind} {}", one_line(of))
+                        }
+                        None => "raise it: aosk quota set agent PID".to_owned(),
+                    })
                     .help(format!("`aosk run --resume{same}` goes on then")),
             ),
             _ => None,

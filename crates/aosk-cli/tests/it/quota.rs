@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::endpoint::{Answer, Endpoint, says};
+use crate::endpoint::{Answer, Endpoint, call, says};
 use crate::world::{World, kinds, lines, wait_until};
 
 /// A model of which a call may cost 0.02 cents.
@@ -86,6 +86,7 @@ fn a_limit_is_lowered_and_lifted_and_all_that_is_wrong_is_refused_and_changes_no
         (&["tenant", "no name", "--spend", "1"], "local"),
         (&["group", "", "--spend", "1"], "1 to 64"),
         (&["process", "x", "--spend", "1"], "tenant"),
+        (&["agent", "x", "--spend", "1/day"], "aosk cont x --max-spend-usd"),
     ] {
         set(args).failed(2, "AOSK-C001").says(said);
     }
@@ -111,6 +112,55 @@ fn a_limit_is_lowered_and_lifted_and_all_that_is_wrong_is_refused_and_changes_no
     assert!(listed.out.contains("requests (pool mine), until"), "{listed:?}");
     done(&["pool", "mine", "--requests", "none"]);
     world.wait_for_state(&late, "completed");
+}
+
+#[test]
+fn a_quota_that_an_agent_is_given_while_it_runs_holds_for_its_children_too() {
+    // A reply of the model has 100 tokens at most.
+    let endpoint =
+        Endpoint::new(|asked| match (asked.text().contains("You are child"), asked.results()) {
+            (false, 0) => call("spawn", json!({"agent": "child", "task": "Look."})),
+            (false, _) => call("wait", json!({})),
+            (true, 0) => call("sleep", json!({"seconds": 3})),
+            (true, _) => Answer::Text("There it is.".to_owned()),
+        });
+    let (world, _) = world(&endpoint, "");
+    let agent = world.agent(
+        "parent",
+        "model = \"mine\"\ntools = [\"spawn\", \"wait\"]\nquota.output_tokens = \"100000/hour\"\n\
+         [[children]]\nname = \"child\"\nsystem = \"You are child.\"\ntools = [\"sleep\"]",
+    );
+    let pid = world.spawn(&[&agent, "go"]);
+    wait_until("its child has begun", || world.processes().len() == 2);
+    let set = |limit: &str| world.run(&["quota", "set", "agent", &pid, "--output-tokens", limit]);
+    let ran = set("50/hour");
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.out.contains("and its children with it"), "{ran:?}");
+    let child = world.processes().iter().find_map(|it| {
+        (it["name"] == "child").then(|| it["pid"].as_str().expect("a pid").to_owned())
+    });
+    let child = child.expect("it was begun");
+    let parked = format!("(process {pid}): the quota does not cover the next call");
+    wait_until("it is parked", || {
+        let listed = world.run(&["ps"]).out;
+        listed.split_whitespace().collect::<Vec<_>>().join(" ").contains(&parked)
+    });
+    let ran = set("none");
+    assert!(ran.out.contains("has its limits") && ran.out.contains("asks again"), "{ran:?}");
+    world.wait_for_state(&pid, "completed");
+    let changed: Vec<_> =
+        world.events(&pid).into_iter().filter(|it| it["kind"] == "quota_changed").collect();
+    let said: Vec<_> =
+        changed.iter().map(|it| (&it["body"]["owner"], &it["body"]["limits"])).collect();
+    assert_eq!(
+        said,
+        [
+            (&json!("process"), &json!({"output_tokens": "50/hour"})),
+            (&json!("process"), &json!({})),
+        ]
+    );
+    set("1/hour").failed(2, "AOSK-C007").says("ended");
+    assert!(!world.config("quota-changes.ndjson").exists(), "its journal says it");
 }
 
 #[test]

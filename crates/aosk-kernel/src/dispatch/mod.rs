@@ -27,13 +27,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use aosk_abi::{
-    BlockedOn, BudgetWarned, Code, Manifest, Pid, Priority, Scarce, Sharing, Tenant, Tuned,
-};
+use aosk_abi::{BlockedOn, BudgetWarned, Code, Limits, Pid, Priority, Scarce, Sharing, Tuned};
 use aosk_ports::{Clock, Device, DeviceInfo, ServerLoad};
 use aosk_scheduler::{
-    Amounts, Class, Guess, Lengths, Owner, Place, PoolId, Resource, Scheduler, Short, Step, Units,
-    Wait,
+    Amounts, Guess, Lengths, Owner, Place, PoolId, Resource, Scheduler, Short, Step, Units, Wait,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -128,9 +125,10 @@ pub(crate) struct Held {
     pub(crate) on: BlockedOn,
     /// Until there is room; `None` where no time makes room.
     pub(crate) left: Option<Duration>,
-    /// Whether it is its own quota that has none.
-    pub(crate) by_itself: bool,
 }
+
+/// One from whom a process descends, and what it may use; `None` where the scheduler knew it.
+pub(crate) type Above = (Pid, Option<Limits>);
 
 impl Dispatcher {
     pub(crate) fn new<'a>(
@@ -203,27 +201,44 @@ impl Dispatcher {
         }
     }
 
-    /// Makes a process known, if it is not.
+    /// Makes a process known, if it is not, with those from whom it descends, the parent first; whether
+    /// all of them were known that were said to be.
     pub(crate) fn admit(
         &self,
         pid: Pid,
-        tenant: &Tenant,
-        priority: Priority,
-        manifest: &Manifest,
-    ) -> Result<(), Error> {
+        place: &Place,
+        limits: &Limits,
+        above: &[Above],
+    ) -> Result<bool, Error> {
+        let now = now_of(&*self.clock);
         let mut queue = self.lock();
-        let group = manifest.group.clone().unwrap_or_default();
+        if above.iter().any(|(pid, known)| known.is_none() && !queue.scheduler.has_kin(pid)) {
+            return Ok(false);
+        }
         queue.settle(|lending| lending.take_back(pid));
-        let priority = queue.lending.own(pid, priority);
-        let place = Place { tenant: tenant.clone(), group, class: Class::Normal, priority };
-        match queue.scheduler.admit_to(pid, &place) {
-            Ok(()) => share::process(&mut queue.scheduler, pid, manifest, now_of(&*self.clock)),
+        let priority = queue.lending.own(pid, place.priority);
+        let place = Place { priority, ..place.clone() };
+        let quota = |limits: &Option<Limits>| share::quota(&limits.unwrap_or_default(), now);
+        let above: Vec<_> = above.iter().map(|(pid, limits)| (*pid, quota(limits))).collect();
+        match queue.scheduler.admit_under(pid, &place, &above) {
+            Ok(()) => {
+                share::limit(&mut queue.scheduler, &Owner::Process(pid), limits, "quota", now)?
+            }
             // A sleeper keeps its account.
             Err(aosk_scheduler::Error::AlreadyAdmitted(_)) => {
-                queue.scheduler.renice(&pid, priority).map_err(bug)
+                queue.scheduler.renice(&pid, priority).map_err(bug)?;
             }
-            Err(error) => Err(bug(error)),
+            Err(error) => {
+                let message = format!("process {pid} cannot be scheduled: {error}");
+                return Err(Error::refused(Code::KernelSetup, message));
+            }
         }
+        Ok(true)
+    }
+
+    /// Whether the process is known, or one that descends from it.
+    pub(crate) fn has_kin(&self, pid: Pid) -> bool {
+        self.lock().scheduler.has_kin(&pid)
     }
 
     /// Changes how important a process is, if it is known.
@@ -246,14 +261,25 @@ impl Dispatcher {
         self.lock().settle(|lending| lending.take_back(waiter));
     }
 
-    /// Forgets a process.
+    /// Forgets a process that has ended.
     pub(crate) fn remove(&self, pid: Pid) {
+        let mut queue = self.forget(pid);
+        // An unknown process is what is wanted.
+        drop(queue.scheduler.remove(&pid));
+    }
+
+    /// Forgets a process that may come back, but not what it used of its quota.
+    pub(crate) fn dismiss(&self, pid: Pid) {
+        let mut queue = self.forget(pid);
+        drop(queue.scheduler.dismiss(&pid));
+    }
+
+    fn forget(&self, pid: Pid) -> MutexGuard<'_, Queue> {
         let mut queue = self.lock();
         queue.lending.forget(pid);
         queue.warned.retain(|(whose, _)| *whose != pid);
         queue.tuned.retain(|(whose, _)| *whose != pid);
-        // An unknown process is what is wanted.
-        drop(queue.scheduler.remove(&pid));
+        queue
     }
 
     /// Puts the process into the queue of a device. The inner error is what it waits for that no
@@ -282,12 +308,13 @@ impl Dispatcher {
             let id = pool.id;
             match queue.scheduler.wake(&pid, id, step, now) {
                 Ok(()) => {}
-                Err(aosk_scheduler::Error::NeverFits { level, resource, .. }) => {
-                    let owner = queue.way(level, device, pid);
-                    let on = BlockedOn::Limit { owner, scarce: scarce(resource), until: None };
-                    return Ok(Err(Held { on, left: None, by_itself: level == "process" }));
+                Err(error) => {
+                    let never = queue.scheduler.never_fits(&pid, id, &ask.most);
+                    let (owner, resource) = never.ok_or_else(|| bug(error))?;
+                    let (owner, scarce) = (queue.owner(&owner, pid), scarce(resource));
+                    let on = BlockedOn::Limit { owner, scarce, until: None };
+                    return Ok(Err(Held { on, left: None }));
                 }
-                Err(error) => return Err(bug(error)),
             }
             queue.waiting.insert(pid, Waiting { ask, since: now, grant });
         }
@@ -307,27 +334,20 @@ impl Dispatcher {
             Wait::Quota { owner, short } => (owner, Some(short)),
             Wait::Pause { pool, until } => {
                 let left = until.saturating_sub(self.clock.monotonic());
-                let owner = queue.owner(&Owner::Pool(pool));
-                return Some(self.until(owner, Scarce::Pause, Some(left), false));
+                let owner = queue.owner(&Owner::Pool(pool), pid);
+                return Some(self.until(owner, Scarce::Pause, Some(left)));
             }
         };
         let short = short?;
         let left = short.until.map(|until| until.saturating_sub(self.clock.monotonic()));
-        let by_itself = matches!(owner, Owner::Process(_));
-        Some(self.until(queue.owner(&owner), scarce(short.resource), left, by_itself))
+        Some(self.until(queue.owner(&owner, pid), scarce(short.resource), left))
     }
 
-    fn until(
-        &self,
-        owner: String,
-        scarce: Scarce,
-        left: Option<Duration>,
-        by_itself: bool,
-    ) -> Held {
+    fn until(&self, owner: String, scarce: Scarce, left: Option<Duration>) -> Held {
         let now = self.clock.now();
         let millis = |left: Duration| u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         let until = left.map(|left| now.plus_millis(millis(left)));
-        Held { on: BlockedOn::Limit { owner, scarce, until }, left, by_itself }
+        Held { on: BlockedOn::Limit { owner, scarce, until }, left }
     }
 
     /// How the device stands as one to ask. One that is not known has no calls and can be asked.
@@ -485,8 +505,8 @@ impl Queue {
         }
     }
 
-    /// Whose quota that is, in words.
-    fn owner(&self, owner: &Owner<Pid>) -> String {
+    /// Whose quota that is, in words to a process.
+    fn owner(&self, owner: &Owner<Pid>, to: Pid) -> String {
         match owner {
             Owner::Pool(id) => match self.names.get(id.index()) {
                 Some(name) => format!("pool {name}"),
@@ -494,19 +514,8 @@ impl Queue {
             },
             Owner::Tenant(tenant) => format!("tenant {}", tenant.as_str()),
             Owner::Group(_, group) => format!("group {group}"),
-            Owner::Process(_) => "process".to_owned(),
-        }
-    }
-
-    /// The same for a level of a process's way.
-    fn way(&self, level: &str, device: &str, pid: Pid) -> String {
-        match (level, self.scheduler.place(&pid)) {
-            ("tenant", Some((tenant, _))) => self.owner(&Owner::Tenant(tenant.clone())),
-            ("group", Some((tenant, group))) => {
-                self.owner(&Owner::Group(tenant.clone(), group.to_owned()))
-            }
-            ("pool", _) => format!("pool {device}"),
-            _ => "process".to_owned(),
+            Owner::Process(pid) if *pid == to => BlockedOn::OWN.to_owned(),
+            Owner::Process(pid) => BlockedOn::of_kin(*pid),
         }
     }
 }

@@ -3,7 +3,9 @@
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aosk_abi::{BudgetWarned, Limits, MicroDollars, Pid, QuotaOwner, Sharing, Spend, Timestamp};
+use aosk_abi::{
+    BlockedOn, BudgetWarned, Limits, MicroDollars, Pid, QuotaOwner, Sharing, Spend, Timestamp,
+};
 use aosk_scheduler::{Gauge, Owner, Warning};
 
 use super::{Dispatcher, Queue, bug, now_of, scarce, share};
@@ -49,6 +51,22 @@ impl Dispatcher {
         Ok(before)
     }
 
+    /// Sets what a process and all that descend from it may use from now on. Whoever comes in later
+    /// brings it along.
+    pub(crate) fn limit_process(self: &Arc<Self>, pid: Pid, limits: &Limits) -> Result<(), Error> {
+        {
+            let mut queue = self.lock();
+            if !queue.scheduler.has_kin(&pid) {
+                return Ok(());
+            }
+            let quota = share::quota(limits, now_of(&*self.clock));
+            let now = self.clock.monotonic();
+            queue.scheduler.set_quota(&Owner::Process(pid), quota, now).map_err(bug)?;
+        }
+        self.pump();
+        Ok(())
+    }
+
     /// Another window of a budget begins, of which so much is left.
     pub(crate) fn begin_window(
         self: &Arc<Self>,
@@ -91,8 +109,15 @@ impl Dispatcher {
         own.sort_unstable();
         for pid in own {
             let gauges = queue.scheduler.gauges(&Owner::Process(pid), now);
-            let limits = gauges.iter().map(|gauge| standing(gauge, now, wall)).collect();
-            standings.push(QuotaStanding { owner: "process".to_owned(), pid: Some(pid), limits });
+            // Nothing is left of one that was lifted.
+            if !gauges.is_empty() {
+                let limits = gauges.iter().map(|gauge| standing(gauge, now, wall)).collect();
+                standings.push(QuotaStanding {
+                    owner: BlockedOn::OWN.to_owned(),
+                    pid: Some(pid),
+                    limits,
+                });
+            }
         }
         standings
     }
@@ -112,7 +137,7 @@ impl Dispatcher {
         let warnings = queue.scheduler.take_warnings();
         let mut told = Vec::with_capacity(warnings.len());
         for Warning { owner, by, percent, limit, until } in warnings {
-            let owner = queue.owner(&owner);
+            let owner = queue.owner(&owner, by);
             told.push(Warned { owner: owner.clone(), percent });
             let until = until.map(|until| at(until, now, self.clock.now()));
             queue.warned.push((by, BudgetWarned { limit, owner, percent, until }));

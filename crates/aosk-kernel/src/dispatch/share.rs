@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use aosk_abi::{
-    Code, Limits, Manifest, OrderSpec, Pid, PoolSpec, Sharing, Spend, Tenant, Timestamp,
-};
+use aosk_abi::{Code, Limits, OrderSpec, Pid, PoolSpec, Sharing, Spend, Tenant, Timestamp};
 use aosk_ports::DeviceInfo;
 use aosk_scheduler::{
     Budget, Knobs, Order, Owner, PoolId, PoolOptions, Quota, Rate, Scheduler, Tuner, Units, Weight,
@@ -92,24 +90,6 @@ pub(super) fn pool(
     // The same for a name on every machine, and another for each name.
     let seed = info.name.bytes().fold(0_u64, |seed, byte| seed.rotate_left(8) ^ u64::from(byte));
     Ok((id, Some(Tuner::new(&options, base, seed))))
-}
-
-/// Gives a process that was admitted the quota of its manifest. Its money is in its own account,
-/// which is durable.
-pub(super) fn process(
-    scheduler: &mut Scheduler<Pid>,
-    pid: Pid,
-    manifest: &Manifest,
-    now: Now,
-) -> Result<(), Error> {
-    let own = &manifest.quota;
-    let limits = Limits {
-        requests: own.requests,
-        input_tokens: own.input_tokens,
-        output_tokens: own.output_tokens,
-        ..Limits::default()
-    };
-    limit(scheduler, &Owner::Process(pid), &limits, "quota", now)
 }
 
 pub(super) fn limit(

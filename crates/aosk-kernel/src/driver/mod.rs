@@ -31,6 +31,7 @@ use aosk_abi::{
 };
 use aosk_context::Policy;
 use aosk_ports::{InboxId, InboxItem, Sandbox};
+use aosk_scheduler::{Class, Place};
 use tokio::sync::mpsc;
 
 use crate::error::Error;
@@ -183,13 +184,12 @@ impl Driver {
 
     /// Runs the process until there is nothing to do for long, or the kernel stops.
     pub(crate) async fn run(mut self) -> Ended {
-        let image = &self.process.image;
-        let shared = self.process.shared.clone();
-        let (pid, tenant, manifest) = (image.pid, &image.tenant, &self.means.manifest);
-        if let Err(error) = shared.dispatcher.admit(pid, tenant, image.priority, manifest) {
+        if let Err(error) = self.come_forward().await {
             return Ended::Outcome(Outcome::broken(&error));
         }
-        if let Some(parent) = image.lives_with().filter(|_| shared.parts.store.others().is_some()) {
+        let (shared, pid) = (self.process.shared.clone(), self.process.pid());
+        let parent = self.process.image.lives_with();
+        if let Some(parent) = parent.filter(|_| shared.parts.store.others().is_some()) {
             shared.errands.guard(pid, parent);
         }
         let ended = match self.steps().await {
@@ -215,6 +215,24 @@ impl Driver {
         }
         let ended = ended.and_then(|ended| kept.map(|()| ended));
         ended.unwrap_or_else(|error| Ended::Outcome(Outcome::broken(&error)))
+    }
+
+    /// Makes the process known to the scheduler, with those from whom it descends.
+    async fn come_forward(&self) -> Result<(), Error> {
+        let (image, manifest) = (&self.process.image, &self.means.manifest);
+        let shared = &self.process.shared;
+        let group = manifest.group.clone().unwrap_or_default();
+        let (tenant, class, priority) = (image.tenant.clone(), Class::Normal, image.priority);
+        let place = Place { tenant, group, class, priority };
+        let limits = image.quota.unwrap_or_else(|| manifest.quota.limits());
+        // One who was known may have gone while the others were read.
+        while !shared.dispatcher.admit(
+            image.pid,
+            &place,
+            &limits,
+            &shared.ancestors(image).await?,
+        )? {}
+        Ok(())
     }
 
     /// Whoever returns `Ok` has nothing in flight; what it wrote is still to be committed.

@@ -102,8 +102,7 @@ impl Driver {
                 (Some(left), BlockedOn::Limit { until: Some(until), .. }) => {
                     let until = *until;
                     self.say(&held).await?;
-                    // A process that is forgotten while it sleeps forgets its own quota.
-                    if shared.others_wait() && left >= LAST_LOOK && !held.by_itself {
+                    if shared.others_wait() && left >= LAST_LOOK {
                         return Ok(Turned::Sleep(left, until));
                     }
                 }

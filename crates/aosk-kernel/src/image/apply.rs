@@ -137,6 +137,7 @@ impl Image {
             crashes: 0,
             model: spawned.model.clone(),
             priority: spawned.priority,
+            quota: None,
             account: Account { limit: spawned.spend_limit, ..Account::default() },
             pages: PageTable::default(),
             transcript: Transcript::default(),
@@ -218,6 +219,9 @@ impl Image {
                 }
             }
             What::QuotaChanged(changed) => {
+                if changed.owner == BlockedOn::OWN {
+                    self.quota = Some(changed.limits);
+                }
                 let waits = matches!(&self.state,
                     ProcessState::Blocked { on: BlockedOn::Limit { owner, .. }, .. }
                         if *owner == changed.owner);

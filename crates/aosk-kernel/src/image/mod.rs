@@ -17,8 +17,8 @@ mod wire;
 use std::collections::BTreeMap;
 
 use aosk_abi::{
-    BlockedOn, Conditions, Epoch, Hash, Op, Pid, Planned, Priority, ProcessState, Seq, Spawned,
-    Step, Stub, Tenant, Timestamp,
+    BlockedOn, Conditions, Epoch, Hash, Limits, Op, Pid, Planned, Priority, ProcessState, Seq,
+    Spawned, Step, Stub, Tenant, Timestamp,
 };
 use aosk_context::{Arrival, PageTable};
 use aosk_ports::ProcessRow;
@@ -70,6 +70,10 @@ pub struct Image {
     pub model: String,
     /// How important it is now.
     pub priority: Priority,
+    /// What it and all that descend from it may use besides money, where that was changed since it
+    /// was spawned; absent: what its manifest says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Limits>,
     /// What it used and spent.
     pub account: Account,
     /// Its pages; a checkpoint keeps them apart.
@@ -120,9 +124,15 @@ pub struct Waits {
 }
 
 impl Image {
+    /// Who it descends from; nobody where a user took it up again after it had ended.
+    #[must_use]
+    pub fn parent(&self) -> Option<Pid> {
+        self.spawned.parent.filter(|_| !self.adopted)
+    }
+
     /// The process with whose end it ends, while it lives.
     pub(crate) fn lives_with(&self) -> Option<Pid> {
-        self.spawned.parent.filter(|_| !self.adopted && !self.state.is_final())
+        self.parent().filter(|_| !self.state.is_final())
     }
 
     /// What lists show of the process.

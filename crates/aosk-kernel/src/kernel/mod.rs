@@ -3,6 +3,7 @@
 mod crash;
 mod delivery;
 mod kin;
+mod lineage;
 mod node;
 mod quota;
 mod restored;
@@ -300,7 +301,7 @@ impl Kernel {
             // Those that are not in memory stop by never coming back into it.
             let waiting = self.table().dismiss_waiting();
             for (pid, herald) in waiting {
-                self.shared.dispatcher.remove(pid);
+                self.shared.dispatcher.dismiss(pid);
                 if let Some(herald) = herald {
                     herald.send_replace(Some(Outcome::Stopped));
                 }

@@ -149,7 +149,7 @@ impl Kernel {
                 // sleepers it would be most of the memory.
                 let herald = (herald.receiver_count() > 0).then_some(herald);
                 if left >= ACCOUNT_KEPT {
-                    self.shared.dispatcher.remove(pid);
+                    self.shared.dispatcher.dismiss(pid);
                 }
                 table.set(pid, Entry::Asleep { epoch, until, due, herald });
                 self.nudge.notify_one();
@@ -176,7 +176,10 @@ impl Kernel {
                     Outcome::Exited(_) | Outcome::Stopped => {}
                 }
                 self.shared.dispatcher.take_back(pid);
-                self.shared.dispatcher.remove(pid);
+                match &outcome {
+                    Outcome::Exited(_) => self.shared.dispatcher.remove(pid),
+                    _ => self.shared.dispatcher.dismiss(pid),
+                }
                 herald.send_replace(Some(outcome));
             }
         }
@@ -287,10 +290,11 @@ impl Kernel {
             .contents
             .load(parts.store.as_ref(), &options.tenant, pid, settings.into_iter())
             .await?;
-        let manifest: Manifest = read(process, &spawned.manifest.hash, "manifest")?;
+        let (known, spawned) = (&process.contents, &process.image.spawned);
+        let manifest: Manifest = recorded(known, pid, &spawned.manifest.hash, "manifest")?;
         let specs: Vec<ToolSpec> = match spawned.tools.len {
             0 => Vec::new(),
-            _ => read(process, &spawned.tools.hash, "tools")?,
+            _ => recorded(known, pid, &spawned.tools.hash, "tools")?,
         };
         self.shared.find(&manifest, &process.image.model, Some(specs)).await
     }
@@ -363,14 +367,15 @@ pub(super) fn running(pid: Pid) -> Error {
     Error::refused(Code::KernelNotResumable, format!("process {pid} is running already"))
 }
 
-fn read<T: serde::de::DeserializeOwned>(
-    process: &Process,
+/// What a process was spawned with, as a content of its journal says.
+pub(super) fn recorded<T: serde::de::DeserializeOwned>(
+    contents: &Contents,
+    pid: Pid,
     hash: &Hash,
     what: &str,
 ) -> Result<T, Error> {
-    let bytes = process.contents.bytes(hash).map(AsRef::as_ref).unwrap_or_default();
+    let bytes = contents.bytes(hash).map(AsRef::as_ref).unwrap_or_default();
     serde_json::from_slice(bytes).map_err(|error| {
-        let pid = process.pid();
         let message = format!("the recorded {what} of process {pid} cannot be read: {error}");
         Error::Store(StoreError::new(Code::StoreCorrupt, message))
     })

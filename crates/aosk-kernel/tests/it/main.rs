@@ -19,6 +19,7 @@ mod family;
 mod fold;
 mod health;
 mod kill;
+mod kin;
 mod limits;
 mod mail;
 mod many;
