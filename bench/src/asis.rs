@@ -13,7 +13,7 @@ mod mixed;
 use std::path::PathBuf;
 
 use aosk_abi::{CacheRules, Timestamp, Tokens};
-use aosk_context::{CacheModel, Terms};
+use aosk_context::{CacheModel, Sent, Terms};
 use serde::{Deserialize, Serialize};
 
 use crate::lines;
@@ -148,7 +148,7 @@ fn play(chains: &[Vec<Call>], choice: &Choice) -> Sum {
             let (shared, input, output) =
                 (Tokens(call.shared), Tokens(call.input), Tokens(call.output));
             let cached = cache.predict(shared, call.at);
-            cache.sent(shared, Tokens::ZERO, input, call.at);
+            cache.sent(&Sent { shared, size: input, ..Sent::default() }, call.at);
             sum.price += terms.price(input, cached, output);
             sum.uncached += terms.price(input, input, output)
                 + (1.0 - f64::from(terms.read.0) / 1e6) * input.0 as f64;
@@ -159,7 +159,8 @@ fn play(chains: &[Vec<Call>], choice: &Choice) -> Sum {
             let away = calls.peek().map_or(u64::MAX, |next| next.at.millis_since(call.at));
             let times = choice.keep_alive.min(away / period);
             for time in 1..=times {
-                cache.sent(input, Tokens::ZERO, input, call.at.plus_millis(time * period));
+                let again = Sent { shared: input, size: input, ..Sent::default() };
+                cache.sent(&again, call.at.plus_millis(time * period));
             }
             sum.keep_alives += times;
             sum.price += times as f64 * terms.price(input, input, Tokens(1));

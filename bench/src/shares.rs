@@ -247,5 +247,6 @@ fn request(agent: usize) -> Request {
         sampling: Sampling { temperature: Some(0.0), ..Sampling::default() },
         cache_key: format!("shares-{agent}"),
         slot: None,
+        settled: 0,
     }
 }

@@ -170,6 +170,7 @@ async fn without(args: &Args, script: &Arc<Script>) -> Result<(Row, Vec<u64>), F
             sampling: SAMPLING,
             cache_key: "no_kernel".to_owned(),
             slot: None,
+            settled: 0,
         };
         let rendered = device.render(&request)?;
         let reply = device.call(&rendered, &request, &()).await.map_err(|error| {

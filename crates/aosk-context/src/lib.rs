@@ -61,9 +61,10 @@ mod standing;
 mod stub;
 mod table;
 mod terms;
+mod warmth;
 
 pub use arrival::Arrival;
-pub use cache::CacheModel;
+pub use cache::{CacheModel, Sent};
 pub use cut::{OPENING, PAGE, cut};
 pub use demand::Demand;
 pub use error::{Error, Overflow};
@@ -78,3 +79,4 @@ pub use residency::{Damage, Entry, Residency};
 pub use stub::{STUB, stub_room};
 pub use table::PageTable;
 pub use terms::Terms;
+pub use warmth::Warmth;

@@ -145,6 +145,13 @@ impl PageTable {
         self.tokens
     }
 
+    /// The tokens of the resident pages in front of that one. O(resident pages).
+    #[must_use]
+    pub fn tokens_before(&self, page: PageId) -> Tokens {
+        let before = self.resident().take_while(|resident| resident.id < page);
+        before.fold(Tokens::ZERO, |sum, resident| sum + resident.tokens)
+    }
+
     /// How many gaps resident contents have: runs of parts that have left.
     #[must_use]
     pub const fn gaps(&self) -> usize {

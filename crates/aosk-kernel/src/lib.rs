@@ -42,7 +42,7 @@ mod shared;
 mod standing;
 mod system;
 
-pub use aosk_context::CacheModel;
+pub use aosk_context::Warmth;
 pub use driver::Outcome;
 pub use error::Error;
 pub use image::{

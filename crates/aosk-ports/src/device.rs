@@ -73,6 +73,10 @@ pub struct Request {
     pub sampling: Sampling,
     /// A stable name of the conversation, for endpoints that route by it to a warm cache.
     pub cache_key: String,
+    /// How many of the messages stood there when pages last left; 0 where none has, or where pages leave
+    /// of those. They are likely to stay when pages leave again, so that an endpoint which keeps what is
+    /// marked is to keep them.
+    pub settled: usize,
     /// The slot of the server's KV cache that the call is to take, from 0; `None`: the server chooses.
     /// Only for devices that have [`kv_slots`](Device::kv_slots).
     pub slot: Option<usize>,

@@ -120,6 +120,7 @@ mod tests {
             sampling: Sampling::default(),
             cache_key: "k".to_owned(),
             slot: None,
+            settled: 0,
         }
     }
 

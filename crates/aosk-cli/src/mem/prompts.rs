@@ -6,8 +6,8 @@
 
 use std::collections::HashSet;
 
-use aosk_abi::{Event, PageId, PageKind, Planned, Source, Timestamp, Tokens, What};
-use aosk_kernel::CacheModel;
+use aosk_abi::{Event, PageId, Planned, Source, Tokens, What};
+use aosk_kernel::Warmth;
 use serde::Serialize;
 
 /// The prompts of the model calls that were answered.
@@ -31,19 +31,13 @@ pub(super) struct Sums {
 pub(super) struct Prompts {
     resident: Vec<(PageId, u64)>,
     contents: HashSet<(Source, Option<(u64, u64)>)>,
-    /// The system prompt and the tools: what may be marked before the conversation.
-    head: u64,
     /// The size of every content that ever came, each once.
     whole: u64,
     /// What the newest prompt holds besides pages: tail and framing.
     overhead: u64,
-    /// How much of the newest prompt stood at the beginning of the one last answered.
-    kept: u64,
     /// How many pages brought a content that had left.
     again: usize,
-    cache: CacheModel,
-    /// When the call in flight was made, and how much of it was to be read from the cache.
-    asked: Option<(Timestamp, Tokens)>,
+    warmth: Warmth,
     sums: Sums,
 }
 
@@ -52,16 +46,13 @@ impl Prompts {
     pub(super) fn hear(&mut self, event: &Event) {
         match &event.what {
             What::Planned(planned) => self.planned(planned),
-            What::LlmRequested(_) => {
-                let predicted = self.cache.predict(Tokens(self.kept), event.at);
-                self.asked = Some((event.at, predicted));
-            }
+            What::LlmRequested(_) => self.warmth.asked(event.at),
             What::LlmReturned(returned) => {
                 self.answered(returned.usage.map(|usage| usage.cached));
             }
             // Another endpoint has read nothing yet.
-            What::Routed(_) => self.cache.lose(),
-            What::LlmFailed(failed) if failed.next.is_some() => self.cache.lose(),
+            What::Routed(_) => self.warmth.lose(),
+            What::LlmFailed(failed) if failed.next.is_some() => self.warmth.lose(),
             _ => {}
         }
     }
@@ -77,19 +68,14 @@ impl Prompts {
     }
 
     fn planned(&mut self, planned: &Planned) {
-        if let Some(rules) = planned.under.cache {
-            self.cache.rule(rules);
-        }
         let leaves = |id: &PageId| planned.evicted.contains(id);
-        if let Some(first) = self.resident.iter().position(|(id, _)| leaves(id)) {
-            self.kept = self.kept.min(size(&self.resident[..first]));
+        let first = self.resident.iter().position(|(id, _)| leaves(id));
+        let standing = first.map(|first| Tokens(size(&self.resident[..first])));
+        if first.is_some() {
             self.resident.retain(|(id, _)| !leaves(id));
         }
         for page in &planned.admitted {
             self.resident.push((page.page, page.tokens.0));
-            if matches!(page.kind, PageKind::System | PageKind::Tools) {
-                self.head += page.tokens.0;
-            }
             if self.contents.insert((page.source, page.range)) {
                 self.whole += page.tokens.0;
             } else {
@@ -98,23 +84,18 @@ impl Prompts {
         }
         let pages = Tokens(size(&self.resident));
         self.overhead = planned.prompt_tokens.saturating_sub(pages).0;
+        self.warmth.planned(planned, standing, pages);
     }
 
     /// The call was answered, and the endpoint said how much it had read from its cache.
     fn answered(&mut self, reported: Option<Tokens>) {
         let pages = size(&self.resident);
-        if let Some((at, predicted)) = self.asked.take() {
-            self.sums.predicted += predicted.0;
-            if let Some(reported) = reported {
-                self.cache.learn(predicted, reported);
-            }
-            self.cache.sent(Tokens(self.kept), Tokens(self.head), Tokens(pages), at);
-        }
+        self.sums.repeated += self.warmth.kept().0;
+        self.warmth.answered(reported);
+        self.sums.predicted = self.warmth.predicted().0;
         self.sums.calls += 1;
         self.sums.sent += pages + self.overhead;
-        self.sums.repeated += self.kept;
         self.sums.uncut += self.whole + self.overhead;
-        self.kept = pages;
     }
 }
 
@@ -126,7 +107,7 @@ fn size(pages: &[(PageId, u64)]) -> u64 {
 mod tests {
     use aosk_abi::{
         Admission, CacheRules, Changes, Hash, LlmRequested, LlmReturned, MicroDollars, Op,
-        PageKind, Routed, Seq, Step, StopReason, Usage,
+        PageKind, Routed, Seq, Step, StopReason, Timestamp, Usage,
     };
 
     use super::*;

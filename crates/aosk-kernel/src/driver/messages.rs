@@ -90,6 +90,12 @@ impl MessageCache {
         self.arrived = arrived;
     }
 
+    /// How many messages are made of the first `pages` pages alone.
+    pub(super) fn settled(&self, pages: usize) -> usize {
+        let settled = |span: &&Span| (span.last.unwrap_or(span.first).0 as usize) < pages;
+        self.spans.iter().take_while(settled).count()
+    }
+
     fn stand_for(&self, table: &PageTable) -> bool {
         self.table == (table.generation(), table.pages().len())
             && self.messages.len() == self.spans.len()

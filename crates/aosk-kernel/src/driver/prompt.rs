@@ -34,7 +34,9 @@ impl Driver {
             let max_output = under.map_or_else(|| self.max_output(), |under| under.max_output);
             let window = under.map(|under| under.window);
             let messages = self.messages();
-            let request = Request { slot, ..self.request(messages, &planned, max_output, tail) };
+            let settled = self.cache.settled(self.process.image.settled);
+            let request = self.request(messages, &planned, max_output, tail);
+            let request = Request { slot, settled, ..request };
             let rendered = self.means.model.device.render(&request)?;
             if rendered.prompt == planned.prompt && window == Some(self.demand().window) {
                 return Ok(Ok(Call { planned, request, rendered }));
@@ -88,7 +90,12 @@ impl Driver {
         };
         let at = self.process.shared.parts.clock.now();
         let tail = planned.tail.then(|| self.tail(at, &planned));
-        let request = Request { slot, ..self.request(messages, &planned, demand.max_output, tail) };
+        // What had settled before is read once more, where all of it stands.
+        let settled = Some(self.process.image.settled)
+            .filter(|&pages| planned.evicted.iter().all(|page| page.0 as usize >= pages));
+        let settled = self.cache.settled(settled.unwrap_or(0));
+        let request = self.request(messages, &planned, demand.max_output, tail);
+        let request = Request { slot, settled, ..request };
         let rendered = self.means.model.device.render(&request)?;
         let under = Conditions {
             cache: self.means.model.device.info().cache,
@@ -170,13 +177,13 @@ impl Driver {
         learnt.map_or(known, |learnt| learnt.max(known))
     }
 
-    /// What the endpoint charges, and whether it has forgotten the prompt before. Where calls are
+    /// What the endpoint charges, and whether it has forgotten the prompt before: by its rules, or
+    /// because it did so after such a pause before. Where calls are
     /// free, the usual shares stand for the time that they take.
     fn terms(&self) -> Terms {
         let info = self.means.model.device.info();
         let now = self.process.shared.parts.clock.now();
-        let idle = self.process.image.answered.map(|answered| now.millis_since(answered));
-        let cold = idle.is_none_or(|idle| info.cache.ttl_ms.is_some_and(|ttl| idle > ttl));
+        let cold = self.process.image.warmth.is_cold(now);
         let Prices { input, cached, cache_write, output } = info.prices;
         if input == MicroDollars::ZERO {
             return Terms { cold, ..Terms::default() };
@@ -297,6 +304,7 @@ impl Driver {
             sampling: self.means.manifest.sampling.clone(),
             cache_key: self.process.pid().to_string(),
             slot: None,
+            settled: 0,
         }
     }
 

@@ -6,7 +6,7 @@ use aosk_abi::{
     Pid, Planned, Ppm, ProcessState, Recalled, Record, ReplyPart, ReplySummary, Seq, Signal,
     Source, Spawned, Step, Tenant, Timestamp, Tokens, ToolCall, ToolRequested, What,
 };
-use aosk_context::{Arrival, PageTable};
+use aosk_context::{Arrival, PageTable, Warmth};
 
 use super::{Account, Child, End, Image, Letter, Mailbox, Pending, Shape, Transcript, Waits};
 use crate::program::{Program, Running};
@@ -142,6 +142,8 @@ impl Image {
             pages: PageTable::default(),
             transcript: Transcript::default(),
             answered: None,
+            warmth: Warmth::default(),
+            settled: 0,
             stubs: Vec::new(),
             arrivals: Vec::new(),
             conditions: None,
@@ -287,15 +289,18 @@ impl Image {
                 };
                 self.model.clone_from(&routed.model);
                 self.answered = None;
+                self.warmth.lose();
                 // It was made for another window and another renderer.
                 self.plan = None;
             }
             What::LlmRequested(requested) => {
                 self.requested(requested).ok_or_else(|| about(requested.op))?;
+                self.warmth.asked(event.at);
             }
             What::LlmReturned(returned) => {
                 self.returned(returned, seq).ok_or_else(|| about(returned.op))?;
                 self.answered = Some(event.at);
+                self.warmth.answered(returned.usage.map(|usage| usage.cached));
             }
             What::LlmFailed(failed) => {
                 self.failed(failed, event, seq).ok_or_else(|| about(failed.op))?;
@@ -358,6 +363,7 @@ impl Image {
         if self.model != self.spawned.model {
             self.model.clone_from(&self.spawned.model);
             self.answered = None;
+            self.warmth.lose();
         }
         self.hear(input, seq);
     }
@@ -395,9 +401,12 @@ impl Image {
         }
         let under = planned.under.onto(self.conditions.as_ref());
         let under = under.ok_or(FoldError::Conditions { seq })?;
+        let standing = planned.evicted.first().map(|first| self.pages.tokens_before(*first));
         self.pages.apply(planned, &under).map_err(|source| FoldError::Plan { seq, source })?;
         self.conditions = Some(under);
+        self.warmth.planned(planned, standing, self.pages.tokens());
         if !planned.evicted.is_empty() {
+            self.settled = self.pages.pages().len();
             self.stubs.clone_from(&planned.stubs);
         }
         let admitted = |arrival: &Arrival| {
@@ -482,6 +491,7 @@ impl Image {
             *elsewhere = *attempts;
             self.model.clone_from(next);
             self.answered = None;
+            self.warmth.lose();
             // It was made for another window and another room for the reply.
             self.plan = None;
         }

@@ -20,7 +20,7 @@ use aosk_abi::{
     BlockedOn, Conditions, Epoch, Hash, Limits, Op, Pid, Planned, Priority, ProcessState, Seq,
     Spawned, Step, Stub, Tenant, Timestamp,
 };
-use aosk_context::{Arrival, PageTable};
+use aosk_context::{Arrival, PageTable, Warmth};
 use aosk_ports::ProcessRow;
 use serde::{Deserialize, Serialize};
 
@@ -85,6 +85,12 @@ pub struct Image {
     /// When the model that it asks now last answered it.
     #[serde(default)]
     pub answered: Option<Timestamp>,
+    /// What its endpoint holds of its prompts.
+    #[serde(default)]
+    pub warmth: Warmth,
+    /// How many pages there had been when some last left, those that came with that plan included.
+    #[serde(default)]
+    pub settled: usize,
     /// What the prompt says of the pages that have left.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stubs: Vec<Stub>,

@@ -231,3 +231,35 @@ async fn a_process_names_one_slot_of_its_server_while_others_call_in_between() {
         assert_eq!(slots.is_some(), of(&last)[0].is_some_and(|slot| slot < 2));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_stood_there_when_pages_last_left_is_told_while_it_stands() {
+    let call = |turn: u64| {
+        let text = format!("turn {turn} ").repeat(75);
+        Say::Call("pure", format!("{{\"say\": \"{text}\"}}").leak())
+    };
+    let mut script: Vec<Say> = (0..16).map(call).collect();
+    script.push(Say::Text("ok"));
+    let kit = Kit::with(Puppet::new(script).windowed(1_600));
+    let kernel = kit.kernel();
+    let mut request = spawn("go");
+    request.manifest.max_steps = 20;
+    let pid = kernel.spawn(request).await.unwrap();
+    kernel.wait(pid).await.unwrap();
+    let asked = kit.puppet.asked.lock().unwrap().clone();
+    // The messages of the call for which pages last left.
+    let mut base = None;
+    let (mut epochs, mut told) = (0, 0);
+    for pair in asked.windows(2) {
+        let [before, now] = [&pair[0], &pair[1]];
+        if now.messages.starts_with(&before.messages) {
+            assert_eq!(now.settled, base.unwrap_or(0));
+        } else {
+            assert!(now.settled == 0 || Some(now.settled) == base, "{}", now.settled);
+            (base, epochs) = (Some(now.messages.len()), epochs + 1);
+        }
+        assert_eq!(now.messages[..now.settled], before.messages[..now.settled]);
+        told += usize::from(now.settled > 0);
+    }
+    assert!(epochs > 1 && told > 2, "{epochs} epochs, told {told} times");
+}

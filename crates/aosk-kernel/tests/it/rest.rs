@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use aosk_abi::{
-    BlockedOn, Code, Exit, FailureKind, MicroDollars, Pid, Priority, ProcessState, Signal, Tenant,
-    Tokens, What,
+    BlockedOn, Code, Exit, FailureKind, MicroDollars, Pid, Priority, ProcessState, Signal,
+    StopReason, Tenant, Tokens, Usage, What,
 };
 use aosk_kernel::{Kernel, Outcome};
-use aosk_ports::{Inbox, InboxItem, Journal};
+use aosk_ports::{Inbox, InboxItem, Journal, Part, Reply};
 use aosk_store::{SqliteReader, SqliteStore};
 
 use crate::support::{Kit, Puppet, Say, failure, spawn};
@@ -171,6 +171,41 @@ async fn pages_leave_before_they_must_when_the_endpoint_has_forgotten_the_prompt
         kernel.quiet().await;
         let after = kit.image(pid).await.pages;
         assert_eq!(after.generation() > 0, leaves, "after {idle} s: {}", after.tokens());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_leave_before_they_must_when_the_prompt_was_lost_twice_after_such_a_pause() {
+    const VERSE: &str = "some thirty tokens that stand in the window until there is a reason to let \
+                         them go, and no call of a tool among them";
+    let said = |text: &'static str, stop, cached| {
+        let usage = Usage { input: Tokens(1_000), cached: Tokens(cached), ..Usage::default() };
+        let (parts, model) = (vec![Part::Text(text.into())], "puppet-1".into());
+        Say::Full(Reply { parts, stop, usage: Some(usage), model, raw: None })
+    };
+    for (lost, cached) in [(true, 0), (false, 1_000)] {
+        let mut script = vec![said(VERSE, StopReason::Length, 1_000); 9];
+        script.push(said(VERSE, StopReason::Stop, 1_000));
+        script.extend(vec![said("yes", StopReason::Stop, cached); 3]);
+        // How long the endpoint keeps a prompt is not known.
+        let mut kit = Kit::with(Puppet::new(script).windowed(930).replying(250));
+        kit.options.adopts = true;
+        let kernel = kit.kernel();
+        let mut request = spawn("say it");
+        request.manifest.tools.clear();
+        request.manifest.max_steps = 20;
+        let pid = kernel.spawn(request).await.unwrap();
+        kernel.wait(pid).await.unwrap();
+        let mut left = Vec::new();
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            post(&kit, pid, message("again?")).await;
+            kernel.nudge().unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            kernel.quiet().await;
+            left.push(kit.image(pid).await.pages.generation() > 0);
+        }
+        assert_eq!(left, [false, false, lost]);
     }
 }
 

@@ -13,10 +13,13 @@
 //!
 //! Four marks are allowed, and each stands for one thing that is read again:
 //!
-//! 1. the last tool: agents with the same tools and another system prompt;
-//! 2. the system prompt: conversations that begin alike, and what eviction leaves;
+//! 1. the system prompt: conversations that begin alike, and what eviction leaves at worst;
+//! 2. the end of the log when pages last left it: what the next eviction is likely to leave;
 //! 3. the end of the log of the call before, which is the last block in front of the newest reply;
 //! 4. the end of the log, for the next call.
+//!
+//! Where pages have not left yet, the last tool has the second: agents with the same tools and another
+//! system prompt begin alike up to there.
 //!
 //! The third makes the fourth of the call before a certain hit. Without it the provider would look
 //! back 20 blocks from the end of the log; a turn with 10 parallel calls adds 21.
@@ -48,6 +51,8 @@ struct End {
 pub(super) struct Prompt {
     text: String,
     ends: Vec<End>,
+    /// How many blocks stood there when pages last left.
+    settled: usize,
 }
 
 impl Prompt {
@@ -56,6 +61,11 @@ impl Prompt {
         self.step_to(place);
         self.text.push_str(block);
         self.ends.push(End { place, brace: self.text.len() - 1, bears });
+    }
+
+    /// What was added so far stood there when pages last left.
+    pub fn settle(&mut self) {
+        self.settled = self.ends.len();
     }
 
     /// The bytes that only grow.
@@ -116,8 +126,9 @@ impl Prompt {
         let reply_end = self.ends.iter().rposition(is_reply).unwrap_or(0);
         let reply = self.ends[..reply_end].iter().rposition(|end| !is_reply(end));
         let before = &self.ends[..reply.map_or(0, |last| last + 1)];
+        let settled = last(&self.ends[..self.settled], &messages);
         let mut marks: Vec<usize> = [
-            last(&self.ends, &[Place::Tools]),
+            settled.or_else(|| last(&self.ends, &[Place::Tools])),
             last(&self.ends, &[Place::System]),
             last(before, &messages),
             last(&self.ends, &messages),
@@ -125,6 +136,7 @@ impl Prompt {
         .into_iter()
         .flatten()
         .collect();
+        marks.sort_unstable();
         marks.dedup();
         marks
     }

@@ -92,15 +92,11 @@ fn prompt(quirks: &Quirks, request: &Request) -> Result<Prompt, RenderError> {
         block.push('}');
         prompt.push(Place::Tools, true, &block);
     }
-    let mut messages = request.messages.as_slice();
-    if let Some((first, rest)) = messages.split_first()
-        && first.role == Role::System
-    {
-        texts(&mut prompt, Place::System, "system", first)?;
-        messages = rest;
-    }
-    for message in messages {
+    for (index, message) in request.messages.iter().enumerate() {
         match message.role {
+            Role::System if index == 0 => {
+                texts(&mut prompt, Place::System, "system", message)?;
+            }
             Role::System => {
                 return Err(RenderError(
                     "a system message can only be the first in the anthropic dialect".to_owned(),
@@ -109,6 +105,9 @@ fn prompt(quirks: &Quirks, request: &Request) -> Result<Prompt, RenderError> {
             Role::User => texts(&mut prompt, Place::User, "user", message)?,
             Role::Assistant => assistant(&mut prompt, quirks, message)?,
             Role::Tool => results(&mut prompt, message)?,
+        }
+        if index + 1 == request.settled {
+            prompt.settle();
         }
     }
     Ok(prompt)

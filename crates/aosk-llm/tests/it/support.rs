@@ -76,6 +76,7 @@ pub fn request(messages: Vec<Message>) -> Request {
         sampling: Sampling::default(),
         cache_key: "conversation".to_owned(),
         slot: None,
+        settled: 0,
     }
 }
 

@@ -34,6 +34,7 @@ fn request(messages: Vec<Message>, key: &str) -> Request {
         sampling: Sampling::default(),
         cache_key: key.to_owned(),
         slot: None,
+        settled: 0,
     }
 }
 

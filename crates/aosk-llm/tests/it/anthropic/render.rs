@@ -171,6 +171,27 @@ async fn each_call_marks_where_the_one_before_it_ended() {
     assert_eq!(marks(&bare), [""; 0]);
 }
 
+#[tokio::test]
+async fn what_had_settled_when_pages_last_left_is_marked_instead_of_the_tools() {
+    let plain = plain().await;
+    let mut request = question();
+    for name in ["a", "b", "c"] {
+        request.messages.extend([said([call(name, "f", "{}")]), result(name, "f", "x")]);
+    }
+    let marks = |settled| marked(&body(&plain, &Request { settled, ..request.clone() }));
+    let always = ["system.0", "messages.4.0", "messages.6.0"];
+    assert_eq!(marks(0), [&["tools.0"][..], &always].concat());
+    assert_eq!(marks(4), ["system.0", "messages.2.0", "messages.4.0", "messages.6.0"]);
+    // Where it ends with what is marked in any case there is nothing to add.
+    assert_eq!(marks(6), always);
+    assert_eq!(marks(8), always);
+    // Nothing of the log had settled.
+    assert_eq!(marks(1), marks(0));
+    let of =
+        |settled| plain.render(&Request { settled, ..request.clone() }).expect("a form").prompt;
+    assert_eq!(of(4), of(0), "marks are no content");
+}
+
 fn any_message() -> impl Strategy<Value = Message> {
     let word = || "[a-z\\[\\]{}\"\\\\,é世 \n]{0,12}";
     let part = prop_oneof![
