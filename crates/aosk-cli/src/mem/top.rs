@@ -13,7 +13,7 @@ use crate::args::Mem;
 use crate::config::Settings;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::figures::{cached, count};
+use crate::figures::count;
 use crate::print::{Ink, Screen, json};
 use crate::processes::{Processes, Works, state_name};
 use crate::reader;
@@ -42,6 +42,11 @@ struct Line {
     evictions: usize,
     /// How many times pages have left.
     generation: u64,
+    /// In percent: how much of the prompts, as the plans counted them, was to be read from the
+    /// endpoint's cache by its rules.
+    predicted_hit: Option<f64>,
+    /// In percent: how much of the input was, as the endpoint reported.
+    reported_hit: Option<f64>,
     /// What the endpoint reported.
     usage: Usage,
     spent_microdollars: u64,
@@ -73,6 +78,8 @@ impl Line {
             swapped_tokens: swapped.1,
             evictions: table.pages().len() - resident_pages,
             generation: table.generation(),
+            predicted_hit: percent(image.warmth.predicted().0, image.warmth.sent().0),
+            reported_hit: percent(image.account.usage.cached.0, image.account.usage.input.0),
             usage: image.account.usage,
             spent_microdollars: image.account.spent().0,
         }
@@ -90,9 +97,15 @@ impl Line {
                 .map_or_else(|| "-".to_owned(), |room| whole_percent(self.resident_tokens, room)),
             pages(self.swapped_tokens, self.swapped_pages),
             self.evictions.to_string(),
-            cached(&self.usage),
+            shown(self.predicted_hit),
+            shown(self.reported_hit),
         ]
     }
+}
+
+/// A share without its decimals, or `-` where it is one of nothing.
+fn shown(percent: Option<f64>) -> String {
+    percent.map_or_else(|| "-".to_owned(), |percent| format!("{percent:.0}%"))
 }
 
 pub(super) async fn top(args: &Mem, settings: &Settings, screen: &Screen) -> Result<Exit, Error> {
@@ -137,14 +150,25 @@ pub(super) async fn top(args: &Mem, settings: &Settings, screen: &Screen) -> Res
     }
     let shown = if args.all { lines.len() } else { lines.len().min(MOST) };
     let mut rows: Vec<Vec<String>> = vec![
-        ["PID", "NAME", "MODEL", "RESIDENT", "ROOM", "USE", "SWAPPED", "EVICTED", "CACHED"]
-            .map(str::to_owned)
-            .into(),
+        [
+            "PID",
+            "NAME",
+            "MODEL",
+            "RESIDENT",
+            "ROOM",
+            "USE",
+            "SWAPPED",
+            "EVICTED",
+            "PREDICTED",
+            "REPORTED",
+        ]
+        .map(str::to_owned)
+        .into(),
     ];
     let (listed, rest) = lines.split_at(shown);
     rows.extend(listed.iter().map(|(pid, line)| line.cells(processes.short(*pid))));
     let columns = screen.out.width();
-    let mut table = text::table(&rows, &[3, 4, 5, 6, 7, 8], &[1, 2], columns).into_iter();
+    let mut table = text::table(&rows, &[3, 4, 5, 6, 7, 8, 9], &[1, 2], columns).into_iter();
     if let Some(head) = table.next() {
         screen.out.line(&screen.out.paint(Ink::Strong, &head))?;
     }

@@ -279,6 +279,8 @@ fn whoever_uses_the_most_memory_stands_first() {
     assert_eq!(listed["swapped_tokens"], window["swapped"]["tokens"]);
     assert_eq!(listed["evictions"], window["evictions"]);
     assert_eq!(listed["room"], window["room"]["prompt"]);
+    assert_eq!(listed["predicted_hit"], window["predicted_hit"]);
+    assert!(listed["predicted_hit"].is_f64() && listed["reported_hit"].is_f64(), "{listed}");
     let people = world.run(&["mem", "--top", "--all"]);
     assert!(people.out.lines().all(|line| line.chars().count() <= 80), "{}", people.out);
     assert_eq!(people.out.lines().count(), 3, "{}", people.out);
