@@ -1,7 +1,8 @@
 //! What a process's endpoint holds of its prompts, as its events tell it.
 //!
 //! The sizes are those of the pages as the plans counted them. The tail and the frame of a prompt are
-//! left out: the one is never cached, the other is a few tokens a message.
+//! left out: the one is never cached, the other is a few tokens a message. Only the sum of what was sent
+//! has them.
 
 use aosk_abi::{PageKind, Planned, Timestamp, Tokens};
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,9 @@ pub struct Warmth {
     settled: Tokens,
     /// Whether pages left of the newest prompt.
     rebuilt: bool,
-    /// The newest prompt, and how much of it stood at the beginning of the one last answered.
+    /// The newest prompt with all that it holds.
+    prompt: Tokens,
+    /// Its pages, and how much of them stood at the beginning of the one last answered.
     size: Tokens,
     kept: Tokens,
     /// When the call in flight was made, and how much of it was to be read from the cache.
@@ -45,6 +48,7 @@ impl Warmth {
         let head = planned.admitted.iter().filter(|page| head(page.kind));
         self.head = head.fold(self.head, |sum, page| sum + page.tokens);
         self.size = size;
+        self.prompt = planned.prompt_tokens;
     }
 
     /// The planned prompt was sent.
@@ -62,7 +66,7 @@ impl Warmth {
             let Self { head, settled, size, kept: shared, .. } = *self;
             self.cache.sent(&Sent { shared, head, settled, size }, at);
         }
-        self.sent += self.size;
+        self.sent += self.prompt;
         self.kept = self.size;
         if std::mem::take(&mut self.rebuilt) {
             self.settled = self.size;
