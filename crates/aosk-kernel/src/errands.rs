@@ -61,7 +61,7 @@ impl Errands {
         kin.parents.extend(children.iter().map(|child| (*child, parent)));
     }
 
-    /// A process has ended: whoever waits for it has something to look at.
+    /// A process has ended, or may have: whoever waits for it has something to look at.
     pub(crate) fn ended(&self, pid: Pid) {
         let mut kin = lock(&self.kin);
         kin.guarded.remove(&pid);

@@ -94,6 +94,10 @@ flaws! {
     StalePrompt "stale-prompt" Planned;
     /// The kernel believes that agents may spend ten times as much.
     RaisedLimit "raised-limit" Limit;
+    /// The kernel believes that those whom agents begin may spend ten times as much.
+    RichHelper "rich-helper" Begun;
+    /// Lists say that who has ended spent nothing.
+    UnpaidEnd "unpaid-end" Reaped;
     /// The kernel believes that its run may spend a hundred times as much.
     LooseBudget "loose-budget" Limit;
     /// The store grants what is drawn of a budget and does not keep it.

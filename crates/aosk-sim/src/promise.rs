@@ -52,6 +52,8 @@ promises! {
     Counted "what is spent is what the events say";
     Billed "what is spent is never less than what will be billed";
     Charged "a call is charged what it cost";
+    Begun "a child is begun once, with no more than it was to have";
+    Reaped "the end of a child is told to its parent once, as it was";
     Steps "no process makes more steps than it may";
     Restarts "a process begins again only as its manifest asks";
     Rests "who has ended, is stopped or waits for somebody begins nothing";

@@ -28,6 +28,11 @@ const NEIGHBOURS: u64 = 8;
 /// Waits are shorter than that, in seconds; one of 0 is none.
 const LONGEST_WAIT: u64 = 60;
 
+/// The names of those that agents begin; the last is not known to most of them.
+const HELPERS: u64 = 3;
+/// How those are addressed who were begun by others.
+pub(crate) const HELPER: &str = "You are a helper.";
+
 /// Names of tools that nobody has; a real endpoint may send any of them.
 const UNKNOWN: [&str; 4] = ["", "no_such_tool", "nul\0in the name", "имя ☃"];
 /// Arguments that no tool can take.
@@ -101,12 +106,28 @@ fn call(dice: &mut Dice, request: &Request, turns: u64, index: usize) -> Part {
     Part::ToolCall {
         id: format!("call-{turns}-{index}").into(),
         name: tool.name.as_str().into(),
-        arguments: Value::Object(arguments(dice, tool)).to_string().into(),
+        arguments: Value::Object(arguments(dice, tool, has_kin(request))).to_string().into(),
+    }
+}
+
+/// Whether who asks began others or was begun.
+fn has_kin(request: &Request) -> bool {
+    let says = |part: &Part| matches!(part, Part::Text(text) if **text == *HELPER);
+    request.tools.iter().any(|tool| tool.name == "spawn")
+        || request.messages.iter().take(1).any(|first| first.parts.iter().any(says))
+}
+
+/// Somebody of whom an agent may have heard; one that has kin talks to them most of the time.
+fn somebody(dice: &mut Dice, has_kin: bool) -> String {
+    match if has_kin { dice.below(4) } else { 0 } {
+        0 => format!("agent {}", dice.below(NEIGHBOURS)),
+        1 => "parent".to_owned(),
+        _ => format!("helper {}", dice.below(HELPERS)),
     }
 }
 
 /// Arguments that a flat schema allows.
-fn arguments(dice: &mut Dice, tool: &ToolSpec) -> Map<String, Value> {
+fn arguments(dice: &mut Dice, tool: &ToolSpec, has_kin: bool) -> Map<String, Value> {
     let properties = tool.parameters.get("properties").and_then(Value::as_object);
     let needed = tool.parameters.get("required").and_then(Value::as_array);
     let value = |(name, schema): (&String, &Value)| {
@@ -115,7 +136,8 @@ fn arguments(dice: &mut Dice, tool: &ToolSpec) -> Map<String, Value> {
             return None;
         }
         let value = match (&**name, schema.get("type").and_then(Value::as_str)) {
-            ("to" | "from", _) => json!(format!("agent {}", dice.below(NEIGHBOURS))),
+            ("to" | "from", _) => json!(somebody(dice, has_kin)),
+            ("agent", _) => json!(format!("helper {}", dice.below(HELPERS))),
             ("seconds" | "timeout_s", _) => json!(dice.below(LONGEST_WAIT)),
             (_, Some("integer")) => json!(dice.below(6_000)),
             (_, Some("boolean")) => json!(dice.below(2) == 1),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aosk_abi::{
     Blocked, BlockedOn, ChildEnded, Code, Content, Exit, Hash, Op, Pid, ProcessState, Seq,
-    ToolCall, ToolResult, What,
+    ToolCall, ToolResult, Unblocked, What,
 };
 use aosk_ports::{Receipt, StoreError};
 use serde_json::json;
@@ -85,23 +85,38 @@ impl Driver {
     }
 
     /// Where children have some of the process's money: takes back what those leave over that have
-    /// ended, or waits for those that have not. Whether there are any.
-    pub(super) async fn awaits_money(&mut self) -> Result<bool, Error> {
+    /// ended, or waits for those that have not. Where none does, or one of those waits for this
+    /// process in turn, somebody has to give more: it is blocked on `otherwise`.
+    pub(super) async fn await_money(&mut self, otherwise: BlockedOn) -> Result<(), Error> {
         let owing: Vec<Pid> = self.process.image.account.granted.keys().copied().collect();
         if owing.is_empty() {
-            return Ok(false);
+            return self.process.emit(What::Blocked(Blocked { on: otherwise, op: None }));
         }
         self.process.shared.errands.await_ends(self.process.pid(), &owing);
         for child in &owing {
             self.look_at(*child).await?;
         }
         let still: Vec<Pid> = self.process.image.account.granted.keys().copied().collect();
-        if still == owing {
-            let on = BlockedOn::Child { children: still, until: None };
-            self.process.emit(What::Blocked(Blocked { on: on.clone(), op: None }))?;
-            self.rests = Some(Ended::Waiting(on));
+        if still != owing {
+            let waited = matches!(
+                self.process.image.state,
+                ProcessState::Blocked { on: BlockedOn::Child { .. }, .. }
+            );
+            if waited {
+                self.process.emit(What::Unblocked(Unblocked {}))?;
+            }
+            return Ok(());
         }
-        Ok(true)
+        let on = BlockedOn::Child { children: still, until: None };
+        self.process.emit(What::Blocked(Blocked { on: on.clone(), op: None }))?;
+        let shared = self.process.shared.clone();
+        let _desk = self.at_desk(&shared).await;
+        if self.circle(&on).await?.is_some() {
+            self.process.emit(What::Blocked(Blocked { on: otherwise, op: None }))?;
+            return self.process.commit().await;
+        }
+        self.rests = Some(Ended::Waiting(on));
+        Ok(())
     }
 
     /// The children that a call waits for.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aosk_abi::{
-    Blocked, BlockedOn, Content, FailureKind, LlmRequested, LlmReturned, Manifest, MicroDollars,
-    Op, Pid, Planned, ReplyPart, Timestamp, ToolSpec, Usage, What,
+    BlockedOn, Content, FailureKind, LlmRequested, LlmReturned, Manifest, MicroDollars, Op, Pid,
+    Planned, ReplyPart, Timestamp, ToolSpec, Usage, What,
 };
 use aosk_ports::{Delta, Demand, Part, Progress, RateLimits, Rendered, Reply, Request};
 
@@ -89,10 +89,7 @@ impl Driver {
         if let Some(on) = self.over_budget(reserved) {
             slot.withdraw();
             // What children leave over comes back when they end.
-            if self.awaits_money().await? {
-                return Ok(());
-            }
-            return self.process.emit(What::Blocked(Blocked { on, op: None }));
+            return self.await_money(on).await;
         }
         let (tenant, group) = self.place();
         let paid = shared.books.pay(&tenant, &group, &device.info().name, reserved).await;

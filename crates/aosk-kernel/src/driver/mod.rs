@@ -125,6 +125,8 @@ pub(crate) struct Driver {
 enum Wait {
     /// Its turn: nothing is in flight, so whatever brings the process to rest ends it at once.
     Turn,
+    /// A moment that the journal names: whatever ends that wait ends this one.
+    Moment,
     /// What is in flight: a stop comes between two steps, and a graceful one leaves it some time.
     Flight,
 }
@@ -133,7 +135,7 @@ enum Wait {
 enum Interruption {
     /// The kernel stops.
     Stop,
-    /// An inbox item was written into the journal, and the process goes on no further.
+    /// An inbox item was written into the journal that ends the wait.
     Rest,
 }
 
@@ -337,7 +339,7 @@ impl Driver {
             return Ok(Waited::TooLong(left, until));
         }
         self.process.commit().await?;
-        match self.interruptible(shared.parts.clock.sleep(left), Wait::Turn).await? {
+        match self.interruptible(shared.parts.clock.sleep(left), Wait::Moment).await? {
             Ok(()) => {
                 self.waited = Some(until);
                 Ok(Waited::Yes)
@@ -347,6 +349,11 @@ impl Driver {
         }
     }
 
+    fn waits_for_a_moment(&self) -> bool {
+        let state = &self.process.image.state;
+        matches!(state, ProcessState::Blocked { on: BlockedOn::Timer { .. }, .. })
+    }
+
     /// Waits for `future`, unless the process is to go no further or the kernel stops first.
     async fn interruptible<T>(
         &mut self,
@@ -354,7 +361,7 @@ impl Driver {
         wait: Wait,
     ) -> Result<Result<T, Interruption>, Error> {
         let grace = match wait {
-            Wait::Turn => Duration::ZERO,
+            Wait::Turn | Wait::Moment => Duration::ZERO,
             Wait::Flight => self.process.shared.options.grace,
         };
         let mut future = std::pin::pin!(future);
@@ -368,6 +375,7 @@ impl Driver {
                     self.process.take(id, item)?;
                     let ends = match wait {
                         Wait::Turn => self.process.rest().is_some(),
+                        Wait::Moment => !self.waits_for_a_moment(),
                         Wait::Flight => self.process.image.state.is_final(),
                     };
                     if ends {

@@ -4,7 +4,8 @@
 //!
 //! **A circle of waits that have no end never ends.** Whoever is about to close one hears of it
 //! instead: the wait is made durable first and then every link of the chain is read from the store, so
-//! of two that close a circle at once the later sees the earlier. A process that a message is on its
+//! of two that close a circle at once the later sees the earlier. One of those in a circle hears of it:
+//! the others look when its answer is durable. A process that a message is on its
 //! way to is not stuck, though its list entry says that it waits; so the inbox is read, and then the
 //! entries once more: where no journal has grown in between, all of them waited at that moment.
 
@@ -80,13 +81,19 @@ impl Driver {
             let waited = Duration::from_millis(until.millis_since(since));
             return self.returned(op, &over(&on, waited), waited).map(|()| None);
         }
-        if let Some(circle) = self.circle(&on).await? {
-            let told = ToolResult::failed(
-                "deadlock",
-                format!("this would wait for ever: {circle}"),
-                "do without it, or send what the others wait for first; a timeout ends a wait",
-            );
-            return self.refuse(op, &told).map(|()| None);
+        if !endless(&on).is_empty() {
+            let shared = self.process.shared.clone();
+            // Held until the answer is durable: who looks next must not see the circle that it breaks.
+            let _desk = self.at_desk(&shared).await;
+            if let Some(circle) = self.circle(&on).await? {
+                let told = ToolResult::failed(
+                    "deadlock",
+                    format!("this would wait for ever: {circle}"),
+                    "do without it, or send what the others wait for first; a timeout ends a wait",
+                );
+                self.refuse(op, &told)?;
+                return self.process.commit().await.map(|()| None);
+            }
         }
         Ok(match (left, on) {
             // The driver waits for moments by itself.
@@ -108,12 +115,8 @@ impl Driver {
     }
 
     /// The circle of waits without an end that the process is about to close, in words.
-    async fn circle(&mut self, on: &BlockedOn) -> Result<Option<String>, Error> {
-        if endless(on).is_empty() {
-            return Ok(None);
-        }
+    pub(super) async fn circle(&mut self, on: &BlockedOn) -> Result<Option<String>, Error> {
         let shared = self.process.shared.clone();
-        let _desk = self.at_desk(&shared).await;
         self.process.commit().await?;
         let Some(found) = self.chain(on).await? else {
             return Ok(None);

@@ -125,7 +125,8 @@ impl Kernel {
 
     /// Enters what became of a stay, and gives the place to the next.
     pub(super) fn settle(&self, pid: Pid, epoch: Option<Epoch>, ended: Ended) {
-        if let Ended::Outcome(Outcome::Exited(_)) = &ended {
+        // An append that failed may have been written all the same, and with it an end.
+        if let Ended::Outcome(Outcome::Exited(_) | Outcome::Broken { .. }) = &ended {
             self.shared.errands.ended(pid);
         }
         // Whom it has something for comes first: else it might look as if nothing ran any more.
@@ -168,7 +169,6 @@ impl Kernel {
                         table.set(pid, Entry::Resting { epoch });
                     }
                     Outcome::Broken { code, message } => {
-                        self.shared.errands.let_go(pid);
                         tracing::warn!(%pid, %code, "cannot go on with the process: {message}");
                         let outcome = Box::new(outcome.clone());
                         table.set(pid, Entry::Broken { epoch, outcome });

@@ -326,6 +326,32 @@ async fn a_parent_and_a_child_that_wait_for_each_other_hear_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_parent_without_money_waits_for_no_child_that_waits_for_it() {
+    let kit = Kit::with(
+        Puppet::new(vec![
+            Say::Calls(vec![begin("one")]),
+            Say::Call("receive", r#"{"timeout_s": 60}"#),
+            Say::Call("receive", r#"{"timeout_s": 60}"#),
+        ])
+        .a_cent(),
+    );
+    let wait = Say::Call("receive", r#"{"from": "parent"}"#);
+    let one = Arc::new(Puppet::new(vec![wait]).a_cent().named("one"));
+    let kernel = kernel_of(&kit, &[&kit.puppet, &one, &puppet("two", vec![])]);
+    // A call is reserved with a cent; of what the first leaves the child gets half.
+    let pid = kernel.spawn(parent("quota = { spend_usd = 0.0208 }")).await.unwrap();
+    let outcome = tokio::time::timeout(Duration::from_secs(600), kernel.wait(pid)).await;
+    let outcome = outcome.expect("it says what it waits for");
+    assert!(matches!(outcome, Some(Outcome::Parked(BlockedOn::Quota { .. }))), "{outcome:?}");
+    let waits = children(&kit, "one").await.remove(0).1;
+    assert!(
+        matches!(&waits, ProcessState::Blocked { on: BlockedOn::Message { from, .. }, .. }
+            if *from == Some(pid)),
+        "{waits:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_is_awaited_goes_before_those_who_are_less_important_than_who_waits() {
     for waits in [true, false] {
         let last = if waits { WAIT } else { Say::Call("receive", r#"{"timeout_s": 60}"#) };
@@ -470,6 +496,36 @@ async fn whatever_call_of_the_store_goes_wrong_a_child_is_born_once_and_hears_on
     }
     println!("{points} points");
     assert!(points > 200, "{points}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_child_that_has_ended_whichever_answer_of_the_store_is_lost() {
+    let mut broken = 0;
+    for number in 1.. {
+        let kit = Kit::new(vec![]);
+        let point = Some((number, aosk_sim::Mishap::FailsAfter));
+        let store = aosk_sim::FailPoints::new(kit.boot(), point);
+        let top = Arc::new(Puppet::new(vec![]).saying(above));
+        let low = Arc::new(Puppet::new(vec![]).named("one").saying(below));
+        let kernel = kernel_on(&kit, store.clone(), &[&top, &low, &puppet("two", vec![])]);
+        if let Ok(pid) = kernel.spawn(parent("")).await {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            let given_up = kernel.broken(9);
+            broken += given_up.len();
+            let waits = matches!(
+                state(&kit, pid).await,
+                ProcessState::Blocked { on: BlockedOn::Child { .. }, .. }
+            ) && given_up.iter().all(|(other, ..)| *other != pid);
+            let child = children(&kit, "one").await.pop();
+            let has_ended = child.is_some_and(|(_, state)| state.is_final());
+            assert!(!(waits && has_ended), "{number}: {:?}", store.calls());
+        }
+        kernel.stop(Stop::Now);
+        if !store.has_happened() {
+            break;
+        }
+    }
+    assert!(broken > 9, "only {broken} agents were given up");
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,6 +17,7 @@ use aosk_ports::{
 };
 
 use super::book::{Book, Broken, Sent, Sky};
+use super::family::{Families, Terms, circles};
 use super::mail::Mail;
 use super::report::Report;
 use super::till::Till;
@@ -42,8 +43,9 @@ pub(super) struct Auditor {
 #[derive(Debug, Default)]
 pub(super) struct Books {
     pub(super) processes: BTreeMap<Pid, Book>,
-    /// What the agents are to be spawned with.
-    wanted: BTreeMap<Pid, Manifest>,
+    /// What the agents, and those that they began, are to be spawned with.
+    wanted: BTreeMap<Pid, Terms>,
+    pub(super) families: Families,
     /// Contents that stand once for the whole tenant.
     large: BTreeSet<Hash>,
     pub(super) mail: Mail,
@@ -116,7 +118,7 @@ impl Auditor {
 
     /// What an agent is to be spawned with.
     pub(super) fn wants(&self, pid: Pid, manifest: &Manifest) {
-        self.books().wanted.insert(pid, manifest.clone());
+        self.books().wanted.insert(pid, Terms::of(manifest));
     }
 
     /// A model call leaves a machine; `again` is what the request renders to now.
@@ -248,6 +250,24 @@ impl Auditor {
         waiting.map(|(pid, ..)| pid).collect()
     }
 
+    /// The processes that others began, born or not.
+    pub(super) fn children(&self) -> Vec<Pid> {
+        self.books().families.children()
+    }
+
+    /// Those that a process begins at the moment.
+    pub(super) fn unborn(&self, parent: Pid) -> Vec<Pid> {
+        self.books().families.unborn(parent)
+    }
+
+    /// The circles of waits that nothing in the inbox ends, each by its processes and the ends of
+    /// their journals.
+    pub(super) fn circles(&self) -> BTreeSet<Vec<(Pid, Seq)>> {
+        let books = self.books();
+        let waiting: BTreeSet<Pid> = books.mail.waiting().map(|(pid, ..)| pid).collect();
+        circles(&books.processes, |pid| waiting.contains(&pid))
+    }
+
     /// Where a process's journal ends, if neither it nor a call that is under way says why the
     /// process does nothing.
     pub(super) fn unexplained(&self, pid: Pid) -> Option<Seq> {
@@ -290,7 +310,9 @@ impl Auditor {
 
     /// Counts what the journals hold and how the processes ended.
     pub(super) fn count(&self, report: &mut Report) {
-        for book in self.books().processes.values() {
+        let books = self.books();
+        report.turns.insert("circle", books.families.told() as u64);
+        for book in books.processes.values() {
             for event in &book.events {
                 *report.events.entry(event.kind().name()).or_default() += 1;
                 if let Some(turn) = turn(&event.what) {
@@ -314,10 +336,10 @@ impl Watch for Auditor {
         let mut broken = Broken::new();
         let (now, alone) = (self.witness.now(), self.witness.machines_at_once() < 2);
         let mut books = self.books();
-        let Books { processes, wanted, large, mail, .. } = &mut *books;
+        let Books { processes, wanted, families, large, mail, .. } = &mut *books;
         let big = |content: &&Content| content.bytes().len() > Content::INLINE_MAX;
         large.extend(append.contents.iter().filter(big).map(Content::hash));
-        let Some(terms) = wanted.get(&append.pid) else {
+        let Some(terms) = wanted.get(&append.pid).cloned() else {
             drop(books);
             let what = "a process of which nobody asked";
             return self.witness.accuse(Some(append.pid), Promise::Explained, what);
@@ -327,6 +349,7 @@ impl Watch for Auditor {
             Book::new(append, terms.clone(), models.collect(), self.key)
         });
         let known = book.events.len();
+        let before = book.image.as_ref().map(|image| image.state.clone());
         book.append(append, &Sky { seed: self.seed, now, alone, large }, &mut broken);
         let new = book.events.get(known..).unwrap_or_default();
         self.reported(new, append, &mut broken);
@@ -341,6 +364,29 @@ impl Watch for Auditor {
             }
         }
         mail.take(append, new, &mut broken);
+        let (new, mut told) = (new.to_vec(), false);
+        for event in &new {
+            match &event.what {
+                What::Spawned(spawned) => families.born(append.pid, spawned, &mut broken),
+                What::ChildBegun(begun) => {
+                    let heir = families.begins(append.pid, &terms, begun, &mut broken);
+                    wanted.extend(heir.map(|heir| (begun.child, heir)));
+                }
+                What::ChildEnded(ended) => {
+                    families.ended(append.pid, ended, processes.get(&ended.child), &mut broken);
+                }
+                What::ToolReturned(returned) => {
+                    let (result, key) = (&returned.result, &self.key);
+                    told |= families.returned(append, result, before.as_ref(), key, &mut broken);
+                }
+                _ => {}
+            }
+        }
+        // A second machine does not wait until the first has told somebody.
+        if told && alone {
+            families.heals(processes);
+        }
+        families.stands(append.pid, processes);
         drop(books);
         self.accuse(append.pid, broken);
     }

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aosk_abi::{
-    BlockedOn, Code, ContentKey, Epoch, Event, Exit, Exited, Hash, Manifest, MicroDollars, Op, Pid,
-    Planned, ProcessState, Record, Restarted, Seq, Tenant, Timestamp, What,
+    BlockedOn, Code, ContentKey, Epoch, Event, Exit, Exited, Hash, MicroDollars, Op, Pid, Planned,
+    ProcessState, Record, Restarted, Seq, Tenant, Timestamp, What,
 };
 use aosk_kernel::Image;
 use aosk_ports::{Append, InboxItem, Rendered, Stretch};
 
 use super::deeds::Deeds;
+use super::family::Terms;
 use super::named::contents;
 use super::purse::Purse;
 use super::route::Route;
@@ -73,6 +74,8 @@ pub(super) struct Book {
     pub(super) head: Hash,
     /// The fold of everything durable; `None` once something did not fold.
     pub(super) image: Option<Image>,
+    /// How it ended, and what it had spent by then; more than once where it was continued.
+    pub(super) ends: Vec<(Exit, MicroDollars)>,
     /// What its checkpoints stand on.
     stretches: Vec<Stretch>,
     pub(super) events: Vec<Event>,
@@ -91,19 +94,14 @@ pub(super) struct Book {
     heard: BTreeSet<Hash>,
     /// Since when, in virtual time, the process stands where it does.
     since: Duration,
-    /// When its newest wait began, by the kernel's clock and in virtual time.
-    waits: Option<(Timestamp, Duration)>,
+    /// When its waits began, by the kernel's clock and in virtual time: one may go on behind another.
+    waits: BTreeMap<Timestamp, Duration>,
 }
 
 impl Book {
     /// An empty book for the process of a first append, which was to be spawned with these terms
     /// and may ask these models, in this order.
-    pub(super) fn new(
-        append: &Append,
-        terms: Manifest,
-        models: Vec<String>,
-        key: ContentKey,
-    ) -> Self {
+    pub(super) fn new(append: &Append, terms: Terms, models: Vec<String>, key: ContentKey) -> Self {
         Self {
             tenant: append.tenant.clone(),
             pid: append.pid,
@@ -111,19 +109,20 @@ impl Book {
             next: Seq(0),
             head: append.prev,
             image: None,
+            ends: Vec::new(),
             stretches: Vec::new(),
             events: Vec::new(),
-            purse: Purse::new(terms.spend_limit()),
+            purse: Purse::new(terms.limit),
             deeds: Deeds::new(key),
             route: Route::new(models),
-            starts: Starts::new(terms),
+            starts: Starts::new(terms.manifest),
             planned: BTreeMap::new(),
             plan: None,
             sent: BTreeMap::new(),
             brought: BTreeSet::new(),
             heard: BTreeSet::new(),
             since: Duration::ZERO,
-            waits: None,
+            waits: BTreeMap::new(),
         }
     }
 
@@ -158,6 +157,9 @@ impl Book {
         if image.row() != append.row {
             let what = format!("lists show {:?} instead of {:?}", append.row, image.row());
             broken.push((Promise::Lists, what));
+        }
+        if let ProcessState::Exited { exit } = &image.state {
+            self.ends.push((exit.clone(), self.purse.spent()));
         }
         let settled = append.checkpoint.as_ref().map(|it| it.settle(&mut self.stretches));
         if let Some(checkpoint) = &settled
@@ -195,13 +197,17 @@ impl Book {
                 broken.push((Promise::Contents, what));
             }
         }
-        let begins = before.is_some_and(|state| state.is_final())
-            || matches!(event.what, What::Restarted(_));
+        let has_ended = before.is_some_and(|state| state.is_final());
+        let begins = has_ended || matches!(event.what, What::Restarted(_));
         let step = self.image.as_ref().map(|image| image.step).unwrap_or_default();
         self.starts.hear(&event, step, begins, broken);
         self.route.hear(&event.what, begins, broken);
         let reserved = ended(&event.what).map(|op| self.purse.reserved_for(op));
         self.deeds.hear(&event, append, reserved.unwrap_or_default(), broken);
+        let is_child = self.image.as_ref().is_some_and(|image| image.spawned.parent.is_some());
+        if has_ended && is_child && matches!(event.what, What::MessageReceived(_)) {
+            self.purse.give_back();
+        }
         self.hear(record.seq, &event, broken);
         self.events.push(event);
     }
@@ -213,10 +219,7 @@ impl Book {
         else {
             return now;
         };
-        match self.waits {
-            Some((began, then)) if began == *since => then,
-            _ => self.waits.insert((*since, now)).1,
-        }
+        *self.waits.entry(*since).or_insert(now)
     }
 
     /// A process that waits for a moment does nothing before it comes.

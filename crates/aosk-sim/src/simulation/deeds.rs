@@ -8,14 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use aosk_abi::{
-    Code, Content, ContentKey, ContentRef, Effect, Event, FailureKind, Hash, LlmFailed,
-    LlmRequested, LlmReturned, MicroDollars, Op, ReplyPart, Timestamp, ToolRequested, ToolResult,
-    ToolReturned, What,
+    Code, ContentKey, ContentRef, Effect, Event, FailureKind, Hash, LlmFailed, LlmRequested,
+    LlmReturned, MicroDollars, Op, ReplyPart, Timestamp, ToolRequested, ToolResult, ToolReturned,
+    What,
 };
 use aosk_kernel::Retry;
 use aosk_ports::{Append, CallError, Part, Prices, Reply};
 
 use super::book::Broken;
+use super::family::{brought, ends_in};
 use crate::promise::Promise;
 
 /// What a failed result says where the kernel gave it because the tool gave none.
@@ -30,8 +31,10 @@ pub(super) struct Deeds {
     key: ContentKey,
     calls: BTreeMap<Op, Call>,
     tools: BTreeMap<Op, Errand>,
-    /// Calls of the kernel's own tools that waited, or took a message.
+    /// Calls of the kernel's own tools that waited, took a message or began a child.
     own: BTreeSet<Op>,
+    /// Results that tell of children that ended: whether it is so is asked where these are known.
+    reports: BTreeSet<Hash>,
 }
 
 /// A model call.
@@ -57,7 +60,13 @@ struct Errand {
 
 impl Deeds {
     pub(super) const fn new(key: ContentKey) -> Self {
-        Self { key, calls: BTreeMap::new(), tools: BTreeMap::new(), own: BTreeSet::new() }
+        Self {
+            key,
+            calls: BTreeMap::new(),
+            tools: BTreeMap::new(),
+            own: BTreeSet::new(),
+            reports: BTreeSet::new(),
+        }
     }
 
     /// Takes an event of an append in. `reserved` is what was set aside for the model call that it
@@ -77,6 +86,7 @@ impl Deeds {
             What::ToolReturned(result) => self.tool_returned(result, append, broken),
             What::Blocked(blocked) => self.own.extend(blocked.op),
             What::MessageTaken(taken) => drop(self.own.insert(taken.op)),
+            What::ChildBegun(begun) => drop(self.own.insert(begun.op)),
             What::Interrupted(call) => {
                 let errand = self.tools.get(&call.op);
                 if errand.is_none_or(|errand| errand.effect != Effect::Unsafe) {
@@ -199,16 +209,20 @@ impl Deeds {
         }
     }
 
-    fn tool_returned(&self, returned: &ToolReturned, append: &Append, broken: &mut Broken) {
+    fn tool_returned(&mut self, returned: &ToolReturned, append: &Append, broken: &mut Broken) {
         let (op, hash) = (returned.op, returned.result.hash);
+        let result = brought(append, &returned.result);
+        if result.as_ref().is_some_and(|result| !ends_in(result).is_empty()) {
+            self.reports.insert(hash);
+        }
         let fits = match self.tools.get(&op) {
             // What the kernel refused before anything was begun.
-            None => !returned.success || self.own.contains(&op),
+            None => !returned.success || self.own.contains(&op) || self.reports.contains(&hash),
             // Whether it was posted is asked where the inbox is known.
             Some(errand) if errand.tool == SEND => true,
             Some(errand) if errand.results.contains(&hash) => true,
             Some(errand) => {
-                errand.begun > 0 && !returned.success && is_given_up(append, &returned.result)
+                errand.begun > 0 && !returned.success && result.is_some_and(|it| is_given_up(&it))
             }
         };
         if !fits {
@@ -314,10 +328,7 @@ fn is_reply(said: &Reply, kept: &LlmReturned, key: &ContentKey) -> bool {
         && said.parts.iter().zip(&kept.parts).all(part)
 }
 
-/// Whether a result that an append brings is one that the kernel gives for a tool that gave none.
-fn is_given_up(append: &Append, result: &ContentRef) -> bool {
-    let content = append.contents.iter().find(|it| it.hash() == result.hash);
-    let result = content.map(Content::bytes).and_then(|bytes| serde_json::from_slice(bytes).ok());
-    let error = result.and_then(|result: ToolResult| result.error);
-    error.is_some_and(|error| GIVEN_UP.contains(&error.code.as_str()))
+/// Whether a result is one that the kernel gives for a tool that gave none.
+fn is_given_up(result: &ToolResult) -> bool {
+    result.error.as_ref().is_some_and(|error| GIVEN_UP.contains(&error.code.as_str()))
 }

@@ -1,5 +1,6 @@
 //! One life of a machine: it boots, recovers, tends its agents, and ends.
 
+use std::convert::Infallible;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use aosk_kernel::{Error, Outcome, Stop};
 use aosk_ports::{Inbox as _, InboxItem, Journal as _, ProcessFilter};
 use futures::FutureExt as _;
 use futures::future::{join, join_all, pending};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::meddler::Meddler;
 use super::watchman::walk;
@@ -33,6 +34,8 @@ const MEDDLING: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(
 /// A life that touches the world so often goes in circles: of 1,000 worlds the busiest life did so
 /// 90,175 times.
 const ENDLESS: u64 = 400_000;
+/// Of a process that rests the kernel says so in this time.
+const MOMENT: Duration = Duration::from_millis(100);
 /// How long is waited before a store that failed is tried again.
 const BREATH: Duration = Duration::from_secs(10);
 /// The longest fuses are of two to this many touches; half of all lives have fewer than 500.
@@ -151,14 +154,25 @@ fn cut(machine: &Machine) -> Ending {
     Ending::Cut(why)
 }
 
-/// Recovers, and tends every agent until all have ended, and nothing brings one of them back.
+/// Recovers, and tends everybody until all have ended, and nothing brings one of them back.
 async fn work(world: &World, machine: &Machine) {
     if let Err(error) = machine.kernel.recover().await {
         tolerate(world, None, &error);
     }
+    tokio::select! {
+        biased;
+        () = tend_all(world, machine) => {}
+        never = nurse(world, machine) => match never {},
+    }
+}
+
+async fn tend_all(world: &World, machine: &Machine) {
     let mut idle = None;
     loop {
-        join_all(world.agents().map(|agent| tend(world, machine, agent))).await;
+        let agents = world.agents().map(|agent| (World::pid(agent), Some(agent)));
+        join_all(agents.map(|(pid, agent)| tend(world, machine, pid, agent))).await;
+        let children = world.auditor.children().into_iter();
+        join_all(children.map(|pid| tend(world, machine, pid, None))).await;
         sleep(LULL).await;
         let tenant = &world.tenant;
         let unfinished = machine.store.processes(tenant, ProcessFilter::Unfinished).await;
@@ -189,9 +203,9 @@ fn all_heard(world: &World, machine: &Machine) -> bool {
     addressees.is_empty()
 }
 
-/// Brings one agent to its end, whatever the store says meanwhile.
-async fn tend(world: &World, machine: &Machine, agent: usize) {
-    let pid = World::pid(agent);
+/// Brings one process to its end, whatever the store says meanwhile: that agent, or one that another
+/// began, which also spawns it.
+async fn tend(world: &World, machine: &Machine, pid: Pid, agent: Option<usize>) {
     loop {
         match machine.store.process(&world.tenant, pid).await {
             Ok(Some(receipt)) if receipt.row.state.is_final() => return,
@@ -202,7 +216,10 @@ async fn tend(world: &World, machine: &Machine, agent: usize) {
                         sleep(BREATH).await;
                         Ok(())
                     }
-                    None if found.is_none() => spawn(world, machine, agent).await,
+                    None if found.is_none() => match agent {
+                        Some(agent) => spawn(world, machine, agent).await,
+                        None => return,
+                    },
                     None => machine.kernel.resume(pid, None).await,
                     Some(outcome) => go_on(world, machine, pid, outcome).await,
                 };
@@ -216,6 +233,28 @@ async fn tend(world: &World, machine: &Machine, agent: usize) {
                 sleep(BREATH).await;
             }
         }
+    }
+}
+
+/// Brings those on who were begun by others, one after the other, while somebody may wait for them.
+async fn nurse(world: &World, machine: &Machine) -> Infallible {
+    loop {
+        for pid in world.auditor.children() {
+            let there = machine.store.process(&world.tenant, pid).await;
+            // Those that are to be born yet are brought in by whoever began them.
+            if !there.is_ok_and(|there| there.is_some_and(|there| !there.row.state.is_final())) {
+                continue;
+            }
+            let begun = match timeout(MOMENT, machine.kernel.wait(pid)).await {
+                Err(_) => Ok(()),
+                Ok(None) => machine.kernel.resume(pid, None).await,
+                Ok(Some(outcome)) => go_on(world, machine, pid, outcome).await,
+            };
+            if let Err(error) = begun {
+                tolerate(world, Some(pid), &error);
+            }
+        }
+        sleep(BREATH).await;
     }
 }
 
@@ -278,6 +317,11 @@ async fn go_on(world: &World, machine: &Machine, pid: Pid, outcome: Outcome) -> 
                 pending().await
             }
         },
+        // Those for whom it waits rest.
+        Outcome::Parked(BlockedOn::Child { .. }) => {
+            sleep(BREATH).await;
+            Ok(())
+        }
         // Nobody is left who could send it one.
         Outcome::Parked(BlockedOn::Message { .. }) => {
             let text = format!("go on, at {:?}", world.witness.now());

@@ -17,13 +17,17 @@ const PAUSE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::fro
 /// Somebody outside.
 pub(super) struct Meddler<'a> {
     dice: Dice,
+    /// Of its own, so that worlds without families stay as they are.
+    kin: Dice,
     world: &'a World,
 }
 
 impl<'a> Meddler<'a> {
     pub(super) fn new(world: &'a World, machine: &Machine) -> Self {
         let number = machine.eye.machine.to_le_bytes();
-        Self { dice: Dice::keyed(world.seed, "meddler", &number), world }
+        let (dice, kin) = ("meddler", "meddler with kin");
+        let [dice, kin] = [dice, kin].map(|name| Dice::keyed(world.seed, name, &number));
+        Self { dice, kin, world }
     }
 
     /// Meddles until then, or until it is dropped.
@@ -37,7 +41,11 @@ impl<'a> Meddler<'a> {
             {
                 continue;
             }
-            let pid = World::pid(agent);
+            let children = self.world.auditor.children();
+            let pid = match self.kin.below(2) {
+                0 if !children.is_empty() => children[self.kin.index(children.len())],
+                _ => World::pid(agent),
+            };
             self.world.witness.note(Some(pid), format!("is sent {item:?}"));
             let elsewhere = self.dice.below(2) == 0;
             // Another program has a store of its own on the same disk.

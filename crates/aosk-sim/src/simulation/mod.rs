@@ -9,6 +9,7 @@ mod auditor;
 mod book;
 mod deeds;
 mod devices;
+mod family;
 mod flight;
 mod inspection;
 mod life;

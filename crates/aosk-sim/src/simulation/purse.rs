@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aosk_abi::{MicroDollars, Op, What};
+use aosk_abi::{MicroDollars, Op, Pid, What};
 
 /// What one process has spent and may spend.
 #[derive(Debug, Default)]
@@ -11,6 +11,8 @@ pub(super) struct Purse {
     /// Reservations of calls whose end will never be known.
     lost: MicroDollars,
     open: BTreeMap<Op, MicroDollars>,
+    /// What children may spend that have not ended, as far as is known here.
+    granted: BTreeMap<Pid, MicroDollars>,
     limit: Option<MicroDollars>,
 }
 
@@ -33,6 +35,13 @@ impl Purse {
                     return Err(format!("the call {} brings {spent} of {limit}", asked.op));
                 }
             }
+            What::ChildBegun(begun) => {
+                self.granted.extend(begun.granted.map(|granted| (begun.child, granted)));
+            }
+            What::ChildEnded(ended) => {
+                self.granted.remove(&ended.child);
+                self.settled += ended.spent;
+            }
             What::LlmReturned(reply) => self.settle(reply.op, reply.cost),
             What::LlmFailed(failed) => self.settle(failed.op, failed.cost),
             _ => {}
@@ -43,6 +52,11 @@ impl Purse {
     fn settle(&mut self, op: Op, cost: MicroDollars) {
         self.open.remove(&op);
         self.settled += cost;
+    }
+
+    /// It had ended and goes on: what was left of its parent's money went back with its end.
+    pub(super) fn give_back(&mut self) {
+        self.limit = self.limit.map(|_| self.spent());
     }
 
     /// What is reserved for the newest call that is under way.
@@ -62,6 +76,7 @@ impl Purse {
 
     /// Everything that counts as spent.
     pub(super) fn spent(&self) -> MicroDollars {
-        self.settled + self.lost + self.open.values().copied().sum()
+        let open = self.open.values().chain(self.granted.values());
+        self.settled + self.lost + open.copied().sum()
     }
 }

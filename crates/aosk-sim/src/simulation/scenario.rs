@@ -29,6 +29,8 @@ pub struct Scenario {
     /// Whether there is a second model, which may be asked where the first fails for good. It has a
     /// slot of its own.
     pub spare: bool,
+    /// Whether agents may begin others.
+    pub families: bool,
     /// Whether kernels may have limits of their own for what is spent.
     pub limits: bool,
     /// What goes wrong.
@@ -60,6 +62,7 @@ impl Scenario {
             window: Tokens(64_000),
             slots: 4,
             spare: false,
+            families: false,
             limits: false,
             faults: FaultPlan::calm(),
             lifetime: Duration::ZERO..=Duration::ZERO,
@@ -80,6 +83,7 @@ impl Scenario {
             window: Tokens(6_000),
             slots: 3,
             spare: true,
+            families: true,
             limits: true,
             faults: FaultPlan::rough(),
             lifetime: Duration::from_secs(1)..=Duration::from_secs(60),
@@ -111,7 +115,7 @@ impl Scenario {
 
     /// What can be left out of the weather, one at a time.
     pub(super) fn knobs(&self) -> impl Iterator<Item = fn(&mut Self)> + use<> {
-        let all: [fn(&mut Self); 30] = [
+        let all: [fn(&mut Self); 31] = [
             |it| it.meddling = Chance::NEVER,
             |it| it.fuse = Chance::NEVER,
             |it| it.faults.disk.stall = Chance::NEVER,
@@ -142,6 +146,7 @@ impl Scenario {
             |it| it.faults.fall = Chance::NEVER,
             |it| it.spare = false,
             |it| it.limits = false,
+            |it| it.families = false,
         ];
         all.into_iter()
     }

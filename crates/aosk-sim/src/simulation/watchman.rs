@@ -17,15 +17,31 @@ const ROUND: Duration = Duration::from_secs(2);
 /// Of a process that the kernel does not have in memory, the store answers in this time.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// After so many rounds nothing is on its way any more that could end a circle of waits: a disk that
+/// is full is full for a minute.
+const ROUNDS: u32 = 60;
+
 /// Walks its rounds until it is dropped. Where two machines run, either may have the process.
 pub(super) async fn walk(world: &World, machine: &Machine) -> std::convert::Infallible {
     let (mut idle, mut told) = (BTreeMap::new(), BTreeSet::new());
+    let mut circles = BTreeMap::<Vec<(Pid, Seq)>, u32>::new();
     loop {
         sleep(ROUND).await;
         if world.witness.machines_at_once() > 1 {
             continue;
         }
-        let looks = world.agents().map(World::pid).map(|pid| unexplained(world, machine, pid));
+        let seen = world.auditor.circles().into_iter();
+        let again = |circle| {
+            let rounds = circles.get(&circle).map_or(1, |rounds| rounds + 1);
+            (circle, rounds)
+        };
+        circles = seen.map(again).collect();
+        for (circle, _) in circles.iter().filter(|(_, rounds)| **rounds == ROUNDS) {
+            let what = format!("nobody is told of a circle of waits: {circle:?}");
+            world.witness.accuse(None, Promise::Ends, what);
+        }
+        let all = world.agents().map(World::pid).chain(world.auditor.children());
+        let looks = all.map(|pid| unexplained(world, machine, pid));
         let now: BTreeMap<Pid, Seq> = join_all(looks).await.into_iter().flatten().collect();
         for (pid, next) in &now {
             if idle.get(pid) == Some(next) && told.insert((*pid, *next)) {
@@ -42,6 +58,7 @@ async fn unexplained(world: &World, machine: &Machine, pid: Pid) -> Option<(Pid,
     let runs = timeout(LOOK, machine.kernel.wait(pid)).await.is_err();
     // Where all places in memory are taken, a process may wait for one.
     let waits = machine.store.is_busy(pid)
+        || world.auditor.unborn(pid).into_iter().any(|child| machine.store.is_busy(child))
         || machine.eye.says_why_it_waits(pid)
         || machine.kernel.residents() >= machine.resident;
     let next = if runs && !waits { world.auditor.unexplained(pid) } else { None };

@@ -28,12 +28,16 @@ use crate::ledger::Ledger;
 use crate::model::SimModel;
 use crate::power::Power;
 use crate::random::SeededRandom;
+use crate::speech::HELPER;
 use crate::store::MemoryStore;
 use crate::tools::SimTool;
 
 /// By how much the window of the model that may be asked instead is larger: a prompt that was
 /// planned for one is planned anew for the other.
 const SPARE_WINDOW: Tokens = Tokens(500);
+
+/// The tools of those that begin others.
+const BEGINS: &str = ", \"spawn\", \"wait\"";
 
 /// What outlives a machine.
 pub(super) struct World {
@@ -229,6 +233,16 @@ impl World {
         }
     }
 
+    /// What an agent needs to begin others: tools, and those that it may begin. Half of all do.
+    fn helpers(&self, agent: usize) -> (&'static str, String) {
+        let mut dice = Dice::keyed(self.seed, "helpers", &agent.to_le_bytes());
+        if !self.scenario.families || dice.below(2) == 0 {
+            return ("", String::new());
+        }
+        let helpers = HELPERS[..2].iter().map(|name| helper(&mut dice, name, 1));
+        (BEGINS, helpers.collect())
+    }
+
     /// What an agent is spawned as; the same each time.
     pub(super) fn spawn(&self, agent: usize) -> Result<Spawn, ManifestError> {
         let mut dice = Dice::keyed(self.seed, "agent", &agent.to_le_bytes());
@@ -251,10 +265,11 @@ impl World {
             0 => ", \"send\", \"receive\", \"sleep\"",
             _ => "",
         };
+        let (begins, helpers) = self.helpers(agent);
         let mut manifest = Manifest::from_toml(&format!(
             "name = \"agent {agent}\"\nsystem = \"{}\"\nmax_steps = {}\npriority = {}\n\
-             tools = [\"look_up\", \"put_line\", \"send_line\"{own}]\n{tool_steps}{quota}{restart}\
-             [context]\ntail = {}\n",
+             tools = [\"look_up\", \"put_line\", \"send_line\"{own}{begins}]\n\
+             {tool_steps}{quota}{restart}[context]\ntail = {}\n{helpers}",
             "You are simulated. ".repeat(dice.index(5)),
             1 + dice.below(self.scenario.max_steps),
             dice.below(100),
@@ -265,6 +280,11 @@ impl World {
             Some(Flaw::EndlessSteps) => manifest.max_steps += 1,
             Some(Flaw::RaisedLimit) => {
                 manifest.quota.spend_usd = manifest.quota.spend_usd.map(|limit| limit * 10.0);
+            }
+            Some(Flaw::RichHelper) => {
+                for helper in &mut manifest.children {
+                    helper.quota.spend_usd = helper.quota.spend_usd.map(|limit| limit * 10.0);
+                }
             }
             Some(Flaw::EagerRestart) => {
                 let max = Some(manifest.restart.max.unwrap_or(0) + 1);
@@ -280,6 +300,34 @@ impl World {
             alias: Some(alias(agent)),
             parent: None,
         })
+    }
+}
+
+/// Some that agents may begin, one of which may begin another.
+const HELPERS: [&str; 3] = ["helper 0", "helper 1", "helper 2"];
+
+/// One of them; `depth` is how many stand above it.
+fn helper(dice: &mut Dice, name: &str, depth: usize) -> String {
+    let quota = match dice.below(3) {
+        0 => format!("quota = {{ spend_usd = {} }}\n", 0.001 * (1 + dice.below(10)) as f64),
+        _ => String::new(),
+    };
+    let restart = match dice.below(6) {
+        0 => "restart = { when = \"on_failure\", max = 1 }\n",
+        _ => "",
+    };
+    let begins = if depth < 2 && dice.below(3) == 0 { BEGINS } else { "" };
+    let table = vec!["children"; depth].join(".");
+    let (steps, priority) = (1 + dice.below(12), dice.below(100));
+    let own = format!(
+        "[[{table}]]\nname = \"{name}\"\nsystem = \"{HELPER}\"\nmax_steps = {steps}\n\
+         priority = {priority}\n\
+         tools = [\"put_line\", \"send_line\", \"send\", \"receive\", \"sleep\"{begins}]\n\
+         {quota}{restart}"
+    );
+    match begins {
+        "" => own,
+        _ => own + &helper(dice, HELPERS[2], depth + 1),
     }
 }
 

@@ -7,7 +7,7 @@ use std::thread::available_parallelism;
 use aosk_sim::{PATIENCE, Report, Scenario, regressions, shrink, simulate, sweep};
 
 /// What a hundred seeds meet between them: kinds of events, ends of lives, ends of processes.
-const MET: [&str; 43] = [
+const MET: [&str; 47] = [
     "AOSK-L004",
     "Cut(\"after a change\")",
     "Cut(\"after a commit\")",
@@ -26,6 +26,9 @@ const MET: [&str; 43] = [
     "budget",
     "budget_warned",
     "cancelled",
+    "child_begun",
+    "child_ended",
+    "circle",
     "completed",
     "crashed",
     "eviction",
@@ -36,6 +39,7 @@ const MET: [&str; 43] = [
     "llm_requested",
     "llm_returned",
     "message_received",
+    "message_taken",
     "planned",
     "priority_changed",
     "quota",
