@@ -22,12 +22,13 @@ macro_rules! field {
     };
 }
 
-pub const FIELDS: [Field; 12] = [
+pub const FIELDS: [Field; 13] = [
     field!(rewrites_per_fault, 0.0, 100.0),
+    field!(fault_growth, 0.0, 4.0),
     field!(horizon, 0.01, 100.0),
     field!(empty_room, 0.0, 1_000.0),
-    field!(cold_low, 0.1, 0.99),
-    field!(cold_high, 0.1, 0.99),
+    field!(rent_growth, 0.0, 4.0),
+    field!(cold, 0.1, 0.99),
     field!(deepest, 0.05, 0.99),
     field!(hazard.prior, 0.01, 10.0),
     field!(hazard.again, 0.0, 4.0),

@@ -53,11 +53,11 @@ fn a_cold_cache_is_the_moment_to_rebuild_and_a_warm_one_is_not() {
         let terms = Terms { cold, ..Terms::default() };
         process.table.plan_under(&process.pending, &room(window), &CostAware, &terms)
     };
-    // 1,000 tokens: 85 % of 1,176 is 999, of 1,177 it is 1,000.
-    assert_eq!(plan(1_176, false).expect("fits").evicted, []);
-    assert_eq!(plan(1_177, true).expect("fits").evicted, []);
-    let rebuilt = plan(1_176, true).expect("fits");
-    // The first fill of whole messages at or below 80.5 %, which is 946.
+    // 1,000 tokens: 81.5 % of 1,226 is 999, of 1,227 it is 1,000.
+    assert_eq!(plan(1_226, false).expect("fits").evicted, []);
+    assert_eq!(plan(1_227, true).expect("fits").evicted, []);
+    let rebuilt = plan(1_226, true).expect("fits");
+    // The first fill of whole messages at or below that.
     assert_eq!((rebuilt.evicted.len(), rebuilt.prompt_tokens), (1, Tokens(900)));
 }
 
