@@ -28,6 +28,9 @@ const FRAGMENTS_2: i16 = 2;
 /// Bodies with those and the ones of `fragments/3.txt`.
 const FRAGMENTS_3: i16 = 3;
 
+/// Bodies with those and the ones of `fragments/4.txt`.
+const FRAGMENTS_4: i16 = 4;
+
 /// Where a hash stood, its quotes included.
 const HASH: u8 = 1;
 
@@ -47,10 +50,11 @@ const SECOND: u8 = b'!';
 const SPELT: usize = 66;
 
 /// The tables, in the order of the layouts that they came with.
-const TABLES: [(i16, &str); 3] = [
+const TABLES: [(i16, &str); 4] = [
     (FRAGMENTS_1, include_str!("fragments/1.txt")),
     (FRAGMENTS_2, include_str!("fragments/2.txt")),
     (FRAGMENTS_3, include_str!("fragments/3.txt")),
+    (FRAGMENTS_4, include_str!("fragments/4.txt")),
 ];
 
 static PIECES: LazyLock<Vec<&'static str>> =
@@ -191,7 +195,7 @@ pub(super) fn pack(plain: &[u8]) -> Packed<'_> {
             at += 1;
         }
     }
-    Packed { layout: FRAGMENTS_3, hashes, bodies: Cow::Owned(bodies) }
+    Packed { layout: FRAGMENTS_4, hashes, bodies: Cow::Owned(bodies) }
 }
 
 fn hash_at(rest: &[u8]) -> Option<[u8; 32]> {
@@ -224,7 +228,7 @@ pub(super) fn unpack(
     let mut plain = Vec::with_capacity(len);
     match layout {
         PLAIN => plain.extend_from_slice(bodies),
-        FRAGMENTS_1..=FRAGMENTS_3 => {
+        FRAGMENTS_1..=FRAGMENTS_4 => {
             let mut hashes = hashes.as_chunks::<32>().0.iter();
             let mut bytes = bodies.iter().copied();
             while let Some(byte) = bytes.next() {
@@ -246,7 +250,7 @@ pub(super) fn unpack(
                 }
             }
         }
-        other => return Err(format!("layout {other} where {FRAGMENTS_3} is the newest")),
+        other => return Err(format!("layout {other} where {FRAGMENTS_4} is the newest")),
     }
     if plain.len() == len {
         return Ok(plain);
@@ -265,14 +269,15 @@ mod tests {
             include_str!("fragments/1.blake3"),
             include_str!("fragments/2.blake3"),
             include_str!("fragments/3.blake3"),
+            include_str!("fragments/4.blake3"),
         ];
         for ((_, text), known) in TABLES.iter().zip(known) {
             assert_eq!(Hash::of(text.as_bytes()).to_string(), known.trim());
         }
         assert!(PIECES.len() <= ONES + usize::from(b'~' - SECOND) + 1, "tokens of two bytes end");
         let counts = |of: i16| tables().filter(|(layout, ..)| *layout == of).count();
-        let counted = [FRAGMENTS_1, FRAGMENTS_2, FRAGMENTS_3].map(counts);
-        assert_eq!(counted, [87, 99, PIECES.len()]);
+        let counted = [FRAGMENTS_1, FRAGMENTS_2, FRAGMENTS_3, FRAGMENTS_4].map(counts);
+        assert_eq!(counted, [87, 99, 106, PIECES.len()]);
         let tokens: std::collections::HashSet<(i16, String)> =
             tables().map(|(layout, token, _)| (layout, token)).collect();
         assert_eq!(tokens.len(), tables().count());
@@ -285,7 +290,7 @@ mod tests {
     fn bodies_of_the_first_layout_are_still_read() {
         let plain = br#"{"at":1790000000000,"len":7,"step":3,"tail":true,"tools":true}"#;
         let packed = pack(plain);
-        assert_eq!(packed.layout, FRAGMENTS_3);
+        assert_eq!(packed.layout, FRAGMENTS_4);
         let restored = unpack(FRAGMENTS_1, &packed.hashes, &packed.bodies, plain.len());
         assert_eq!(restored.as_deref(), Ok(&plain[..]), "it has pieces of the first table alone");
     }
@@ -344,7 +349,7 @@ mod tests {
 
         #[test]
         fn any_bytes_unpack_or_are_damage(
-            layout in -1..4_i16,
+            layout in -1..5_i16,
             bytes in prop::collection::vec(0..40_u8, 0..99),
             len in 0..200_usize,
         ) {
