@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aosk_abi::{BlockedOn, Code, MicroDollars, Pid};
 use aosk_kernel::{Error, Outcome, Stop};
-use aosk_ports::{Inbox as _, InboxItem, Journal as _, ProcessFilter};
+use aosk_ports::{Inbox as _, Journal as _, ProcessFilter};
 use futures::FutureExt as _;
 use futures::future::{join, join_all, pending};
 use tokio::time::{Instant, sleep, timeout};
@@ -324,9 +324,7 @@ async fn go_on(world: &World, machine: &Machine, pid: Pid, outcome: Outcome) -> 
         }
         // Nobody is left who could send it one.
         Outcome::Parked(BlockedOn::Message { .. }) => {
-            let text = format!("go on, at {:?}", world.witness.now());
-            let item = InboxItem::Message { from: "user".to_owned(), text };
-            let id = machine.store.post(&world.tenant, pid, item).await?;
+            let id = machine.store.post(&world.tenant, pid, world.urge()).await?;
             world.auditor.told_posted(pid, id);
             sleep(BREATH).await;
             Ok(())

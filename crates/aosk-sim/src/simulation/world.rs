@@ -1,6 +1,7 @@
 //! What outlives the machines of a simulation, and the machines themselves.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use aosk_abi::{
     Spend, Tenant, Tokens,
 };
 use aosk_kernel::{Connect, Error, Kernel, Model, Options, Parts, Redactor, Spawn};
-use aosk_ports::{Sandbox, Tool};
+use aosk_ports::{InboxItem, Sandbox, Tool};
 use aosk_sandbox::NoFiles;
 
 use super::auditor::Auditor;
@@ -53,6 +54,8 @@ pub(super) struct World {
     pub(super) auditor: Auditor,
     /// The budget that all machines share, but for the last, which brings everything to its end.
     treasury: Option<Arc<Till>>,
+    /// How often somebody was told to go on.
+    urged: AtomicU64,
 }
 
 /// A machine on which a kernel runs.
@@ -98,7 +101,15 @@ impl World {
             witness,
             auditor,
             treasury,
+            urged: AtomicU64::new(0),
         }
+    }
+
+    /// What an agent is told to go on with: no two messages of a user are alike.
+    pub(super) fn urge(&self) -> InboxItem {
+        let text =
+            format!("go on, for the {}. time", 1 + self.urged.fetch_add(1, Ordering::SeqCst));
+        InboxItem::Message { from: "user".to_owned(), text }
     }
 
     /// The agents that there are.
