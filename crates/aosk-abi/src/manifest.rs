@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::amount::{MicroDollars, Tokens};
 use crate::priority::Priority;
-use crate::quota::{Limits, Rate};
+use crate::quota::{Limits, Rate, Spend};
 use crate::restart::RestartSpec;
 
 /// What an agent is.
@@ -148,9 +148,12 @@ impl Default for ContextSpec {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QuotaSpec {
-    /// What it may spend, in US dollars.
+    /// What it may spend in all, in US dollars.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spend_usd: Option<f64>,
+    /// What it may spend in a day or a month, such as `5/day`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spend: Option<Spend>,
     /// Calls begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<Rate>,
@@ -166,11 +169,12 @@ pub struct QuotaSpec {
 }
 
 impl QuotaSpec {
-    /// All but its money, which is counted in its journal.
+    /// All but its money in all, which is counted in its journal.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        let Self { spend_usd: _, requests, input_tokens, output_tokens, calls_at_once } = *self;
-        Limits { requests, input_tokens, output_tokens, calls_at_once, spend: None }
+        let Self { spend_usd: _, spend, requests, input_tokens, output_tokens, calls_at_once } =
+            *self;
+        Limits { requests, input_tokens, output_tokens, calls_at_once, spend }
     }
 }
 

@@ -10,11 +10,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use aosk_abi::{MicroDollars, Period, QuotaOwner, Spend, Tenant, Timestamp};
+use aosk_abi::{MicroDollars, Period, Pid, QuotaOwner, Spend, Tenant, Timestamp};
 use aosk_ports::{Clock, Draw, Drawn, Random, Store};
 use aosk_scheduler::{Ledger, NoMoney};
 
-use crate::dispatch::{Dispatcher, window};
+use crate::dispatch::{Dispatcher, Purse, window};
 use crate::error::Error;
 
 /// The part of a budget that is drawn at once.
@@ -35,9 +35,12 @@ pub(crate) struct Books {
     drawing: tokio::sync::Mutex<()>,
 }
 
+/// Who pays for a call: the process, its tenant and its group.
+pub(crate) type Payer = (Pid, Tenant, String);
+
 /// A budget: whose, and of which windows. One that is of days now and was of months before keeps
 /// both pages, for a drawer that forgot what it had drawn would draw it again.
-type Which = (QuotaOwner, Option<Period>);
+type Which = (Purse, Option<Period>);
 
 /// A budget in one window.
 struct Page {
@@ -61,7 +64,7 @@ pub(crate) struct Paid {
 /// A budget that does not cover a call: others have spent of it.
 #[derive(Debug)]
 pub(crate) struct Unpaid {
-    pub(crate) owner: QuotaOwner,
+    pub(crate) purse: Purse,
     pub(crate) left: MicroDollars,
 }
 
@@ -78,43 +81,38 @@ impl Books {
     }
 
     /// The budgets on a process's way to a device.
-    fn way(&self, tenant: &Tenant, group: &str, device: &str) -> Vec<(QuotaOwner, Spend)> {
+    fn way(&self, (pid, tenant, group): &Payer, device: &str) -> Vec<(Purse, Spend)> {
         let way = [
             QuotaOwner::Pool(device.to_owned()),
             QuotaOwner::Tenant(tenant.clone()),
-            QuotaOwner::Group(tenant.clone(), group.to_owned()),
+            QuotaOwner::Group(tenant.clone(), group.clone()),
         ];
-        self.dispatcher.budgets(way)
+        self.dispatcher.purses(*pid, way)
     }
 
     /// Makes known to the scheduler what is left of the budgets on a process's way.
-    pub(crate) async fn open(
-        &self,
-        tenant: &Tenant,
-        group: &str,
-        device: &str,
-    ) -> Result<(), Error> {
-        for (owner, spend) in self.way(tenant, group, device) {
-            self.turn_to(&owner, spend).await?;
+    pub(crate) async fn open(&self, payer: &Payer, device: &str) -> Result<(), Error> {
+        for (purse, spend) in self.way(payer, device) {
+            self.turn_to(&purse, spend).await?;
         }
         Ok(())
     }
 
     /// The budget is of other windows from now on: makes known to the scheduler what is left of the
     /// present one.
-    pub(crate) async fn change(&self, owner: &QuotaOwner, spend: Spend) -> Result<(), Error> {
-        if self.turn_to(owner, spend).await? {
+    pub(crate) async fn change(&self, purse: &Purse, spend: Spend) -> Result<(), Error> {
+        if self.turn_to(purse, spend).await? {
             return Ok(());
         }
-        let which = (owner.clone(), spend.per);
+        let which = (purse.clone(), spend.per);
         let left = self.lock().get(&which).map(|page| page.ledger.left());
-        left.map_or(Ok(()), |left| self.dispatcher.begin_window(owner, left))
+        left.map_or(Ok(()), |left| self.dispatcher.begin_window(purse, left))
     }
 
     /// Opens the page of the present window with that limit, if it is not open; whether the scheduler
     /// was told that a window begins.
-    pub(crate) async fn turn_to(&self, owner: &QuotaOwner, spend: Spend) -> Result<bool, Error> {
-        let which = (owner.clone(), spend.per);
+    pub(crate) async fn turn_to(&self, purse: &Purse, spend: Spend) -> Result<bool, Error> {
+        let which = (purse.clone(), spend.per);
         if self.is_open(&which, spend) {
             return Ok(false);
         }
@@ -154,7 +152,7 @@ impl Books {
         let slice = MicroDollars(spend.limit.0 / SLICES);
         let ledger = Ledger::new(limit, slice, MicroDollars::ZERO);
         self.lock().insert(which, Page { spend, began, closes, ledger });
-        self.dispatcher.begin_window(owner, limit)?;
+        self.dispatcher.begin_window(purse, limit)?;
         Ok(true)
     }
 
@@ -169,8 +167,7 @@ impl Books {
     /// budget that has not that much left.
     pub(crate) async fn pay(
         &self,
-        tenant: &Tenant,
-        group: &str,
+        payer: &Payer,
         device: &str,
         amount: MicroDollars,
     ) -> Result<Result<Paid, Unpaid>, Error> {
@@ -178,8 +175,8 @@ impl Books {
         if amount == MicroDollars::ZERO {
             return Ok(Ok(paid));
         }
-        for (owner, spend) in self.way(tenant, group, device) {
-            let which = (owner, spend.per);
+        for (purse, spend) in self.way(payer, device) {
+            let which = (purse, spend.per);
             let taken = match self.turn_to(&which.0, spend).await {
                 Ok(_) => self.take(&which, amount).await,
                 Err(error) => Err(error),
@@ -188,7 +185,7 @@ impl Books {
                 Ok(Ok(began)) => paid.parts.push((which, began)),
                 Ok(Err(left)) => {
                     self.settle(&paid, MicroDollars::ZERO);
-                    return Ok(Err(Unpaid { owner: which.0, left }));
+                    return Ok(Err(Unpaid { purse: which.0, left }));
                 }
                 Err(error) => {
                     self.settle(&paid, MicroDollars::ZERO);
@@ -274,15 +271,16 @@ impl Books {
 
     async fn draw(
         &self,
-        (owner, per): &Which,
+        (purse, per): &Which,
         window: Timestamp,
         drawn: MicroDollars,
         limit: MicroDollars,
     ) -> Result<Drawn, Error> {
-        let tenant = match owner {
-            QuotaOwner::Tenant(tenant) | QuotaOwner::Group(tenant, _) => tenant.clone(),
-            QuotaOwner::Pool(_) => self.tenant.clone(),
+        let tenant = match purse {
+            Purse::Shared(QuotaOwner::Tenant(tenant) | QuotaOwner::Group(tenant, _)) => tenant,
+            Purse::Shared(QuotaOwner::Pool(_)) | Purse::Process(_) => &self.tenant,
         };
+        let tenant = tenant.clone();
         let drawer = *self.drawer.get_or_init(|| {
             let mut number = [0; 8];
             self.random.fill(&mut number);
@@ -290,9 +288,9 @@ impl Books {
         });
         // The first day of a month begins when the month does: they must not be one budget.
         let budget = match per {
-            None => owner.to_string(),
-            Some(Period::Day) => format!("{owner} a day"),
-            Some(Period::Month) => format!("{owner} a month"),
+            None => purse.to_string(),
+            Some(Period::Day) => format!("{purse} a day"),
+            Some(Period::Month) => format!("{purse} a month"),
         };
         Ok(self.store.draw(Draw { tenant, budget, window, drawer, drawn, limit }).await?)
     }

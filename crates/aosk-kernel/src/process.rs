@@ -254,7 +254,7 @@ impl Process {
         }
         if let InboxItem::Quota { owner, limits } = &item
             && owner == BlockedOn::OWN
-            && (limits.check().is_err() || limits.spend.is_some())
+            && limits.check().is_err()
         {
             tracing::warn!(pid = %self.pid(), "a quota that no process can have is not taken");
             self.twice.push(id);

@@ -68,6 +68,15 @@ impl<K: Ord + Clone + Debug> Scheduler<K> {
         self.registry.process(key).is_some() || self.registry.kin.of(key).is_some()
     }
 
+    /// The process and those from whom it descends, the nearest first, as far as something is known of
+    /// their quotas.
+    pub fn family<'a>(&'a self, key: &'a K) -> impl Iterator<Item = &'a K> {
+        let kin = &self.registry.kin;
+        let process = self.registry.process(key).map(|id| self.registry.processes[id].kin);
+        let nearest = process.or_else(|| kin.of(key)).unwrap_or(NONE);
+        kin.line(nearest).map(|(_, node)| &node.key)
+    }
+
     /// Whose quota no call fits that takes so much in that pool, and of what, however long it waits;
     /// `None` where it fits all, and for a process or pool that is not known.
     #[must_use]

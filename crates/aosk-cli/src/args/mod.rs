@@ -228,8 +228,8 @@ Examples:
 
 A limit is written into your config.toml, that of an agent into its journal, and
 holds in a running daemon at once; agents that wait for it go on where there is
-room now. What is not named stays as it is. What an agent may spend is raised by
-`aosk cont --max-spend-usd`.")]
+room now. What is not named stays as it is. What an agent may spend in all is
+raised by `aosk cont --max-spend-usd`.")]
     Quota(Quota),
 
     /// Watch agents, endpoints and quotas on a whole screen

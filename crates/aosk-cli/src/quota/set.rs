@@ -65,16 +65,8 @@ pub(super) async fn set(
     ask_again(owner.to_string(), limits, &changed, screen).await
 }
 
-/// What an agent and all that descend from it may use besides money.
+/// What an agent and all that descend from it may use.
 async fn set_agent(args: &QuotaSet, settings: &Settings, screen: &Screen) -> Result<Exit, Error> {
-    if args.spend.is_some() {
-        let message = "an agent has no budget of days or months".to_owned();
-        return Err(Error::new(Code::CliUsage, message).help(format!(
-            "what it may spend in all, its children included, is raised so: aosk cont {} \
-             --max-spend-usd X",
-            args.name
-        )));
-    }
     let (reader, pid) = processes::open_one(settings, &args.name).await?;
     let mut limits = limits_of(&*reader, pid).await?;
     drop(reader);

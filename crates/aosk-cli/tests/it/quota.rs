@@ -86,7 +86,7 @@ fn a_limit_is_lowered_and_lifted_and_all_that_is_wrong_is_refused_and_changes_no
         (&["tenant", "no name", "--spend", "1"], "local"),
         (&["group", "", "--spend", "1"], "1 to 64"),
         (&["process", "x", "--spend", "1"], "tenant"),
-        (&["agent", "x", "--spend", "1/day"], "aosk cont x --max-spend-usd"),
+        (&["agent", "x", "--spend", "0/day"], "more than 0"),
     ] {
         set(args).failed(2, "AOSK-C001").says(said);
     }

@@ -12,6 +12,7 @@
 mod flow;
 mod health;
 mod lending;
+mod purse;
 mod quota;
 mod reading;
 mod route;
@@ -40,9 +41,11 @@ use self::lending::Lending;
 use self::reading::Reading;
 use crate::error::Error;
 use crate::observe::Observer;
+use purse::Purses;
 use standing::Given;
 use tuning::Tuning;
 
+pub(crate) use purse::Purse;
 pub(crate) use route::{Candidate, choose};
 pub(crate) use slot::{Ear, Slot};
 pub(crate) use window::window;
@@ -71,6 +74,7 @@ struct Queue {
     names: Vec<String>,
     waiting: HashMap<Pid, Waiting>,
     lending: Lending,
+    purses: Purses,
     alarm: Option<Duration>,
     /// Warnings that stand in no journal yet, and in whose they belong.
     warned: Vec<(Pid, BudgetWarned)>,
@@ -145,6 +149,7 @@ impl Dispatcher {
             names: Vec::new(),
             waiting: HashMap::new(),
             lending: Lending::default(),
+            purses: Purses::default(),
             alarm: None,
             warned: Vec::new(),
             tuned: Vec::new(),
@@ -211,7 +216,7 @@ impl Dispatcher {
         above: &[Above],
     ) -> Result<bool, Error> {
         let now = now_of(&*self.clock);
-        let mut queue = self.lock();
+        let queue = &mut *self.lock();
         if above.iter().any(|(pid, known)| known.is_none() && !queue.scheduler.has_kin(pid)) {
             return Ok(false);
         }
@@ -219,10 +224,14 @@ impl Dispatcher {
         let priority = queue.lending.own(pid, place.priority);
         let place = Place { priority, ..place.clone() };
         let quota = |limits: &Option<Limits>| share::quota(&limits.unwrap_or_default(), now);
-        let above: Vec<_> = above.iter().map(|(pid, limits)| (*pid, quota(limits))).collect();
-        match queue.scheduler.admit_under(pid, &place, &above) {
+        let ancestors: Vec<_> = above.iter().map(|(pid, limits)| (*pid, quota(limits))).collect();
+        match queue.scheduler.admit_under(pid, &place, &ancestors) {
             Ok(()) => {
-                share::limit(&mut queue.scheduler, &Owner::Process(pid), limits, "quota", now)?
+                share::limit(&mut queue.scheduler, &Owner::Process(pid), limits, "quota", now)?;
+                let told = above.iter().filter_map(|(pid, limits)| Some((*pid, (*limits)?)));
+                for (pid, limits) in told.chain([(pid, *limits)]) {
+                    queue.purses.set(pid, &limits, &queue.scheduler);
+                }
             }
             // A sleeper keeps its account.
             Err(aosk_scheduler::Error::AlreadyAdmitted(_)) => {

@@ -4,11 +4,11 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aosk_abi::{
-    BlockedOn, BudgetWarned, Limits, MicroDollars, Pid, QuotaOwner, Sharing, Spend, Timestamp,
+    BlockedOn, BudgetWarned, Limits, MicroDollars, Pid, QuotaOwner, Sharing, Timestamp,
 };
 use aosk_scheduler::{Gauge, Owner, Warning};
 
-use super::{Dispatcher, Queue, bug, now_of, scarce, share};
+use super::{Dispatcher, Purse, Queue, bug, now_of, scarce, share};
 use crate::error::Error;
 use crate::observe::Warned;
 use crate::standing::{LimitStanding, QuotaStanding};
@@ -16,19 +16,6 @@ use crate::standing::{LimitStanding, QuotaStanding};
 impl Dispatcher {
     pub(super) fn sharing(&self) -> MutexGuard<'_, Sharing> {
         self.sharing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Those of these who have a budget, with it.
-    pub(crate) fn budgets<const N: usize>(
-        &self,
-        owners: [QuotaOwner; N],
-    ) -> Vec<(QuotaOwner, Spend)> {
-        let sharing = self.sharing();
-        let owners = owners.into_iter();
-        owners
-            .filter_map(|it| Some((sharing.limits(&it)?.spend?, it)))
-            .map(|(a, b)| (b, a))
-            .collect()
     }
 
     /// Sets what an owner may use from now on; what it had before. A model that was not asked yet
@@ -41,7 +28,7 @@ impl Dispatcher {
         let before = std::mem::replace(self.sharing().limits_mut(owner), limits);
         {
             let mut queue = self.lock();
-            if let Some(whose) = queue.known(owner) {
+            if let Some(whose) = queue.known(&Purse::Shared(owner.clone())) {
                 let quota = share::quota(&limits, now_of(&*self.clock));
                 let now = self.clock.monotonic();
                 queue.scheduler.set_quota(&whose, quota, now).map_err(bug)?;
@@ -62,6 +49,8 @@ impl Dispatcher {
             let quota = share::quota(limits, now_of(&*self.clock));
             let now = self.clock.monotonic();
             queue.scheduler.set_quota(&Owner::Process(pid), quota, now).map_err(bug)?;
+            let queue = &mut *queue;
+            queue.purses.set(pid, limits, &queue.scheduler);
         }
         self.pump();
         Ok(())
@@ -70,16 +59,23 @@ impl Dispatcher {
     /// Another window of a budget begins, of which so much is left.
     pub(crate) fn begin_window(
         self: &Arc<Self>,
-        owner: &QuotaOwner,
+        purse: &Purse,
         left: MicroDollars,
     ) -> Result<(), Error> {
-        let limits = self.sharing().limits(owner).copied();
+        let shared = match purse {
+            Purse::Shared(owner) => self.sharing().limits(owner).copied(),
+            Purse::Process(_) => None,
+        };
         {
             let mut queue = self.lock();
-            let Some(whose) = queue.known(owner) else { return Ok(()) };
+            let Some(whose) = queue.known(purse) else { return Ok(()) };
+            let limits = match purse {
+                Purse::Shared(_) => shared,
+                Purse::Process(pid) => queue.purses.get(*pid),
+            };
             if let Some(limits) = limits {
                 let now = now_of(&*self.clock);
-                share::limit(&mut queue.scheduler, &whose, &limits, &owner.to_string(), now)?;
+                share::limit(&mut queue.scheduler, &whose, &limits, &purse.to_string(), now)?;
             }
             queue.scheduler.begin_window(&whose, left).map_err(bug)?;
         }
@@ -95,7 +91,7 @@ impl Dispatcher {
         let queue = self.lock();
         let mut standings = Vec::new();
         for (owner, limits) in shared.owners() {
-            let whose = queue.known(&owner);
+            let whose = queue.known(&Purse::Shared(owner.clone()));
             let gauges = whose.map(|whose| queue.scheduler.gauges(&whose, now));
             standings.push(match gauges.filter(|gauges| !gauges.is_empty()) {
                 Some(gauges) => {
@@ -155,19 +151,24 @@ impl Dispatcher {
 
 impl Queue {
     /// No more than that is left of a budget: others have spent of it.
-    pub(super) fn leave(&mut self, owner: &QuotaOwner, left: MicroDollars, now: Duration) {
-        if let Some(whose) = self.known(owner) {
+    pub(super) fn leave(&mut self, purse: &Purse, left: MicroDollars, now: Duration) {
+        if let Some(whose) = self.known(purse) {
             // Its pool is there.
             drop(self.scheduler.leave(&whose, left, now));
         }
     }
 
-    /// The owner as the scheduler knows it; `None` for a pool that was not asked yet.
-    fn known(&self, owner: &QuotaOwner) -> Option<Owner<Pid>> {
-        Some(match owner {
-            QuotaOwner::Pool(name) => Owner::Pool(self.devices.get(name)?.id),
-            QuotaOwner::Tenant(tenant) => Owner::Tenant(tenant.clone()),
-            QuotaOwner::Group(tenant, group) => Owner::Group(tenant.clone(), group.clone()),
+    /// The owner as the scheduler knows it; `None` for a pool that was not asked yet and for a process
+    /// that is gone.
+    fn known(&self, purse: &Purse) -> Option<Owner<Pid>> {
+        Some(match purse {
+            Purse::Shared(QuotaOwner::Pool(name)) => Owner::Pool(self.devices.get(name)?.id),
+            Purse::Shared(QuotaOwner::Tenant(tenant)) => Owner::Tenant(tenant.clone()),
+            Purse::Shared(QuotaOwner::Group(tenant, group)) => {
+                Owner::Group(tenant.clone(), group.clone())
+            }
+            Purse::Process(pid) if self.scheduler.has_kin(pid) => Owner::Process(*pid),
+            Purse::Process(_) => return None,
         })
     }
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aosk_abi::{MicroDollars, QuotaOwner, Usage};
+use aosk_abi::{MicroDollars, Usage};
 use aosk_ports::RateLimits;
 use aosk_scheduler::{Amounts, Dispatch, DispatchId, Ended, Heard, PoolId, Resource, Units, Used};
 
-use super::{Ask, Dispatcher};
+use super::{Ask, Dispatcher, Purse};
 
 /// A place in a device: one call may be in flight.
 pub(crate) struct Slot {
@@ -31,7 +31,7 @@ enum End {
     /// It was never made.
     Withdrawn,
     /// It was never made: of that budget no more than that is left.
-    Unpaid(QuotaOwner, MicroDollars),
+    Unpaid(Purse, MicroDollars),
     /// Its endpoint has too much to do, and nothing was used.
     Refused(Duration),
 }
@@ -89,8 +89,8 @@ impl Slot {
     /// The call is not made: others have spent of a budget, of which so much is left. What the call
     /// had reserved comes back and what is left is known at once, before anybody is picked: who was
     /// picked in between would only find the same.
-    pub(crate) fn unpaid(mut self, owner: QuotaOwner, left: MicroDollars) {
-        self.end = End::Unpaid(owner, left);
+    pub(crate) fn unpaid(mut self, purse: Purse, left: MicroDollars) {
+        self.end = End::Unpaid(purse, left);
     }
 
     /// The endpoint has too much to do and used nothing: nobody asks it for that long, and then
@@ -130,9 +130,9 @@ impl Drop for Slot {
                     queue.scheduler.charge(self.id, Used { charge, amounts: Some(amounts) })
                 }
                 End::Withdrawn => queue.scheduler.withdraw(self.id),
-                End::Unpaid(owner, left) => {
+                End::Unpaid(purse, left) => {
                     let settled = queue.scheduler.withdraw(self.id);
-                    queue.leave(owner, *left, now);
+                    queue.leave(purse, *left, now);
                     settled
                 }
                 End::Refused(wait) => {

@@ -91,14 +91,13 @@ impl Driver {
             // What children leave over comes back when they end.
             return self.await_money(on).await;
         }
-        let (tenant, group) = self.place();
-        let paid = shared.books.pay(&tenant, &group, &device.info().name, reserved).await;
+        let paid = shared.books.pay(&self.payer(), &device.info().name, reserved).await;
         let paid = match paid {
             Ok(Ok(paid)) => paid,
             // Others were faster; now the scheduler knows, and the next turn waits for it.
             Ok(Err(unpaid)) => {
                 shared.budget.settle(reserved, MicroDollars::ZERO);
-                slot.unpaid(unpaid.owner, unpaid.left);
+                slot.unpaid(unpaid.purse, unpaid.left);
                 return Ok(());
             }
             Err(error) => {

@@ -7,12 +7,13 @@
 use std::task::Poll;
 use std::time::Duration;
 
-use aosk_abi::{Blocked, BlockedOn, Op, ProcessState, Tenant, Timestamp, Tokens, What};
+use aosk_abi::{Blocked, BlockedOn, Op, ProcessState, Timestamp, Tokens, What};
 use aosk_scheduler::Amounts;
 use futures::FutureExt;
 use futures::future::{Either, select};
 
 use super::{Driver, Interruption, Wait};
+use crate::books::Payer;
 use crate::dispatch::{Ask, Held, Slot};
 use crate::error::Error;
 use crate::observe::Notice;
@@ -50,8 +51,8 @@ impl Driver {
     pub(super) async fn turn(&mut self, op: Op) -> Result<Turned, Error> {
         let shared = self.process.shared.clone();
         let (pid, device) = (self.process.pid(), self.means.model.device.info().name.clone());
-        let (tenant, group) = self.place();
-        shared.books.open(&tenant, &group, &device).await?;
+        let payer = self.payer();
+        shared.books.open(&payer, &device).await?;
         let ask = self.asks(op);
         let mut turn = match shared.dispatcher.queue(pid, &device, ask)? {
             Ok(turn) => turn,
@@ -85,7 +86,7 @@ impl Driver {
             }
             look = (look * 2).min(LAST_LOOK);
             // The window of a budget may have ended.
-            shared.books.open(&tenant, &group, &self.means.model.device.info().name).await?;
+            shared.books.open(&payer, &self.means.model.device.info().name).await?;
             let Some(held) = shared.dispatcher.held(pid) else {
                 continue;
             };
@@ -112,9 +113,9 @@ impl Driver {
     }
 
     /// The tenant of the process, and the group inside it.
-    pub(super) fn place(&self) -> (Tenant, String) {
+    pub(super) fn payer(&self) -> Payer {
         let group = self.means.manifest.group.clone().unwrap_or_default();
-        (self.process.image.tenant.clone(), group)
+        (self.process.pid(), self.process.image.tenant.clone(), group)
     }
 
     /// Writes down what the process waits for, unless that is known.

@@ -7,6 +7,7 @@ use aosk_abi::{Code, Limits, QuotaOwner};
 use futures::future::join_all;
 
 use super::Kernel;
+use crate::dispatch::Purse;
 use crate::error::Error;
 use crate::standing::{QuotaStanding, Serves, Standings};
 
@@ -80,10 +81,11 @@ impl Kernel {
             return self.shared.dispatcher.limit(owner, limits).map(drop);
         };
         let before = self.shared.dispatcher.limit(owner, limits)?;
+        let purse = Purse::Shared(owner.clone());
         let same = before.spend.is_some_and(|before| before.per == spend.per);
         match same {
-            true => self.shared.books.turn_to(owner, spend).await.map(drop),
-            false => self.shared.books.change(owner, spend).await,
+            true => self.shared.books.turn_to(&purse, spend).await.map(drop),
+            false => self.shared.books.change(&purse, spend).await,
         }
     }
 }

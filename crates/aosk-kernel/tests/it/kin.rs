@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aosk_abi::{BlockedOn, Limits, Manifest, Pid, ProcessState, Scarce, Tenant, What};
+use aosk_abi::{BlockedOn, Limits, Manifest, Pid, ProcessState, Scarce, StopReason, Tenant, What};
 use aosk_kernel::{Kernel, Outcome, Spawn};
-use aosk_ports::{Inbox as _, InboxItem, Journal as _, ProcessFilter, Request};
+use aosk_ports::{Inbox as _, InboxItem, Journal as _, Part, ProcessFilter, Reply, Request};
 use aosk_sim::MemoryStore;
 
 use crate::mail::{kernel_on, results, state};
-use crate::support::{Kit, Puppet, Say, spawn};
+use crate::support::{Kit, Puppet, Say, spawn, whole};
 
 /// A root that may begin `middle`, which may begin `leaf`; each asks a model of its name.
 fn root(quota: &str, of_middle: &str) -> Spawn {
@@ -52,11 +52,15 @@ struct Family {
 
 impl Family {
     fn new(children: usize, middle: fn(&Request) -> Say) -> Self {
-        let mut kit = Kit::with(
-            Puppet::new(vec![Say::Calls(vec![MIDDLE; children]), WAIT, WAIT, WAIT]).slots(9),
-        );
+        Self::paying(children, middle, |puppet| puppet)
+    }
+
+    /// The same with models of that price.
+    fn paying(children: usize, middle: fn(&Request) -> Say, price: fn(Puppet) -> Puppet) -> Self {
+        let says = vec![Say::Calls(vec![MIDDLE; children]), WAIT, WAIT, WAIT];
+        let mut kit = Kit::with(price(Puppet::new(says).slots(9)));
         kit.options.adopts = true;
-        let puppet = |name| Puppet::new(vec![]).slots(40).named(name);
+        let puppet = |name| price(Puppet::new(vec![]).slots(40).named(name));
         let (middle, leaf) = (puppet("middle").saying(middle), puppet("leaf").saying(works));
         Self { kit, middle: Arc::new(middle), leaf: Arc::new(leaf) }
     }
@@ -181,10 +185,8 @@ async fn a_root_that_is_given_another_quota_lets_its_children_go_also_in_the_nex
     assert_eq!(family.kit.image(root).await.quota, Some(limits("requests = \"20/hour\"")));
     assert!(matches!(state(&family.kit, root).await, ProcessState::Blocked { .. }), "it waits");
     // What no process can have changes nothing and does not stay.
-    for bad in ["calls_at_once = 0", "spend = \"1/day\""] {
-        family.post(&kernel, root, own(), limits(bad)).await;
-        assert!(family.kit.store().pending(&Tenant::local()).await.unwrap().is_empty());
-    }
+    family.post(&kernel, root, own(), limits("calls_at_once = 0")).await;
+    assert!(family.kit.store().pending(&Tenant::local()).await.unwrap().is_empty());
     let changes = family.kit.names(root).await;
     assert_eq!(changes.iter().filter(|name| **name == "quota_changed").count(), 1);
     // The machine dies; the root rests, and its children bring its quota along as it is now.
@@ -283,4 +285,66 @@ async fn who_names_a_parent_that_is_nowhere_is_held_by_no_quota_of_it() {
     assert_eq!(kit.image(pid).await.parent(), parent);
     let said = kit.events(pid).await;
     assert!(!said.iter().any(|what| matches!(what, What::Blocked(_))), "{said:?}");
+}
+
+/// A call of a tool in a reply that costs a cent.
+fn works_for_a_cent(_: &Request) -> Say {
+    let Say::Full(reply) = whole() else { panic!("a reply") };
+    let call = Part::ToolCall { id: "1".into(), name: "pure".into(), arguments: "{}".into() };
+    Say::Full(Reply { parts: vec![call], stop: StopReason::ToolCalls, ..reply })
+}
+
+/// Five children whose calls cost a cent, those of their root, which has so much to spend, next to
+/// nothing.
+async fn of_cents(spend: &str) -> (Family, MemoryStore, Kernel, Pid) {
+    let family = Family::paying(5, works_for_a_cent, Puppet::a_cent);
+    let machine = family.kit.boot();
+    let kernel = family.kernel_on(machine.clone());
+    let root = kernel.spawn(root(&format!("spend = \"{spend}\""), "")).await.unwrap();
+    seconds(60).await;
+    (family, machine, kernel, root)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_family_spends_no_more_in_a_day_than_its_root_may_whatever_dies_meanwhile() {
+    let (family, mut machine, kernel, root) = of_cents("0.10/day").await;
+    let called = |family: &Family| family.middle.asked.lock().unwrap().len();
+    assert_eq!(called(&family), 9, "and less than a cent is left");
+    let whose = BlockedOn::of_kin(root);
+    for (wait, left) in family.waits("middle").await {
+        assert!(is_for(&wait, &whose, Scarce::Money), "{wait:?}");
+        assert!(left.is_some_and(|left| left <= 86_400), "until the day ends: {left:?}");
+    }
+    let [quota] = &kernel.quotas()[..] else { panic!("one quota") };
+    let used = quota.limits[0].used;
+    assert!(quota.pid == Some(root) && (90_000..=100_000).contains(&used), "{used}");
+    let mut kernels = vec![kernel];
+    for _ in 0..2 {
+        machine.crash();
+        machine = family.kit.boot();
+        let kernel = family.kernel_on(machine.clone());
+        kernel.recover().await.unwrap();
+        kernels.push(kernel);
+        seconds(60).await;
+        assert_eq!(called(&family), 9, "what is spent stays spent");
+    }
+    seconds(2 * 86_400).await;
+    let asked = called(&family);
+    assert!((9 + 9..=9 + 3 * 10).contains(&asked), "as much each day: {asked}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_familys_money_is_raised_for_exactly_so_many_calls_more() {
+    let (family, _, kernel, root) = of_cents("0.10").await;
+    let called = || family.middle.asked.lock().unwrap().len();
+    assert_eq!(called(), 9);
+    let own = || BlockedOn::OWN.to_owned();
+    for (spend, all) in [("0.15", 14), ("0.12", 14), ("0.17", 16)] {
+        let changed = limits(&format!("spend = \"{spend}\""));
+        family.post(&kernel, root, own(), changed).await;
+        for pid in family.named("middle").await {
+            family.post(&kernel, pid, BlockedOn::of_kin(root), changed).await;
+        }
+        assert_eq!(called(), all, "{spend}");
+    }
 }
