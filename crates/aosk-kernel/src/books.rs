@@ -93,7 +93,12 @@ impl Books {
     /// Makes known to the scheduler what is left of the budgets on a process's way.
     pub(crate) async fn open(&self, payer: &Payer, device: &str) -> Result<(), Error> {
         for (purse, spend) in self.way(payer, device) {
-            self.turn_to(&purse, spend).await?;
+            // Of one who was away the scheduler has forgotten what it had spent.
+            if self.dispatcher.is_untold(&purse) {
+                self.change(&purse, spend).await?;
+            } else {
+                self.turn_to(&purse, spend).await?;
+            }
         }
         Ok(())
     }

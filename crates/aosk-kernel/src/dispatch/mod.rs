@@ -224,13 +224,14 @@ impl Dispatcher {
         let priority = queue.lending.own(pid, place.priority);
         let place = Place { priority, ..place.clone() };
         let quota = |limits: &Option<Limits>| share::quota(&limits.unwrap_or_default(), now);
+        let stood = queue.scheduler.has_kin(&pid);
         let ancestors: Vec<_> = above.iter().map(|(pid, limits)| (*pid, quota(limits))).collect();
         match queue.scheduler.admit_under(pid, &place, &ancestors) {
             Ok(()) => {
                 share::limit(&mut queue.scheduler, &Owner::Process(pid), limits, "quota", now)?;
-                let told = above.iter().filter_map(|(pid, limits)| Some((*pid, (*limits)?)));
-                for (pid, limits) in told.chain([(pid, *limits)]) {
-                    queue.purses.set(pid, &limits, &queue.scheduler);
+                let new = above.iter().filter_map(|(pid, limits)| Some((*pid, (*limits)?, true)));
+                for (pid, limits, is_new) in new.chain([(pid, *limits, !stood)]) {
+                    queue.purses.set(pid, &limits, is_new, &queue.scheduler);
                 }
             }
             // A sleeper keeps its account.

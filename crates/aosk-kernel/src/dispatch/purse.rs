@@ -1,6 +1,6 @@
 //! Purses: who has money for a window of time, and what a process's calls are paid from.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use aosk_abi::{BlockedOn, Limits, Pid, QuotaOwner, Spend};
@@ -31,23 +31,40 @@ impl fmt::Display for Purse {
 #[derive(Default)]
 pub(super) struct Purses {
     of: HashMap<Pid, Limits>,
+    /// Those of whom the scheduler does not know what they have spent of it.
+    untold: HashSet<Pid>,
     /// How many there were when those of strangers were last thrown away.
     kept: usize,
 }
 
 impl Purses {
-    /// A process that the scheduler knows may use that.
-    pub(super) fn set(&mut self, pid: Pid, limits: &Limits, scheduler: &Scheduler<Pid>) {
+    /// A process that the scheduler knows, since just now perhaps, may use that.
+    pub(super) fn set(
+        &mut self,
+        pid: Pid,
+        limits: &Limits,
+        is_new: bool,
+        scheduler: &Scheduler<Pid>,
+    ) {
         if limits.spend.is_none() {
             self.of.remove(&pid);
             return;
         }
+        if is_new {
+            self.untold.insert(pid);
+        }
         // Who has ended is not looked for each time, but whenever their number may have doubled.
         if self.of.len() > 2 * self.kept + 16 {
             self.of.retain(|pid, _| scheduler.has_kin(pid));
+            self.untold.retain(|pid| self.of.contains_key(pid));
             self.kept = self.of.len();
         }
         self.of.insert(pid, *limits);
+    }
+
+    /// The scheduler knows what is left of it.
+    pub(super) fn is_told(&mut self, pid: Pid) {
+        self.untold.remove(&pid);
     }
 
     pub(super) fn get(&self, pid: Pid) -> Option<Limits> {
@@ -56,6 +73,11 @@ impl Purses {
 }
 
 impl Dispatcher {
+    /// Whether the scheduler has still to hear what is left of that purse.
+    pub(crate) fn is_untold(&self, purse: &Purse) -> bool {
+        matches!(purse, Purse::Process(pid) if self.lock().purses.untold.contains(pid))
+    }
+
     /// The purses that a call of the process is paid from: of those owners the ones that have money,
     /// then its own and those of all from whom it descends.
     pub(crate) fn purses(&self, pid: Pid, shared: [QuotaOwner; 3]) -> Vec<(Purse, Spend)> {

@@ -50,7 +50,7 @@ impl Dispatcher {
             let now = self.clock.monotonic();
             queue.scheduler.set_quota(&Owner::Process(pid), quota, now).map_err(bug)?;
             let queue = &mut *queue;
-            queue.purses.set(pid, limits, &queue.scheduler);
+            queue.purses.set(pid, limits, false, &queue.scheduler);
         }
         self.pump();
         Ok(())
@@ -78,6 +78,9 @@ impl Dispatcher {
                 share::limit(&mut queue.scheduler, &whose, &limits, &purse.to_string(), now)?;
             }
             queue.scheduler.begin_window(&whose, left).map_err(bug)?;
+            if let Purse::Process(pid) = purse {
+                queue.purses.is_told(*pid);
+            }
         }
         self.pump();
         Ok(())

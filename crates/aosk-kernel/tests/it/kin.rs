@@ -334,6 +334,24 @@ async fn a_family_spends_no_more_in_a_day_than_its_root_may_whatever_dies_meanwh
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_continued_after_its_end_still_has_spent_what_it_spent() {
+    let kit = Kit::with(Puppet::new(vec![whole(), Say::Hang]).a_cent());
+    let kernel = kit.kernel();
+    let mut request = spawn("go");
+    request.manifest.quota.spend = limits("spend = \"0.03/day\"").spend;
+    let pid = kernel.spawn(request).await.unwrap();
+    kernel.wait(pid).await.unwrap();
+    assert_eq!(kernel.quotas(), [], "nothing is kept of who has ended");
+    let message = InboxItem::Message { from: "user".to_owned(), text: "again".to_owned() };
+    kit.store().post(&Tenant::local(), pid, message).await.unwrap();
+    kernel.attend(pid);
+    kernel.nudge().unwrap();
+    seconds(5).await;
+    let [quota] = &kernel.quotas()[..] else { panic!("it calls") };
+    assert_eq!((quota.limits[0].used, quota.limits[0].reserved), (10_000, 10_000));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_familys_money_is_raised_for_exactly_so_many_calls_more() {
     let (family, _, kernel, root) = of_cents("0.10").await;
     let called = || family.middle.asked.lock().unwrap().len();
