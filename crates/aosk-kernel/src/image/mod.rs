@@ -70,8 +70,8 @@ pub struct Image {
     pub model: String,
     /// How important it is now.
     pub priority: Priority,
-    /// What it and all that descend from it may use besides money, where that was changed since it
-    /// was spawned; absent: what its manifest says.
+    /// What it and all that descend from it may use, but for its money in all, where that was changed
+    /// since it was spawned; absent: what its manifest says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<Limits>,
     /// What it used and spent.
