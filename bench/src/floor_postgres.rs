@@ -1,6 +1,7 @@
 //! The floors on a server: what its disk and PostgreSQL give to a program that does nothing else.
 //!
-//! There are two, since a server, unlike a file, commits for many at once by itself:
+//! There are three, since a server, unlike a file, commits for many at once by itself and lets several
+//! nodes write:
 //!
 //! - **`floor`**: a connection an agent, up to [`CONNECTIONS`], and one row a commit. What a plain
 //!   program does, and what peers are compared with. The server syncs its log once for all who wait.
@@ -8,9 +9,11 @@
 //!   which is one transaction and one round trip: what the smallest program does that works as the
 //!   store does. With many agents it spares the server the work of all but one of their
 //!   transactions; with one agent both do the same.
+//! - **`floor_fenced`**: as `floor`, and the same statement compares and sets the place and the epoch
+//!   of the row's process. The other two keep no promise that whoever lost a process writes nothing
+//!   more to it; this one tells what that promise costs by itself.
 //!
-//! Neither compares and sets anything, so neither keeps the store's promise that whoever lost a
-//! process writes nothing more to it. Their rows stay whole and uncompressed on their pages, as the
+//! Their rows stay whole and uncompressed on their pages, as the
 //! store's own do for what does not compress; else a body of 2 KB would cost a second table and its
 //! index.
 
@@ -42,6 +45,8 @@ pub enum Commits {
     Single,
     /// Many rows each, over one.
     Grouped,
+    /// One row each and the place of its process, over many connections.
+    Fenced,
 }
 
 impl Commits {
@@ -50,6 +55,7 @@ impl Commits {
         match self {
             Self::Single => "floor",
             Self::Grouped => "floor_grouped",
+            Self::Fenced => "floor_fenced",
         }
     }
 }
@@ -75,7 +81,9 @@ impl Way {
     async fn commit(&self, pid: Uuid, seq: i64, body: Vec<u8>) -> Result<(), Failure> {
         match self {
             Self::Own(client, insert) => {
-                client.execute(insert, &[&pid, &seq, &body]).await?;
+                if client.execute(insert, &[&pid, &seq, &body]).await? != 1 {
+                    return Err(format!("process {pid} does not stand at {seq}").into());
+                }
             }
             Self::Shared(queue) => {
                 let (done, committed) = oneshot::channel();
@@ -101,6 +109,8 @@ pub async fn run(
              CREATE TABLE {schema}.journal(pid uuid NOT NULL, seq bigint NOT NULL,
                                            body bytea NOT NULL, PRIMARY KEY (pid, seq))
                  WITH (toast_tuple_target = 8160);
+             CREATE TABLE {schema}.processes(pid uuid PRIMARY KEY, next_seq bigint NOT NULL,
+                                             epoch bigint NOT NULL) WITH (fillfactor = 50);
              ALTER TABLE {schema}.journal ALTER COLUMN body SET STORAGE EXTERNAL;"
         ))
         .await?;
@@ -110,6 +120,11 @@ pub async fn run(
             format!("the server runs with fsync={fsync}: this compares durable steps").into()
         );
     }
+    if matches!(commits, Commits::Fenced) {
+        let pids: Vec<Uuid> = (0..agents).map(pid).collect();
+        let place = format!("INSERT INTO {schema}.processes SELECT unnest($1::uuid[]), 0, 0");
+        looker.execute(&place, &[&pids]).await?;
+    }
     let empty = size(&looker, schema).await?;
     let (ways, writer) = ways(url, schema, commits, agents).await?;
     let began = Instant::now();
@@ -117,12 +132,11 @@ pub async fn run(
         .zip(ways.iter().cycle().cloned())
         .map(|(agent, way)| {
             tokio::spawn(async move {
-                let pid = Uuid::from_u128(u128::from(agent.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
                 let mut waits = Vec::with_capacity(usize::try_from(steps)?);
                 for seq in 0..steps {
                     let asked = Instant::now();
                     let body = payload(seed, agent, seq, bytes);
-                    way.commit(pid, seq.cast_signed(), body).await?;
+                    way.commit(pid(agent), seq.cast_signed(), body).await?;
                     waits.push(asked.elapsed());
                 }
                 Ok::<_, Failure>(waits)
@@ -144,6 +158,11 @@ pub async fn run(
     Ok(Floor { wall, latencies, bytes })
 }
 
+/// The process of that agent.
+fn pid(agent: u64) -> Uuid {
+    Uuid::from_u128(u128::from(agent.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+}
+
 /// A connection; it ends with its client.
 async fn connect(url: &str) -> Result<Client, tokio_postgres::Error> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
@@ -162,11 +181,19 @@ async fn ways(
     agents: u64,
 ) -> Result<(Vec<Way>, Option<Writer>), Failure> {
     let insert = format!("INSERT INTO {schema}.journal(pid, seq, body)");
+    let one = match commits {
+        Commits::Single | Commits::Grouped => format!("{insert} VALUES ($1, $2, $3)"),
+        Commits::Fenced => format!(
+            "WITH moved AS (UPDATE {schema}.processes SET next_seq = $2::bigint + 1 \
+             WHERE pid = $1 AND next_seq = $2::bigint AND epoch = 0 RETURNING 1) \
+             {insert} SELECT $1, $2::bigint, $3 FROM moved"
+        ),
+    };
     match commits {
-        Commits::Single => {
+        Commits::Single | Commits::Fenced => {
             let own = (0..agents.min(CONNECTIONS)).map(async |_| {
                 let client = connect(url).await?;
-                let statement = client.prepare(&format!("{insert} VALUES ($1, $2, $3)")).await?;
+                let statement = client.prepare(&one).await?;
                 Ok::<_, tokio_postgres::Error>(Way::Own(Arc::new(client), statement))
             });
             Ok((try_join_all(own).await?, None))

@@ -1,7 +1,7 @@
 //! `steps`: durable steps per second through the kernel with a no-op model, beside the floor.
 //!
-//! What a floor is says [`floor`] for a file and [`floor_postgres`] for a server. A server has two;
-//! the kernel is compared with both, and the stricter one is not the one that peers are measured by.
+//! What a floor is says [`floor`] for a file and [`floor_postgres`] for a server. A server has
+//! three; the kernel is compared with each. Peers are measured by the plain one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -156,7 +156,7 @@ async fn floors(args: &Args, place: &Place, pair: u32) -> Result<Vec<Row>, Failu
             rows.push(of_floor("floor", args, (place, pair), cpu, &floor));
         }
         Place::Server { url, .. } => {
-            for commits in [Commits::Single, Commits::Grouped] {
+            for commits in [Commits::Single, Commits::Grouped, Commits::Fenced] {
                 let cpu = cpu_seconds();
                 let schema = schema(commits.name(), pair);
                 let floor = floor_postgres::run(url, &schema, commits, load).await?;
