@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs a peer's durable steps on this machine and prints one JSON object on standard output.
 #
+#   bench/peers/run.sh bare [--store sqlite|postgres] [ARGS]
 #   bench/peers/run.sh langgraph [--store sqlite|postgres] [--channel delta|classic] [ARGS]
 #   bench/peers/run.sh dbos [ARGS]
 #   bench/peers/run.sh restate [ARGS]
@@ -13,7 +14,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 source scripts/postgres.sh
 
 usage() {
-  sed -n 's/^# \{0,1\}//; 2,10p' "${BASH_SOURCE[0]}" >&2
+  sed -n 's/^# \{0,1\}//; 2,11p' "${BASH_SOURCE[0]}" >&2
   exit 2
 }
 
@@ -70,16 +71,16 @@ start_server() {
 
 set_url=()
 case "$peer" in
-  langgraph)
-    if ! cmp -s bench/peers/langgraph/requirements.txt "$home/langgraph/installed"; then
-      rm -rf "$home/langgraph"
-      python3 -m venv "$home/langgraph" >&2
-      "$home/langgraph/bin/pip" install --quiet --disable-pip-version-check \
-        -r bench/peers/langgraph/requirements.txt >&2
-      cp bench/peers/langgraph/requirements.txt "$home/langgraph/installed"
+  bare | langgraph)
+    if ! cmp -s "bench/peers/$peer/requirements.txt" "$home/$peer/installed"; then
+      rm -rf "${home:?}/$peer"
+      python3 -m venv "$home/$peer" >&2
+      "$home/$peer/bin/pip" install --quiet --disable-pip-version-check \
+        -r "bench/peers/$peer/requirements.txt" >&2
+      cp "bench/peers/$peer/requirements.txt" "$home/$peer/installed"
     fi
     [ "$store" != postgres ] || start_server
-    "$home/langgraph/bin/python" bench/peers/langgraph/steps.py "$@" "${set_url[@]}"
+    "$home/$peer/bin/python" "bench/peers/$peer/steps.py" "$@" "${set_url[@]}"
     ;;
   dbos)
     cargo build --release --locked --manifest-path bench/peers/dbos/Cargo.toml \
