@@ -102,12 +102,17 @@ impl Other {
 
     /// The next line that begins with `word`.
     pub(crate) fn line(&mut self, word: &str) -> String {
+        self.line_of(&[word])
+    }
+
+    /// The next line that begins with one of the words.
+    pub(crate) fn line_of(&mut self, words: &[&str]) -> String {
         let mut line = String::new();
         let lines = self.lines.as_mut().expect("nobody else listens");
         loop {
             line.clear();
-            assert_ne!(lines.read_line(&mut line).expect("text"), 0, "it ended before {word}");
-            if line.starts_with(word) {
+            assert_ne!(lines.read_line(&mut line).expect("text"), 0, "it ended before {words:?}");
+            if words.iter().any(|word| line.starts_with(word)) {
                 return line.trim_end().to_owned();
             }
         }
@@ -236,7 +241,11 @@ fn write(store: &dyn Store) {
 fn write_through_trouble(dir: &Path) {
     let (options, local) = (options(dir), Tenant::local());
     block_on(async {
-        let store = insist(async || SqliteStore::open(&options)).await;
+        let Some(store) = (0..OPENINGS).find_map(|_| SqliteStore::open(&options).ok()) else {
+            say(SHUT_OUT);
+            let _ = std::io::stdin().read(&mut [0]);
+            return;
+        };
         let key = insist(|| store.content_key(&local)).await;
         let mut snapshot = None;
         for round in 0_u64.. {
@@ -265,6 +274,13 @@ fn write_through_trouble(dir: &Path) {
         }
     });
 }
+
+/// How often a store is opened that will not open. To open it reads the log that the life before
+/// left, and where that is long and one call in forty fails, no opening ever succeeds.
+const OPENINGS: usize = 300;
+
+/// What a process says that could not open its store.
+pub(crate) const SHUT_OUT: &str = "shut out";
 
 async fn insist<T>(mut ask: impl AsyncFnMut() -> Result<T, StoreError>) -> T {
     loop {

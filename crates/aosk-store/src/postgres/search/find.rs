@@ -169,12 +169,13 @@ pub(super) async fn nearest(
             .value(number(limit));
         ask
     };
-    if many && has_graph(&transaction).await? {
+    if many && let Some(size) = graph(&transaction).await? {
         // A graph is asked on until the filter has let enough through.
+        let kept = breadth(size);
         transaction
-            .batch_execute(
-                "SET LOCAL hnsw.ef_search = 120; SET LOCAL hnsw.iterative_scan = relaxed_order",
-            )
+            .batch_execute(&format!(
+                "SET LOCAL hnsw.ef_search = {kept}; SET LOCAL hnsw.iterative_scan = relaxed_order"
+            ))
             .await?;
         let typed = format!("::{home}.halfvec({})", model.dims);
         let found = rank(&typed).rows(&transaction).await?;
@@ -186,9 +187,21 @@ pub(super) async fn nearest(
     rank("").rows(&transaction).await
 }
 
-async fn has_graph(client: &impl GenericClient) -> Result<bool, Fault> {
-    let there = "SELECT to_regclass('search_vectors_graph') IS NOT NULL";
-    Ok(client.query_one(there, &[]).await?.try_get(0)?)
+/// How many vectors the graph holds, about, if there is one: as many as when it was made or last
+/// looked over by the server.
+async fn graph(client: &impl GenericClient) -> Result<Option<f32>, Fault> {
+    let size = "SELECT reltuples FROM pg_class WHERE oid = to_regclass('search_vectors_graph')";
+    Ok(client.query_opt(size, &[]).await?.map(|row| row.try_get(0)).transpose()?)
+}
+
+/// How many of the best vectors a walk through a graph of `size` keeps in hand (`ef_search`). The
+/// more there are, the more must be kept to meet the same share of the right ones: of 100,000
+/// vectors of 384 components, rank 32, the ten nearest were 94.6 % of the right ones with 120 in
+/// hand, 98.0 % with 200 and 99.2 % with 300. The time grows with the number.
+fn breadth(size: f32) -> u32 {
+    let grown = 200.0 * (size.max(1.0) / 100_000.0).powf(0.3);
+    // pgvector takes 1,000 at most.
+    grown.clamp(100.0, 1_000.0) as u32
 }
 
 const COLUMNS: &str = "i.id, s.name, i.pid, i.page, i.start, i.seq, i.hash, i.kind, i.time, i.tags";
