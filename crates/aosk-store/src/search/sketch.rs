@@ -98,8 +98,59 @@ impl Probe {
         Self { planes, lowest, step, sum: turned.iter().sum() }
     }
 
+    /// Shows the estimated cosines with the directions of many sketches, by their place, of those
+    /// that are `wanted`. Their bits stand one sketch after the other.
+    pub(crate) fn cosines(
+        &self,
+        bits: &[u64],
+        scales: &[f32],
+        wanted: impl Fn(usize) -> bool,
+        mut found: impl FnMut(usize, f32),
+    ) {
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("popcnt") {
+            // SAFETY: this processor has the instruction.
+            unsafe {
+                self.counted(bits, scales, wanted, found);
+            }
+            return;
+        }
+        self.each(bits, scales, wanted, &mut found);
+    }
+
+    /// As [`each`](Self::each), compiled for processors that count the ones of a word at once: all of
+    /// x86-64 since 2008, but a program has to ask.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "popcnt")]
+    fn counted(
+        &self,
+        bits: &[u64],
+        scales: &[f32],
+        wanted: impl Fn(usize) -> bool,
+        mut found: impl FnMut(usize, f32),
+    ) {
+        self.each(bits, scales, wanted, &mut found);
+    }
+
+    #[inline(always)]
+    fn each(
+        &self,
+        bits: &[u64],
+        scales: &[f32],
+        wanted: impl Fn(usize) -> bool,
+        found: &mut impl FnMut(usize, f32),
+    ) {
+        let sketches = bits.chunks_exact(self.planes.len()).zip(scales);
+        for (at, (bits, scale)) in sketches.enumerate() {
+            if wanted(at) {
+                found(at, self.cosine(bits, *scale));
+            }
+        }
+    }
+
     /// The estimated cosine with the direction of a sketch of as many words.
-    pub(crate) fn cosine(&self, bits: &[u64], scale: f32) -> f32 {
+    #[inline(always)]
+    fn cosine(&self, bits: &[u64], scale: f32) -> f32 {
         let (mut ones, mut levels) = (0, 0);
         for (word, planes) in bits.iter().zip(&self.planes) {
             ones += word.count_ones();
@@ -174,6 +225,19 @@ mod tests {
     }
 
     proptest! {
+        /// Whatever the processor can, the same comes out.
+        #[test]
+        fn many_are_estimated_as_one_is(pairs in proptest::collection::vec(direction(100), 2..9)) {
+            let probe = Probe::new(&pairs[0]);
+            let sketches: Vec<Sketch> = pairs.iter().map(sketch).collect();
+            let bits: Vec<u64> = sketches.iter().flat_map(|it| it.bits.clone()).collect();
+            let scales: Vec<f32> = sketches.iter().map(|it| it.scale).collect();
+            let mut seen = Vec::new();
+            probe.cosines(&bits, &scales, |at| at != 1, |at, cosine| seen.push((at, cosine)));
+            let alone = sketches.iter().map(|it| probe.cosine(&it.bits, it.scale)).enumerate();
+            prop_assert_eq!(seen, alone.filter(|(at, _)| *at != 1).collect::<Vec<_>>());
+        }
+
         /// Five times the stated deviation: further off is no chance but a mistake.
         #[test]
         fn an_estimate_is_off_by_no_more_than_its_bound((a, b) in pair()) {

@@ -91,13 +91,9 @@ impl Memory {
 
     /// Offers every row that may be had to `best`.
     fn offer(&self, probe: &Probe, may: Option<&HashSet<Row>>, best: &mut Best) {
-        let words = self.bits.len() / self.rows.len().max(1);
-        let rows = self.rows.iter().zip(&self.scales);
-        for ((row, scale), bits) in rows.zip(self.bits.chunks_exact(words.max(1))) {
-            if may.is_none_or(|may| may.contains(row)) {
-                best.offer(*row, probe.cosine(bits, *scale));
-            }
-        }
+        let wanted = |at: usize| may.is_none_or(|may| may.contains(&self.rows[at]));
+        let found = |at: usize, cosine| best.offer(self.rows[at], cosine);
+        probe.cosines(&self.bits, &self.scales, wanted, found);
     }
 }
 
