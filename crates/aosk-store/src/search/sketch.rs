@@ -62,8 +62,9 @@ pub(crate) fn sketch(vector: &Embedding) -> Sketch {
 /// A query that sketches are compared with.
 #[derive(Debug)]
 pub(crate) struct Probe {
-    /// The components, rounded to [`PLANES`] bits: for each word of a sketch one word a bit.
-    planes: Vec<[u64; PLANES]>,
+    /// The components, rounded to [`PLANES`] bits: for each bit as many words as a sketch has, which
+    /// lets the processor take several words at once.
+    planes: [Vec<u64>; PLANES],
     lowest: f32,
     step: f32,
     sum: f32,
@@ -77,24 +78,24 @@ impl Probe {
         let highest = turned.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let steps = f32::from((1_u8 << PLANES) - 1);
         let step = ((highest - lowest) / steps).max(f32::MIN_POSITIVE);
-        let planes = turned
-            .chunks(WORD)
-            .map(|word| {
-                let mut planes = [0; PLANES];
-                for (at, value) in word.iter().enumerate() {
-                    #[expect(
-                        clippy::cast_possible_truncation,
-                        clippy::cast_sign_loss,
-                        reason = "a step of the range, 0 to 7"
-                    )]
-                    let level = ((value - lowest) / step).round().min(steps) as u64;
-                    for (bit, plane) in planes.iter_mut().enumerate() {
-                        *plane |= ((level >> bit) & 1) << at;
-                    }
+        let mut planes: [Vec<u64>; PLANES] = Default::default();
+        for word in turned.chunks(WORD) {
+            let mut of_word = [0; PLANES];
+            for (at, value) in word.iter().enumerate() {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "a step of the range, 0 to 7"
+                )]
+                let level = ((value - lowest) / step).round().min(steps) as u64;
+                for (bit, plane) in of_word.iter_mut().enumerate() {
+                    *plane |= ((level >> bit) & 1) << at;
                 }
-                planes
-            })
-            .collect();
+            }
+            for (plane, word) in planes.iter_mut().zip(of_word) {
+                plane.push(word);
+            }
+        }
         Self { planes, lowest, step, sum: turned.iter().sum() }
     }
 
@@ -108,7 +109,13 @@ impl Probe {
         mut found: impl FnMut(usize, f32),
     ) {
         #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("popcnt") {
+        if std::arch::is_x86_feature_detected!("avx512vpopcntdq") {
+            // SAFETY: this processor has the instructions.
+            unsafe {
+                self.counted_by_eight(bits, scales, wanted, found);
+            }
+            return;
+        } else if std::arch::is_x86_feature_detected!("popcnt") {
             // SAFETY: this processor has the instruction.
             unsafe {
                 self.counted(bits, scales, wanted, found);
@@ -132,6 +139,19 @@ impl Probe {
         self.each(bits, scales, wanted, &mut found);
     }
 
+    /// The same, for processors that count the ones of eight words at once.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512vpopcntdq")]
+    fn counted_by_eight(
+        &self,
+        bits: &[u64],
+        scales: &[f32],
+        wanted: impl Fn(usize) -> bool,
+        mut found: impl FnMut(usize, f32),
+    ) {
+        self.each(bits, scales, wanted, &mut found);
+    }
+
     #[inline(always)]
     fn each(
         &self,
@@ -140,7 +160,7 @@ impl Probe {
         wanted: impl Fn(usize) -> bool,
         found: &mut impl FnMut(usize, f32),
     ) {
-        let sketches = bits.chunks_exact(self.planes.len()).zip(scales);
+        let sketches = bits.chunks_exact(self.planes[0].len()).zip(scales);
         for (at, (bits, scale)) in sketches.enumerate() {
             if wanted(at) {
                 found(at, self.cosine(bits, *scale));
@@ -151,12 +171,11 @@ impl Probe {
     /// The estimated cosine with the direction of a sketch of as many words.
     #[inline(always)]
     fn cosine(&self, bits: &[u64], scale: f32) -> f32 {
-        let (mut ones, mut levels) = (0, 0);
-        for (word, planes) in bits.iter().zip(&self.planes) {
-            ones += word.count_ones();
-            for (bit, plane) in planes.iter().enumerate() {
-                levels += (word & plane).count_ones() << bit;
-            }
+        let ones: u64 = bits.iter().map(|word| u64::from(word.count_ones())).sum();
+        let mut levels = 0;
+        for (bit, plane) in self.planes.iter().enumerate() {
+            let both = bits.iter().zip(plane).map(|(word, plane)| word & plane);
+            levels += both.map(|word| u64::from(word.count_ones())).sum::<u64>() << bit;
         }
         // The sum of the query's components where the sketch has ones; the rest counts against it.
         let positive = self.lowest * ones as f32 + self.step * levels as f32;
