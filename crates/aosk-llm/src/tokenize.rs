@@ -20,11 +20,11 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tokio::time::timeout;
 
-use crate::calibration::{Calibration, EXACT};
+use crate::calibration::Calibration;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::estimator::{Estimator, PER_MESSAGE};
-use crate::exact::FRAME;
+use crate::exact::{FRAME, LEAST};
 use crate::failure::{error, quote, refused};
 use crate::http::{Http, Options};
 use crate::outage::Outage;
@@ -93,7 +93,7 @@ impl RemoteTokenizer {
             http: Http::new(endpoint, options)?,
             model: model.to_owned(),
             counts: Mutex::default(),
-            calibration: Calibration::new(EXACT, FRAME),
+            calibration: Calibration::framed(FRAME, LEAST),
             estimator: Estimator::new(),
             estimated: AtomicBool::new(false),
             outage: Outage::default(),
