@@ -3,14 +3,18 @@
 //! A model of 135 million parameters would take another path after every change of its prompt, and
 //! then paths would be compared. So the server is asked as ever and evaluates every prompt, and its
 //! reply, a few tokens, is put aside for the next line of the script.
+//!
+//! What a call needs it names, as coding agents do that copy an identifier out of an old page: each part
+//! has a mark, and a call that needs a part repeats its mark, if the part stands in the prompt. A model cannot
+//! copy what it does not see; then the call goes without.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aosk_abi::{Code, Effect, FailureKind, StopReason, ToolResult, ToolSpec, Usage};
 use aosk_llm::Remote;
 use aosk_ports::{
-    CallError, Demand, Device, DeviceInfo, Part, Progress, RenderError, Rendered, Reply, Request,
-    Tokenizer, Tool, ToolContext,
+    CallError, Demand, Device, DeviceInfo, Message, Part, Progress, RenderError, Rendered, Reply,
+    Request, Tokenizer, Tool, ToolContext,
 };
 use futures::future::BoxFuture;
 use rand_chacha::ChaCha8Rng;
@@ -38,6 +42,8 @@ const WORDS: [&str; 16] = [
 pub struct Script {
     /// The results of the tool; as many turns call it.
     pub parts: Vec<String>,
+    /// What each of them alone holds.
+    pub marks: Vec<String>,
     /// For each call of the model: the part that it needs, if that is not the newest.
     pub needs: Vec<Option<usize>>,
 }
@@ -48,12 +54,17 @@ impl Script {
     pub fn new(seed: u64, turns: usize, words: u64) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut below = move |bound: u64| random.next_u64() % bound.max(1);
+        let mut marked = ChaCha8Rng::seed_from_u64(seed);
+        marked.set_stream(1);
+        let marks: Vec<String> =
+            (0..turns).map(|_| format!("rec_{:06x}", marked.next_u64() >> 40)).collect();
         let parts = (0..turns)
             .map(|part| {
                 let length = words / 2 + below(words + 1);
                 let words = (0..length)
                     .map(|_| WORDS[usize::try_from(below(WORDS.len() as u64)).unwrap_or_default()]);
-                format!("Part {part}: {}.", words.collect::<Vec<_>>().join(" "))
+                let mark = &marks[part];
+                format!("Part {part}, {mark}: {}.", words.collect::<Vec<_>>().join(" "))
             })
             .collect();
         let mut needed = vec![false; turns];
@@ -77,20 +88,33 @@ impl Script {
                 Some(chosen)
             })
             .collect();
-        Self { parts, needs }
+        Self { parts, marks, needs }
     }
 
-    /// What the agent says in that call.
-    pub fn says(&self, call: usize) -> (Part, StopReason) {
+    /// What the agent says in that call, to that prompt.
+    pub fn says(&self, call: usize, prompt: &[Message]) -> (Part, StopReason) {
+        let needed = self.needs.get(call).copied().flatten();
+        let mark = needed.and_then(|part| self.marks.get(part)).filter(|mark| {
+            let mut parts = prompt.iter().flat_map(|message| message.parts.iter());
+            parts.any(|part| matches!(part, Part::ToolResult { text, .. } if text.contains(*mark)))
+        });
         if call < self.parts.len() {
+            let arguments = match mark {
+                Some(mark) => json!({ "part": call, "after": mark }),
+                None => json!({ "part": call }),
+            };
             let part = Part::ToolCall {
                 id: format!("call-{call}").into(),
                 name: TOOL.into(),
-                arguments: json!({ "part": call }).to_string().into(),
+                arguments: arguments.to_string().into(),
             };
             (part, StopReason::ToolCalls)
         } else {
-            (Part::Text("That was all.".into()), StopReason::Stop)
+            let all = mark.map_or_else(
+                || "That was all.".to_owned(),
+                |mark| format!("That was all, see {mark}."),
+            );
+            (Part::Text(all.into()), StopReason::Stop)
         }
     }
 
@@ -101,7 +125,10 @@ impl Script {
             description: "Reads a part of the archive.".to_owned(),
             parameters: json!({
                 "type": "object",
-                "properties": {"part": {"type": "integer"}},
+                "properties": {
+                    "part": {"type": "integer"},
+                    "after": {"type": "string", "description": "the record that led there"},
+                },
                 "required": ["part"],
             }),
             effect: Effect::Pure,
@@ -204,7 +231,7 @@ impl Device for Led {
                 usage: None,
             })?;
             let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-            let (part, stop) = self.script.says(used.len());
+            let (part, stop) = self.script.says(used.len(), &request.messages);
             used.push(usage);
             Ok(Reply { parts: vec![part], stop, raw: None, ..reply })
         })
@@ -213,6 +240,10 @@ impl Device for Led {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use aosk_abi::Role;
+
     use super::*;
 
     #[test]
@@ -225,11 +256,13 @@ mod tests {
                 assert!(needed.is_none_or(|part| part + 1 < call), "{call}: {needed:?}");
             }
             for part in &script.parts {
-                let words = part.split_whitespace().count() - 2;
+                let words = part.split_whitespace().count() - 3;
                 assert!((55..=165).contains(&words), "{words}");
             }
             let again = Script::new(7, turns, 110);
             assert_eq!((again.parts, again.needs), (script.parts, script.needs));
+            let marks: BTreeSet<&String> = script.marks.iter().collect();
+            assert_eq!(marks.len(), turns, "no two are alike");
         }
         let many = Script::new(7, 400, 2).needs.iter().flatten().count();
         assert!((240..360).contains(&many), "three in four: {many}");
@@ -238,8 +271,33 @@ mod tests {
     #[test]
     fn every_turn_but_the_last_reads_the_next_part() {
         let script = Script::new(1, 3, 4);
-        let stops: Vec<StopReason> = (0..4).map(|call| script.says(call).1).collect();
+        let stops: Vec<StopReason> = (0..4).map(|call| script.says(call, &[]).1).collect();
         assert_eq!(stops[..3], [StopReason::ToolCalls; 3]);
         assert_eq!(stops[3], StopReason::Stop);
+    }
+
+    #[test]
+    fn a_call_repeats_the_mark_of_what_it_needs_where_that_stands_in_its_prompt() {
+        let script = Script { needs: vec![None, None, Some(0), Some(0)], ..Script::new(1, 3, 4) };
+        let result = |part: usize| Message {
+            role: Role::Tool,
+            parts: [Part::ToolResult {
+                call: "call".into(),
+                name: TOOL.into(),
+                text: script.parts[part].as_str().into(),
+                failed: false,
+            }]
+            .into(),
+        };
+        let said = |call, prompt: &[Message]| match script.says(call, prompt).0 {
+            Part::ToolCall { arguments, .. } => arguments.to_string(),
+            other => format!("{other:?}"),
+        };
+        let mark = script.marks[0].as_str();
+        for call in [2, 3] {
+            assert!(said(call, &[result(0), result(1)]).contains(mark), "{call}");
+            assert!(!said(call, &[result(1)]).contains(mark), "{call}");
+        }
+        assert!(!said(1, &[result(0)]).contains(mark), "it needs nothing");
     }
 }

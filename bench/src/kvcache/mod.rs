@@ -12,8 +12,9 @@
 //!
 //! Every way begins its system prompt with another name, so that none finds in the server's cache
 //! what another left there. The tail is off: it is evaluated in every call, whatever the policy.
-//! Recall counts the parts that a call needs and that stand in its prompt; as the replies are a
-//! script, nobody asks for what is missing.
+//! Recall counts the parts that a call needs and that stand in its prompt. The agent has no `recall`, with
+//! which it would bring back what is missing at the price of a call: what leaves is lost to it, and the
+//! kernel knows that. What it needs and has it names by its mark, which the kernel sees as well.
 
 mod agent;
 mod record;

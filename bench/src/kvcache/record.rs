@@ -101,6 +101,7 @@ mod tests {
             raw: None,
             stop: StopReason::Stop,
             took_ms: 0,
+            used: Vec::new(),
             usage: None,
         })
     }
@@ -134,7 +135,7 @@ mod tests {
             })
             .collect();
         let needs = vec![None, None, Some(0), Some(0)];
-        let script = Script { parts: Vec::new(), needs };
+        let script = Script { parts: Vec::new(), marks: Vec::new(), needs };
         let kept = kept(&records, &script).expect("a journal");
         assert_eq!((kept.needs, kept.met), (2, 1), "part 0 is the content of event 2");
         assert_eq!((kept.evicted, kept.epochs), (2, 2));

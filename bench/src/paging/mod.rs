@@ -107,6 +107,7 @@ impl Market {
             write: ppm(self.write),
             output: ppm(self.output),
             cold: false,
+            lost: false,
         }
     }
 }

@@ -519,6 +519,10 @@ pub struct LlmReturned {
     /// What the endpoint says it used; absent where it says nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// Pages of the prompt from which the reply repeats a line or a name, in their order, each once;
+    /// none that came with or after the model's turn before. Each was needed once more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub used: Vec<PageId>,
 }
 
 /// A model call failed.

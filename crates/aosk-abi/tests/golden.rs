@@ -131,6 +131,7 @@ fn every_kind() -> Vec<What> {
             model: "SmolLM2-135M-Instruct".into(),
             raw: Some(text("data: {}\n\n")),
             took_ms: 812,
+            used: Vec::new(),
         }),
         What::ToolRequested(ToolRequested {
             op: Op(1),
@@ -292,6 +293,18 @@ fn every_kind() -> Vec<What> {
             evicted: Vec::new(),
             reasons: None,
             stubs: Vec::new(),
+        }),
+        What::LlmReturned(LlmReturned {
+            op: Op(3),
+            attempt: 1,
+            parts: vec![ReplyPart::Text { content: text("As order ord_222222 says.") }],
+            stop: StopReason::Stop,
+            usage: None,
+            cost: MicroDollars(7),
+            model: "smol".into(),
+            raw: None,
+            took_ms: 12,
+            used: vec![PageId(2), PageId(5)],
         }),
     ]
 }

@@ -171,6 +171,12 @@ impl PageTable {
         self.turns
     }
 
+    /// Whether the model has answered the page: it came before the model's newest turn.
+    #[must_use]
+    pub const fn has_answered(&self, page: PageId) -> bool {
+        page.0 < self.unanswered_from
+    }
+
     /// What a turn has added to the log on average, in tokens: how fast room is used up.
     pub(crate) fn tokens_per_turn(&self) -> f64 {
         self.log_tokens as f64 / f64::from(self.turns.max(1))

@@ -21,12 +21,20 @@ pub struct Terms {
     /// Whether the endpoint is known to have dropped the prompt before: the whole prompt is then
     /// written anyway, and removing a page costs nothing.
     pub cold: bool,
+    /// Whether what leaves is lost to the agent: it has no way to ask for it back.
+    pub lost: bool,
 }
 
 impl Default for Terms {
-    /// A cache that is warm, at the prices above.
+    /// A cache that is warm, at the prices above, and an agent that asks for what it misses.
     fn default() -> Self {
-        Self { read: Ppm(100_000), write: Ppm(1_250_000), output: Ppm(5_000_000), cold: false }
+        Self {
+            read: Ppm(100_000),
+            write: Ppm(1_250_000),
+            output: Ppm(5_000_000),
+            cold: false,
+            lost: false,
+        }
     }
 }
 

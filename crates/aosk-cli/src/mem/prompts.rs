@@ -176,6 +176,7 @@ mod tests {
             raw: None,
             stop: StopReason::Stop,
             took_ms: 1,
+            used: Vec::new(),
             usage: Some(usage),
         }
     }

@@ -21,7 +21,8 @@
 //! the log in every room, a prompt of 100,000 tokens costs 3.5 % less, and recalls 0.9 points less, which
 //! is less than an order by frequency and size alone keeps. At the worth that it has here, J is 8 to 11 %
 //! below that of every other policy that fills the room as much, at each of 32,000, 64,000 and 100,000
-//! tokens, and recall is no lower.
+//! tokens, and recall is no lower. All this is of agents that ask for what they miss. One that cannot has
+//! lost it, which no room makes cheap: J's own 5,000 tokens are then the least.
 //!
 //! Pages are brought back when they are asked for, never on a guess: of pages that a text search
 //! against the newest ones proposed, 2 % were needed, at each rank; and bringing back at an eviction
@@ -53,6 +54,9 @@ pub struct Weights {
     /// The exponent by which that grows with the log's room. Large windows are bought for what they
     /// do not forget, and a rewrite is a smaller part of what their calls cost.
     pub fault_growth: f64,
+    /// The least that a fault is worth where the agent cannot ask for what it misses, in tokens that are
+    /// written anew.
+    pub least_lost: f64,
     /// Losses are expected over so many times the steps in which the log's room is used up once.
     pub horizon: f64,
     /// The price of a token of room that stands empty for one step, in reads of a token. It is what
@@ -60,6 +64,9 @@ pub struct Weights {
     /// has 30,000 tokens of room.
     pub empty_room: f64,
     /// The exponent by which that grows with the log's room: what is empty is a share of it.
+    ///
+    /// Where a fault has its least worth, the rent is as many times higher as that worth is: room is
+    /// worth what is missed without it.
     pub rent_growth: f64,
     /// How much of its room a rebuild of a cold prompt leaves filled, from 0 to 1.
     pub cold: f64,
@@ -76,6 +83,7 @@ impl Weights {
     pub const DEFAULT: Self = Self {
         rewrites_per_fault: 6.2,
         fault_growth: 0.77,
+        least_lost: 4_350.0,
         horizon: 0.8,
         empty_room: 22.0,
         rent_growth: 0.3,
@@ -83,6 +91,20 @@ impl Weights {
         deepest: 0.25,
         hazard: Hazard::DEFAULT,
     };
+
+    /// How many rewrites of a log of that room a fault is worth where it can be mended.
+    fn rewrites(&self, log: f64) -> f64 {
+        self.rewrites_per_fault * (log / LOG).powf(self.fault_growth)
+    }
+
+    /// How many times as much it is worth: 1 unless the agent cannot mend it, and then, too, where the
+    /// log has more than 3,600 tokens of room.
+    fn lift(&self, log: f64, terms: &Terms) -> f64 {
+        if !terms.lost {
+            return 1.0;
+        }
+        (self.least_lost / (self.rewrites(log) * log).max(1.0)).max(1.0)
+    }
 }
 
 /// The room of the log, in tokens, for which two of the weights are given.
@@ -167,7 +189,7 @@ impl Faults {
     fn of(weights: &Weights, view: &View<'_>) -> Self {
         let log = log(view);
         let terms = view.terms;
-        let rewrites = weights.rewrites_per_fault * (log / LOG).powf(weights.fault_growth);
+        let rewrites = weights.rewrites(log) * weights.lift(log, &terms);
         let call = terms.output() * tokens(REQUEST) + terms.read() * tokens(view.capacity);
         Self {
             steps: (weights.horizon * log / view.tokens_per_turn.max(1.0)).max(1.0),
@@ -294,7 +316,8 @@ impl Prices {
         let terms = view.terms;
         let capacity = tokens(view.capacity);
         let rent = weights.empty_room * (log(view) / LOG).powf(weights.rent_growth);
-        let rent = rent * terms.read() / (2.0 * view.tokens_per_turn.max(1.0));
+        let rent = rent * weights.lift(log(view), &terms) * terms.read()
+            / (2.0 * view.tokens_per_turn.max(1.0));
         let rewrite = rewritten(&terms);
         let deepest = ppm(weights.deepest).0;
         let depths = (DEPTH.0..=deepest).step_by(DEPTH.0 as usize);

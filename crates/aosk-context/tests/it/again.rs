@@ -93,6 +93,31 @@ fn removal_is_priced_by_what_stands_behind_it() {
     assert!(first(false) > first(true), "{:?} and {:?}", first(false), first(true));
 }
 
+#[test]
+fn what_cannot_be_asked_for_again_is_worth_more_in_a_small_room_and_no_more_in_a_large_one() {
+    // 40 messages of 100 tokens, of which the oldest ones were needed before.
+    let mut process = answered(40);
+    for page in 3..13 {
+        let old = *process.table.page(PageId(page)).expect("a message");
+        process.need(&old);
+    }
+    let left = |window, lost| {
+        let terms = Terms { lost, ..Terms::default() };
+        let plan = process.table.plan_under(&process.pending, &room(window), &CostAware, &terms);
+        let plan = plan.expect("messages may leave");
+        let needed = plan.evicted.iter().filter(|page| (3..13).contains(&page.0)).count();
+        (plan.reasons.expect("pages leave").shared[0], needed, plan.evicted.len())
+    };
+    for window in [1_000, 2_000, 3_000, 3_600] {
+        let ((asked, _, _), (lost, needed, leave)) = (left(window, false), left(window, true));
+        assert!(lost > asked && lost >= 5_000, "{window}: {lost} and {asked}");
+        assert!(window < 2_000 || needed < leave, "{window}: {needed} of {leave}");
+    }
+    for window in [3_900, 4_090] {
+        assert_eq!(left(window, true), left(window, false), "{window}");
+    }
+}
+
 /// A policy that lets go of nothing, or of what there is not.
 struct Careless(Vec<usize>);
 

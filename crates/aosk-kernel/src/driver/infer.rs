@@ -224,6 +224,7 @@ impl Driver {
         cost: MicroDollars,
         took: Duration,
     ) -> Result<(), Error> {
+        let used = self.used(&reply.parts);
         let mut contents = Vec::with_capacity(reply.parts.len() + 1);
         let mut parts = Vec::with_capacity(reply.parts.len());
         for (index, part) in reply.parts.iter().enumerate() {
@@ -253,6 +254,7 @@ impl Driver {
             model,
             raw,
             took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            used,
         };
         self.process.emit_with(What::LlmReturned(returned), contents)
     }

@@ -351,7 +351,7 @@ impl Driver {
 
 /// The part of a text in that range of bytes. A text may have become shorter since it was cut, where
 /// this kernel shows less of a result than the one before; then it is what there is.
-fn part(text: &str, (start, length): (u64, u64)) -> &str {
+pub(super) fn part(text: &str, (start, length): (u64, u64)) -> &str {
     let place = |at: u64| text.floor_char_boundary(usize::try_from(at).unwrap_or(usize::MAX));
     &text[place(start)..place(start.saturating_add(length))]
 }

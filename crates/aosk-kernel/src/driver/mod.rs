@@ -13,6 +13,7 @@ mod children;
 mod failure;
 mod infer;
 mod mail;
+mod mentions;
 mod messages;
 mod own;
 mod prompt;
@@ -41,6 +42,7 @@ use crate::process::{Process, Rest, Sent};
 use crate::shared::Shared;
 
 pub(crate) use infer::demand_of;
+use mentions::Mentions;
 use messages::MessageCache;
 pub(crate) use own::Own;
 
@@ -107,6 +109,8 @@ pub(crate) struct Driver {
     process: Process,
     means: Means,
     cache: MessageCache,
+    /// Where the names and lines of the prompt stand.
+    mentions: Mentions,
     /// Whether the texts of all resident pages are in memory.
     loaded: bool,
     /// What the last refusal taught about the counts of this process's pages.
@@ -161,6 +165,7 @@ impl Driver {
             process,
             means,
             cache: MessageCache::default(),
+            mentions: Mentions::default(),
             loaded: false,
             correction: None,
             inbox,

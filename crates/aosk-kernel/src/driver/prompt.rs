@@ -178,21 +178,22 @@ impl Driver {
     }
 
     /// What the endpoint charges, and whether it has forgotten the prompt before: by its rules, or
-    /// because it did so after such a pause before. Where calls are
-    /// free, the usual shares stand for the time that they take.
+    /// because it did so after such a pause before; and whether the agent can ask for what left. Where
+    /// calls are free, the usual shares stand for the time that they take.
     fn terms(&self) -> Terms {
         let info = self.means.model.device.info();
         let now = self.process.shared.parts.clock.now();
         let cold = self.process.image.warmth.is_cold(now);
+        let lost = !self.recalls();
         let Prices { input, cached, cache_write, output } = info.prices;
         if input == MicroDollars::ZERO {
-            return Terms { cold, ..Terms::default() };
+            return Terms { cold, lost, ..Terms::default() };
         }
         let share = |price: MicroDollars| {
             let ppm = u128::from(price.0) * u128::from(Ppm::ONE.0) / u128::from(input.0);
             Ppm(u32::try_from(ppm).unwrap_or(u32::MAX))
         };
-        Terms { read: share(cached), write: share(cache_write), output: share(output), cold }
+        Terms { read: share(cached), write: share(cache_write), output: share(output), cold, lost }
     }
 
     /// The model's window, or less where the agent has less.

@@ -77,6 +77,14 @@ pub enum FoldError {
         /// What the page table says.
         source: aosk_context::Error,
     },
+    /// A reply uses a page that there is not.
+    #[error("event {seq} (llm_returned) contradicts the page table: {source}")]
+    Use {
+        /// Where it stands.
+        seq: Seq,
+        /// What the page table says.
+        source: aosk_context::Error,
+    },
     /// A plan admits a part of a content that is never cut, or that was not recalled.
     #[error(
         "event {seq} (planned) admits page {page}, a part of a content, which is neither of a \
@@ -299,6 +307,9 @@ impl Image {
             }
             What::LlmReturned(returned) => {
                 self.returned(returned, seq).ok_or_else(|| about(returned.op))?;
+                for &id in &returned.used {
+                    self.pages.access(id).map_err(|source| FoldError::Use { seq, source })?;
+                }
                 self.answered = Some(event.at);
                 self.warmth.answered(returned.usage.map(|usage| usage.cached));
             }

@@ -3,7 +3,7 @@
 use aosk_abi::{
     Blocked, BlockedOn, CacheRules, Cancelled, Changes, ChildBegun, ChildEnded, Code, Conditions,
     ContentKey, ContentRef, Effect, Epoch, Event, Exit, Exited, FailureKind, Hash, Interrupted,
-    LlmFailed, LlmRequested, LlmReturned, MessageReceived, MessageTaken, MicroDollars, Op,
+    LlmFailed, LlmRequested, LlmReturned, MessageReceived, MessageTaken, MicroDollars, Op, PageId,
     PageKind, Pid, Planned, Priority, Recalled, Record, Recovered, ReplyPart, Seq, Signal,
     SignalReceived, Spawned, SpendRaised, StopReason, Tenant, Timestamp, Tokens, Told,
     ToolRequested, ToolReturned, Unblocked, Usage, What,
@@ -235,6 +235,7 @@ impl Author {
             model: "m".into(),
             raw: None,
             took_ms: 5,
+            used: choice.is_multiple_of(5).then_some(PageId(0)).into_iter().collect(),
         }));
     }
 
@@ -494,6 +495,43 @@ fn a_first_plan_that_does_not_say_what_it_was_made_under_is_refused() {
     let event = Event::new(Timestamp::from_millis(1), What::Planned(silent));
     let record = Record::seal(&tenant, pid, image.next, image.epoch, image.head, &event).unwrap();
     assert!(matches!(image.apply(&record), Err(FoldError::Conditions { .. })));
+}
+
+#[test]
+fn a_reply_that_used_a_page_that_there_is_not_is_refused() {
+    let records = long_life(3);
+    let mut image = Image::begin(&Tenant::local(), Pid::from_alias("author"), &records[0]).unwrap();
+    let mut seen = 0;
+    for record in &records[1..] {
+        if let Event { at, what: What::LlmReturned(returned) } = record.decode().unwrap() {
+            let pages = image.pages.pages().len() as u32;
+            for (page, is_there) in [(0, true), (pages - 1, true), (pages, false)] {
+                let used = LlmReturned { used: vec![PageId(page)], ..returned.clone() };
+                let event = Event::new(at, What::LlmReturned(used));
+                let (tenant, pid) = (&image.tenant, image.pid);
+                let used =
+                    Record::seal(tenant, pid, image.next, image.epoch, image.head, &event).unwrap();
+                let mut other = image.clone();
+                let before = image.pages.page(PageId(page)).map_or(0, |page| page.accesses);
+                match other.apply(&used) {
+                    Ok(_) => {
+                        assert!(is_there, "{page} of {pages}");
+                        let page = other.pages.page(PageId(page)).unwrap();
+                        assert_eq!(
+                            (page.accesses, page.last_access),
+                            (before + 1, other.pages.turns())
+                        );
+                    }
+                    Err(error) => {
+                        assert!(!is_there && matches!(error, FoldError::Use { .. }), "{error}");
+                    }
+                }
+            }
+            seen += 1;
+        }
+        image.apply(record).unwrap();
+    }
+    assert!(seen > 1);
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod kin;
 mod limits;
 mod mail;
 mod many;
+mod mentions;
 mod nodes;
 mod parts;
 mod quota;

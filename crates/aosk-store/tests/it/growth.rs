@@ -63,6 +63,7 @@ fn returned(n: u64, content: ContentRef) -> LlmReturned {
         model: "gpt-5-mini-2025-08-07".to_owned(),
         raw: None,
         took_ms: 800 + n * 37 % 1_009,
+        used: Vec::new(),
     }
 }
 

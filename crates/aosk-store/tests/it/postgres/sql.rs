@@ -34,6 +34,7 @@ fn reply(parts: Vec<ContentRef>) -> What {
         model: "m".to_owned(),
         raw: None,
         took_ms: 1,
+        used: Vec::new(),
     })
 }
 
