@@ -1,8 +1,9 @@
 //! The invariants of the page table, in one place.
 //!
 //! A plan is checked before it is given out, and checked again by the same code when its event is
-//! folded. A check costs time in proportion to the prompt, never to the history: what left the
-//! prompt cannot break an invariant again, because numbers of pages and of units only grow.
+//! folded. A check costs time in proportion to what changes or, where pages came late to their units,
+//! to the prompt, and never to the history: what left the prompt cannot break an invariant again,
+//! because numbers of pages and of units only grow.
 
 use std::cell::LazyCell;
 
@@ -122,12 +123,20 @@ impl Change<'_> {
 
     fn check_admitted(&self, table: &PageTable) -> Result<(), Violation> {
         // Sorted, and not a tree: units come nearly in order, and there may be ten thousand. Few
-        // plans need them: most pages begin a unit or join one of the same plan.
+        // plans need them: most pages begin a unit or join one of the same plan, and those of most
+        // tables stand in their order.
         let resident_units = LazyCell::new(|| {
             let mut units: Vec<Seq> = table.resident().map(|page| page.unit).collect();
             units.sort_unstable();
             units
         });
+        let stands = |unit: Seq| {
+            if table.units().is_none() {
+                return resident_units.binary_search(&unit).is_ok();
+            }
+            let of = |id: &PageId| table.page(*id).map(|page| page.unit);
+            table.resident_ids().binary_search_by_key(&Some(unit), of).is_ok()
+        };
         let mut before = None;
         let mut log_begun = table.pages().last().is_some_and(|page| !page.in_head());
         for (admission, expected) in self.admitted.iter().zip(table.pages().len()..) {
@@ -147,7 +156,7 @@ impl Change<'_> {
             before = Some(place);
             let unit = admission.unit;
             let is_new = table.newest_unit().is_none_or(|newest| unit > newest);
-            if !is_new && resident_units.binary_search(&unit).is_err() {
+            if !is_new && !stands(unit) {
                 return Err(Violation::UnitGone { page, unit });
             }
         }
@@ -181,14 +190,40 @@ impl Change<'_> {
             return Ok(());
         }
         leaving.sort_unstable();
-        let (mut evicted, mut leaving) = (Ascent::of(self.evicted), Ascent::of(&leaving));
-        let stays =
-            table.resident().filter(|page| !evicted.has(&page.id)).map(|page| (page.unit, page.id));
-        let comes = self.admitted.iter().map(|admission| (admission.unit, admission.page));
-        match stays.chain(comes).find(|(unit, _)| leaving.has(unit)) {
+        let mut comes = self.admitted.iter().map(|admission| (admission.unit, admission.page));
+        let stays = if table.units().is_none() || self.parts_neighbours(table, &leaving) {
+            let (mut evicted, mut leaving) = (Ascent::of(self.evicted), Ascent::of(&leaving));
+            table
+                .resident()
+                .filter(|page| !evicted.has(&page.id))
+                .find(|page| leaving.has(&page.unit))
+                .map(|page| (page.unit, page.id))
+        } else {
+            None
+        };
+        match stays.or_else(|| comes.find(|(unit, _)| leaving.binary_search(unit).is_ok())) {
             Some((unit, page)) => Err(Violation::UnitTorn { unit, page }),
             None => Ok(()),
         }
+    }
+
+    /// Whether a page stays that stands beside one that leaves and is of a unit of `leaving`, which
+    /// ascend. Where units stand side by side, this tells whether one is torn apart, and takes time
+    /// in proportion to what leaves and not to what stays.
+    fn parts_neighbours(&self, table: &PageTable, leaving: &[Seq]) -> bool {
+        let resident = table.resident_ids();
+        let (mut places, mut leaving) = (Ascent::of(resident), Ascent::of(leaving));
+        let mut torn = |neighbour: Option<&PageId>, evicted: Option<&PageId>| {
+            let stays = neighbour.filter(|id| evicted != Some(*id));
+            stays.and_then(|id| table.page(*id)).is_some_and(|page| leaving.has(&page.unit))
+        };
+        self.evicted.iter().enumerate().any(|(nth, id)| {
+            // A neighbour that leaves, too, is the next among those that leave.
+            places.place(id).is_some_and(|place| {
+                torn(resident[..place].last(), self.evicted[..nth].last())
+                    || torn(resident.get(place + 1), self.evicted.get(nth + 1))
+            })
+        })
     }
 
     fn check_sizes(&self, table: &PageTable) -> Result<(), Violation> {

@@ -61,6 +61,7 @@ mod standing;
 mod stub;
 mod table;
 mod terms;
+mod units;
 mod warmth;
 
 pub use arrival::Arrival;

@@ -1,7 +1,8 @@
 //! Pages: what the table knows of a unit of context.
 //!
 //! A page is 88 bytes and holds no text: the text stands in the journal at [`Page::source`], once.
-//! A hundred thousand processes of sixty pages each take about half a gigabyte.
+//! The unit that it stands in takes 48 more while it is resident. A hundred thousand processes of sixty
+//! pages each take half a gigabyte to eight tenths of one, by how many pages a unit has.
 //!
 //! A swapped page that is needed again is admitted again, under a new number and with the same
 //! source: it stands at the end of the prompt, where it invalidates nothing that an endpoint has

@@ -99,7 +99,8 @@ impl PageTable {
         terms: &Terms,
     ) -> Result<Tokens, Error> {
         let unanswered_from = plan.change(demand).unanswered_from(self);
-        let standings = Standings::of(self.preview(plan), unanswered_from);
+        let coming: Vec<Page> = plan.admitted.iter().map(|page| self.admit(page)).collect();
+        let standings = Standings::of(self, &coming, unanswered_from);
         let Standings { ref units, pinned, unanswered, .. } = standings;
         let fixed = demand.overhead + pinned + unanswered;
         if !demand.admits(fixed) {
@@ -107,6 +108,7 @@ impl PageTable {
         }
         let view = View {
             units,
+            size,
             fixed,
             pinned,
             capacity: demand.capacity(),

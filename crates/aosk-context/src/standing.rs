@@ -5,121 +5,89 @@
 //! of the results of a coding agent may well have one, so there are only as many as there is room
 //! for: beyond that, the oldest units with gaps leave whole.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use aosk_abi::{Cause, PageId, PageKind, Reasons, Score, Seq, Tokens};
+use aosk_abi::{Cause, PageId, Reasons, Score, Seq, Tokens};
 
+use crate::ascent::Ascent;
 use crate::page::Page;
 use crate::policy::{Policy, Unit, View};
 use crate::table::PageTable;
-
-/// The unit whose pages are being gathered, at that place among the units, its parts behind it.
-#[derive(Clone, Copy)]
-struct Open {
-    id: Seq,
-    at: usize,
-    pinned: bool,
-    unanswered: bool,
-}
+use crate::units::{Units, size};
 
 /// What may leave a prompt, and the size of what may not.
-#[derive(Default)]
-pub(crate) struct Standings {
+pub(crate) struct Standings<'a> {
     /// In prompt order: units, each without the parts that may leave before it, and those parts.
-    pub(crate) units: Vec<Unit>,
+    pub(crate) units: Cow<'a, [Unit]>,
     pub(crate) pinned: Tokens,
     pub(crate) unanswered: Tokens,
-    has_parts: bool,
-    /// The parts among the units: of which, and their indices.
-    parts: Vec<(Seq, usize)>,
+    /// The parts that do not stand right behind their units: of which, and their indices.
+    apart: Vec<(Seq, usize)>,
 }
 
-impl Standings {
-    /// What stands in a prompt of those pages, of which the model has answered those before
-    /// `unanswered_from`.
-    ///
-    /// Units stand in their order, so that one pass gathers each where it stands: of a hundred
-    /// thousand pages, a map of units takes four times as long, and more with every page that the
-    /// processor's caches cannot hold. Only where a content came late to its unit, with others
-    /// between, are the pages sorted first.
-    pub(crate) fn of(pages: impl Iterator<Item = Page> + Clone, unanswered_from: u32) -> Self {
-        let in_order = Self::gather(pages.clone(), unanswered_from);
-        let mut standings = in_order.unwrap_or_else(|| Self::sorted(pages, unanswered_from));
-        if standings.has_parts {
-            let places = standings.units.iter().enumerate().filter(|(_, unit)| unit.part);
-            standings.parts = places.map(|(index, unit)| (unit.id, index)).collect();
-            standings.parts.sort_unstable();
-        }
+impl<'a> Standings<'a> {
+    /// What stands in the prompt of `table` once `coming` have come, of which the model has answered
+    /// what stands before `unanswered_from`; `coming` are not answered.
+    pub(crate) fn of(table: &'a PageTable, coming: &[Page], unanswered_from: u32) -> Self {
+        let sorted = || Self::sorted(table.resident().chain(coming).copied(), unanswered_from);
+        let in_order = table.units().and_then(|units| units.split(unanswered_from, coming));
+        let Some((before, rest)) = in_order else { return sorted() };
+        let standings = Self {
+            units: Cow::Borrowed(before),
+            pinned: rest.pinned(),
+            unanswered: size(rest.list()),
+            apart: Vec::new(),
+        };
+        debug_assert_eq!(standings.whole(), sorted().whole(), "as they came, and at once");
         standings
     }
 
-    #[expect(clippy::expect_used, reason = "sorted by unit, no older one stands behind a newer")]
+    /// The units, and the sizes of what is pinned and of what is not answered.
+    fn whole(&self) -> (&[Unit], Tokens, Tokens) {
+        (&self.units, self.pinned, self.unanswered)
+    }
+
+    /// What stands in a prompt of those pages, which may stand in any order of their units: a content
+    /// may come late to its unit, with others between.
     fn sorted(pages: impl Iterator<Item = Page>, unanswered_from: u32) -> Self {
         let mut pages: Vec<Page> = pages.collect();
         pages.sort_by_key(|page| page.unit);
-        let mut standings = Self::gather(pages.into_iter(), unanswered_from).expect("units ascend");
-        standings.units.sort_unstable_by_key(|unit| unit.first);
-        standings
-    }
-
-    /// The units of those pages, in their order; `None` where pages of an older unit stand behind.
-    fn gather(pages: impl Iterator<Item = Page>, unanswered_from: u32) -> Option<Self> {
-        let most = pages.size_hint().1.unwrap_or_default();
-        let mut standings = Self { units: Vec::with_capacity(most), ..Self::default() };
-        let mut open: Option<Open> = None;
-        for page in pages {
-            if open.is_none_or(|open| open.id != page.unit) {
-                if open.is_some_and(|open| open.id > page.unit) {
-                    return None;
-                }
-                standings.close(open);
-                open = None;
+        let gathered = Units::of(&pages);
+        let mut units = gathered.list().to_vec();
+        let (mut unanswered, mut holds) = (Tokens::ZERO, false);
+        units.retain(|unit| {
+            if !unit.part {
+                holds = unit.last.0 >= unanswered_from;
             }
-            let open = open.get_or_insert_with(|| {
-                standings.units.push(Unit::of(&page));
-                Open {
-                    id: page.unit,
-                    at: standings.units.len() - 1,
-                    pinned: false,
-                    unanswered: false,
-                }
-            });
-            standings.units[open.at].rate(&page);
-            if page.is_part() {
-                let mut part = Unit::of(&page);
-                part.rate(&page);
-                part.tokens = page.tokens;
-                standings.units.push(part);
-                standings.has_parts = true;
-            } else {
-                standings.units[open.at].tokens += page.tokens;
+            if holds {
+                unanswered += unit.tokens;
             }
-            open.pinned |= page.pinned;
-            open.unanswered |= page.id.0 >= unanswered_from;
-        }
-        standings.close(open);
-        Some(standings)
+            !holds
+        });
+        units.sort_unstable_by_key(|unit| unit.first);
+        let parts = units.iter().enumerate().filter(|(_, unit)| unit.part);
+        let mut apart: Vec<(Seq, usize)> = parts.map(|(index, unit)| (unit.id, index)).collect();
+        apart.sort_unstable();
+        Self { units: Cow::Owned(units), pinned: gathered.pinned(), unanswered, apart }
     }
 
-    /// Ends a unit: what may not leave counts by its size alone.
-    fn close(&mut self, open: Option<Open>) {
-        if let Some(Open { at, pinned, .. }) = open.filter(|open| open.pinned || open.unanswered) {
-            let size = self.units.drain(at..).fold(Tokens::ZERO, |sum, unit| sum + unit.tokens);
-            *(if pinned { &mut self.pinned } else { &mut self.unanswered }) += size;
-        }
-    }
-
-    /// The indices of the parts of that unit.
-    fn parts_of(&self, unit: Seq) -> impl Iterator<Item = usize> {
-        let from = self.parts.partition_point(|(of, _)| *of < unit);
-        self.parts[from..].iter().take_while(move |(of, _)| *of == unit).map(|(_, index)| *index)
+    /// The indices of the parts of the unit at that index, some of them twice.
+    fn parts_of(&self, index: usize) -> impl Iterator<Item = usize> {
+        let unit = self.units[index].id;
+        let behind = (index + 1..self.units.len()).take_while(move |at| self.units[*at].id == unit);
+        let from = self.apart.partition_point(|(of, _)| *of < unit);
+        let apart = self.apart[from..].iter().take_while(move |(of, _)| *of == unit);
+        behind.chain(apart.map(|(_, index)| *index))
     }
 }
 
 /// What leaves.
 pub(crate) struct Leaving<'a> {
-    standings: &'a Standings,
+    standings: &'a Standings<'a>,
     leaves: Vec<bool>,
+    /// The indices of what leaves.
+    left: Vec<usize>,
     /// What was decided on its own, each by its index; what leaves with it is not among them.
     decided: Vec<(usize, Cause)>,
     /// The size of the prompt that stays.
@@ -128,9 +96,9 @@ pub(crate) struct Leaving<'a> {
 
 impl<'a> Leaving<'a> {
     /// Nothing, of a prompt of `total` tokens.
-    pub(crate) fn nothing(standings: &'a Standings, total: Tokens) -> Self {
+    pub(crate) fn nothing(standings: &'a Standings<'a>, total: Tokens) -> Self {
         let leaves = vec![false; standings.units.len()];
-        Self { standings, leaves, decided: Vec::new(), total }
+        Self { standings, leaves, left: Vec::new(), decided: Vec::new(), total }
     }
 
     /// Lets the unit of that index go, with all its parts. An index that names no unit is a
@@ -141,7 +109,7 @@ impl<'a> Leaving<'a> {
             self.decided.push((index, cause));
         }
         if !unit.part {
-            for part in self.standings.parts_of(unit.id) {
+            for part in self.standings.parts_of(index) {
                 self.mark(part);
             }
         }
@@ -152,6 +120,7 @@ impl<'a> Leaving<'a> {
         let known = self.leaves.get_mut(index).zip(self.standings.units.get(index));
         let Some((leaves, unit)) = known.filter(|(leaves, _)| !**leaves) else { return false };
         *leaves = true;
+        self.left.push(index);
         self.total = self.total.saturating_sub(unit.tokens);
         true
     }
@@ -173,15 +142,18 @@ impl<'a> Leaving<'a> {
 
     /// The pages of the table that leave, in prompt order. Linear in those, and in what stands between
     /// those of one unit, but not in the prompt.
-    pub(crate) fn pages(&self, table: &PageTable) -> Vec<PageId> {
-        let leave = self.standings.units.iter().zip(&self.leaves).filter(|(_, leaves)| **leaves);
-        let mut pages: Vec<PageId> = leave
-            .flat_map(|(unit, _)| {
-                let pages = table.resident_between(unit.first, unit.last);
-                let of_it = move |page: &&Page| page.unit == unit.id && page.is_part() == unit.part;
-                pages.filter(of_it).map(|page| page.id)
-            })
-            .collect();
+    pub(crate) fn pages(&mut self, table: &PageTable) -> Vec<PageId> {
+        self.left.sort_unstable();
+        let resident = table.resident_ids();
+        let mut places = Ascent::of(resident);
+        let mut pages = Vec::with_capacity(self.left.len());
+        for unit in self.left.iter().filter_map(|&index| self.standings.units.get(index)) {
+            let from = places.place(&unit.first).unwrap_or(resident.len());
+            let within = resident[from..].iter().take_while(|id| **id <= unit.last);
+            let within = within.filter_map(|id| table.page(*id));
+            let of_it = |page: &&Page| page.unit == unit.id && page.is_part() == unit.part;
+            pages.extend(within.filter(of_it).map(|page| page.id));
+        }
         pages.sort_unstable();
         pages
     }
@@ -223,39 +195,9 @@ impl PageTable {
     }
 }
 
-impl Unit {
-    /// The unit of `page`, without its pages yet.
-    const fn of(page: &Page) -> Self {
-        Self {
-            id: page.unit,
-            first: page.id,
-            last: page.id,
-            part: page.is_part(),
-            tokens: Tokens::ZERO,
-            importance: page.importance,
-            tool_result: false,
-            born: page.born,
-            accesses: 0,
-            last_access: page.last_access,
-            credit: page.credit,
-        }
-    }
-
-    /// Rates it with a page of it.
-    fn rate(&mut self, page: &Page) {
-        self.last = page.id;
-        self.importance = self.importance.max(page.importance);
-        self.tool_result |= page.kind == PageKind::ToolResult;
-        self.born = self.born.max(page.born);
-        self.accesses = self.accesses.saturating_add(page.accesses);
-        self.last_access = self.last_access.max(page.last_access);
-        self.credit = self.credit.max(page.credit);
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use aosk_abi::{Admission, Ppm, Source};
+    use aosk_abi::{Admission, PageKind, Ppm, Source};
 
     use super::*;
 
@@ -277,12 +219,12 @@ mod tests {
     fn a_unit_is_whole_where_a_content_came_late_to_it() {
         let pages = [(0, 1), (1, 4), (2, 9), (3, 4), (4, 4), (5, 10)];
         let pages = pages.map(|(number, unit)| page(number, unit, unit == 1));
-        let standings = Standings::of(pages.into_iter(), 5);
+        let standings = Standings::sorted(pages.into_iter(), 5);
         let units = standings.units.iter().map(|unit| (unit.id.0, unit.tokens.0, unit.last.0));
         assert_eq!(units.collect::<Vec<_>>(), [(4, 0b1_1010, 4), (9, 0b100, 2)]);
         assert_eq!((standings.pinned.0, standings.unanswered.0), (1, 0b10_0000));
         // A late one that is not answered holds all of its unit.
-        let standings = Standings::of(pages.into_iter(), 4);
+        let standings = Standings::sorted(pages.into_iter(), 4);
         assert_eq!(standings.units.len(), 1);
         assert_eq!(standings.unanswered.0, 0b11_1010);
     }

@@ -7,12 +7,13 @@ use crate::error::Error;
 use crate::invariant::Change;
 use crate::page::{Page, is_turn};
 use crate::snapshot::Snapshot;
+use crate::units::Units;
 
 /// Which pages a process has, and which of them stand in the prompt.
 ///
 /// Prompt order is the order of admission. A checkpoint keeps the table; reading one back checks
 /// every invariant.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Snapshot", into = "Snapshot")]
 pub struct PageTable {
     pages: Vec<Page>,
@@ -25,12 +26,35 @@ pub struct PageTable {
     // What follows is derived from the pages, so that a plan costs time in proportion to the
     // prompt and not to the history.
     resident: Vec<PageId>,
+    /// Their units; `None` where one stands behind one of a newer unit, which is rare.
+    units: Option<Units>,
     tokens: Tokens,
     newest_unit: Option<Seq>,
     newest_source: Option<Source>,
     log_tokens: u128,
     has_parts: bool,
     gaps: usize,
+}
+
+impl Default for PageTable {
+    /// A table without pages.
+    fn default() -> Self {
+        Self {
+            pages: Vec::new(),
+            generation: 0,
+            unanswered_from: 0,
+            turns: 0,
+            inflation: 0,
+            resident: Vec::new(),
+            units: Some(Units::default()),
+            tokens: Tokens::ZERO,
+            newest_unit: None,
+            newest_source: None,
+            log_tokens: 0,
+            has_parts: false,
+            gaps: 0,
+        }
+    }
 }
 
 impl PageTable {
@@ -62,6 +86,11 @@ impl PageTable {
         if !change.evicted.is_empty() {
             self.resident.retain(|id| change.evicted.binary_search(id).is_err());
             self.gaps = self.gaps_after(&[]).count();
+            let last = self.resident.last().and_then(|last| self.pages.get(last.0 as usize));
+            if !self.units.as_mut().is_some_and(|units| units.evict(change.evicted, last)) {
+                let in_order = self.resident().is_sorted_by_key(|page| page.unit);
+                self.units = in_order.then(|| Units::of(self.resident()));
+            }
         }
         for admission in change.admitted {
             let page = self.admit(admission);
@@ -83,6 +112,11 @@ impl PageTable {
         page.accesses = page.accesses.saturating_add(1);
         page.last_access = turns;
         page.credit = inflation.saturating_add(page.earned());
+        if page.resident
+            && let Some(units) = &mut self.units
+        {
+            units.access(page);
+        }
         Ok(())
     }
 
@@ -110,15 +144,15 @@ impl PageTable {
         self.resident.iter().filter_map(|id| self.page(*id))
     }
 
-    /// Those of the resident pages that have a number from `first` to `last`.
-    pub(crate) fn resident_between(
-        &self,
-        first: PageId,
-        last: PageId,
-    ) -> impl Iterator<Item = &Page> {
-        let from = self.resident.partition_point(|id| *id < first);
-        let within = self.resident[from..].iter().take_while(move |id| **id <= last);
-        within.filter_map(|id| self.page(*id))
+    /// The numbers of the resident pages, ascending.
+    pub(crate) fn resident_ids(&self) -> &[PageId] {
+        &self.resident
+    }
+
+    /// The units of the resident pages, of which all stand side by side and those of older units
+    /// before them; `None` where a resident page stands behind one of a newer unit.
+    pub(crate) const fn units(&self) -> Option<&Units> {
+        self.units.as_ref()
     }
 
     /// Every page, resident or swapped; a page's number is its place.
@@ -212,6 +246,10 @@ impl PageTable {
 
     fn push(&mut self, page: Page) {
         if page.resident {
+            match self.units.as_mut().filter(|units| units.admits(&page)) {
+                Some(units) => units.push(&page),
+                None => self.units = None,
+            }
             self.resident.push(page.id);
             self.tokens += page.tokens;
         }

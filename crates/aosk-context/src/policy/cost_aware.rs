@@ -32,6 +32,7 @@
 use aosk_abi::{Ppm, Tokens};
 
 use super::hazard::Hazard;
+use super::order::Order;
 use super::rating::whole;
 use super::{Policy, Ratings, Unit, View, part};
 use crate::terms::{Terms, tokens};
@@ -116,6 +117,8 @@ const REQUEST: Tokens = Tokens(60);
 /// changed one by 1.4 %, for the worse.
 const CUTS: usize = 32;
 const DEPTH: Ppm = Ppm(20_000);
+/// By how much less than all a bound counts: more than densities and sums are rounded by.
+const NEARLY: f64 = 1.0 - 1e-6;
 
 impl Policy for CostAware {
     fn name(&self) -> &'static str {
@@ -145,9 +148,9 @@ impl Policy for Weights {
     }
 
     fn evict(&self, view: &View<'_>) -> Vec<usize> {
-        let prices = Prices::of(self, view);
+        let mut prices = Prices::of(self, view);
         if view.terms.cold {
-            return view.down_to(ppm(self.cold), prices.order());
+            return view.down_to(ppm(self.cold), prices.order.iter());
         }
         prices.cheapest(self, view)
     }
@@ -157,21 +160,19 @@ impl Policy for Weights {
     /// `fault` of a need of any, besides writing its own tokens.
     fn rate(&self, view: &View<'_>, leaving: &[usize]) -> Ratings {
         let faults = Faults::of(self, view);
-        let mut behind = 0.0;
-        let mut left = leaving.iter().rev().copied().peekable();
-        let mut rows = Vec::with_capacity(leaving.len());
-        for (index, unit) in view.units.iter().enumerate().rev() {
-            if left.next_if_eq(&index).is_some() {
-                let rewrite = if view.terms.cold { 0.0 } else { rewritten(&view.terms) * behind };
-                let needs = self.hazard.needs(unit, view.now, faults.steps);
-                rows.push([whole(1e6 * needs), whole(rewrite)]);
-            }
-            if left.peek().is_none() {
-                break;
-            }
-            behind += tokens(unit.tokens);
-        }
-        rows.reverse();
+        let mut needs = self.hazard.needs(view.now, faults.steps);
+        let rewrite = if view.terms.cold { 0.0 } else { rewritten(&view.terms) };
+        let mut behind = view.size.saturating_sub(view.fixed);
+        let mut next = 0;
+        let rows = leaving.iter().map(|&index| {
+            // What stands before the last of them need not be added up again for the next one.
+            let passed = view.units[next..=index].iter();
+            behind = passed.fold(behind, |behind, unit| behind.saturating_sub(unit.tokens));
+            next = index + 1;
+            let needs = needs.of(&view.units[index]);
+            [whole(1e6 * needs), whole(rewrite * tokens(behind))]
+        });
+        let rows: Vec<[u64; 2]> = rows.collect();
         Ratings::of(["needs_ppm", "rewrite"], rows).with("fault", whole(faults.any))
     }
 }
@@ -224,30 +225,75 @@ fn ppm(share: f64) -> Ppm {
     Ppm((share * 1e6).round() as u32)
 }
 
-/// The units in the order of what it costs to lose them, for each token of room. The order is gone
-/// through once for each place to cut at, mostly to pass over what stands before it: so the indices
-/// stand by themselves, and at a hundred thousand units fit where the processor reaches them fast.
-struct Prices {
-    indices: Vec<u32>,
-    losses: Vec<Loss>,
-    /// By index: what stands before it of what may leave, in tokens; at the end all of it.
-    before: Vec<f64>,
+/// What it costs to lose units, and where to cut.
+struct Prices<'a> {
+    units: &'a [Unit],
+    /// By index: the price of losing the unit.
+    prices: Vec<f64>,
+    /// The units in the order of what it costs to lose them, for each token of room.
+    order: Order,
+    /// What stands before every [`SUM`]-th unit of what may leave, in tokens.
+    sums: Vec<f64>,
+    /// What may leave altogether, in tokens.
+    whole: f64,
+    places: Vec<Place>,
 }
 
-/// What it costs to lose a unit, and the tokens that this makes room for.
-#[derive(Clone, Copy)]
-struct Loss {
-    price: f64,
-    room: f64,
+/// How many units one sum is over: so much is added up to know what stands before a unit.
+const SUM: usize = 64;
+
+/// A place to cut at.
+struct Place {
+    /// No unit before this index leaves.
+    from: usize,
+    /// The least that the units from there on cost, for each token of room.
+    least: f32,
 }
 
-impl Loss {
-    /// What losses are sorted by: the price for each token of room, then the index. As one number
-    /// it takes half the time to sort; the price is exact to a ten-millionth in it.
-    #[expect(clippy::cast_possible_truncation, reason = "rounded")]
-    fn key(&self, index: u32) -> u64 {
-        let density = (self.price / self.room.max(1.0)) as f32;
-        (u64::from(density.to_bits()) << 32) | u64::from(index)
+/// What ways to make room are compared by.
+struct Rates {
+    capacity: f64,
+    /// What the prompt is cut down to, the least deep first.
+    targets: Vec<f64>,
+    /// The price of a token that is written anew.
+    rewrite: f64,
+    /// The price of a token of room that stands empty, until it is used.
+    rent: f64,
+}
+
+impl Rates {
+    fn of(weights: &Weights, view: &View<'_>) -> Self {
+        let terms = view.terms;
+        let capacity = tokens(view.capacity);
+        let depths = (DEPTH.0..=ppm(weights.deepest).0).step_by(DEPTH.0 as usize);
+        let rent = weights.empty_room * (log(view) / LOG).powf(weights.rent_growth);
+        Self {
+            capacity,
+            targets: depths
+                .map(|depth| capacity - tokens(part(view.capacity, Ppm(depth))))
+                .collect(),
+            rewrite: rewritten(&terms),
+            rent: rent * weights.lift(log(view), &terms) * terms.read()
+                / (2.0 * view.tokens_per_turn.max(1.0)),
+        }
+    }
+
+    /// The price of a token of room where the prompt is cut down to `size`, `behind` is written anew
+    /// and what leaves costs `loss`.
+    fn of_cut(&self, size: f64, behind: f64, loss: f64) -> f64 {
+        let made = (self.capacity - size).max(1.0);
+        (self.rewrite * behind + loss) / made + self.rent * made
+    }
+
+    /// The least that it can be where the prompt was cut down to `size` at that `loss`, and is cut
+    /// down to `target` or further by units that cost at least `density` for each token.
+    ///
+    /// Of `m` tokens of room, `capacity - size` are there: so the loss is at least
+    /// `loss + density * (m - (capacity - size))`, and this over `m` falls or rises with `m` throughout.
+    fn at_least(&self, target: f64, size: f64, loss: f64, density: f64) -> f64 {
+        let made = (self.capacity - target).max(1.0);
+        let so_far = (loss - density * (self.capacity - size)).min(0.0);
+        (density + so_far / made + self.rent * made) * NEARLY
     }
 }
 
@@ -261,90 +307,183 @@ struct Cut {
     count: usize,
 }
 
-impl Prices {
-    fn of(weights: &Weights, view: &View<'_>) -> Self {
+/// What units are ordered by: the price for each token of room, exact to a ten-millionth.
+#[expect(clippy::cast_possible_truncation, reason = "rounded")]
+fn density(unit: &Unit, price: f64) -> f32 {
+    (price / tokens(unit.tokens).max(1.0)) as f32
+}
+
+impl<'a> Prices<'a> {
+    fn of(weights: &Weights, view: &View<'a>) -> Self {
+        let units = view.units;
         let faults = Faults::of(weights, view);
-        // Units of one turn stand side by side, and a power takes as long as all the rest.
-        let mut fallen = (None, 0.0);
-        let mut price = |unit: &Unit| {
-            if fallen.0 != Some(unit.born) {
-                fallen = (Some(unit.born), weights.hazard.falls(unit.born, view.now, faults.steps));
-            }
-            weights.hazard.rate(unit) * fallen.1 * faults.of_unit(unit)
-        };
-        let mut before = Vec::with_capacity(view.units.len() + 1);
-        let mut sum = 0.0;
-        let losses = view.units.iter().map(|unit| {
-            let loss = Loss { price: price(unit), room: tokens(unit.tokens) };
-            before.push(sum);
-            sum += loss.room;
-            loss
-        });
-        let losses: Vec<Loss> = losses.collect();
-        before.push(sum);
-        // A process has at most 2^32 pages.
-        let mut keys: Vec<u64> = losses.iter().zip(0..).map(|(loss, at)| loss.key(at)).collect();
-        keys.sort_unstable();
-        #[expect(clippy::cast_possible_truncation, reason = "the lower half of a key")]
-        let indices: Vec<u32> = keys.into_iter().map(|key| key as u32).collect();
-        let losses = indices.iter().map(|&index| losses[index as usize]).collect();
-        Self { indices, losses, before }
+        let mut needs = weights.hazard.needs(view.now, faults.steps);
+        let mut prices = Vec::with_capacity(units.len());
+        let mut densities = Vec::with_capacity(units.len());
+        let mut sums = Vec::with_capacity(units.len().div_ceil(SUM));
+        let mut whole = 0.0;
+        // Block by block, while each is near the processor; and each thing by itself, so that none
+        // waits for what another gave before.
+        for block in units.chunks(SUM) {
+            sums.push(whole);
+            whole = block.iter().fold(whole, |sum, unit| sum + tokens(unit.tokens));
+            let priced = prices.len();
+            prices.extend(block.iter().map(|unit| needs.of(unit) * faults.of_unit(unit)));
+            let priced = block.iter().zip(&prices[priced..]);
+            densities.extend(priced.map(|(unit, price)| density(unit, *price)));
+        }
+        let order = Order::of(densities);
+        let stride = units.len().div_ceil(CUTS).max(1);
+        let mut places = Vec::with_capacity(CUTS);
+        let mut behind = f32::MAX;
+        for (least, nth) in order.least(stride).rev().zip((0..units.len().div_ceil(stride)).rev()) {
+            behind = behind.min(least);
+            places.push(Place { from: nth * stride, least: behind });
+        }
+        places.reverse();
+        Self { units, prices, order, sums, whole, places }
     }
 
-    /// The indices of the units, those first whose loss costs least.
-    fn order(&self) -> impl Iterator<Item = usize> {
-        self.indices.iter().map(|&index| index as usize)
+    /// What stands before that index of what may leave, in tokens.
+    fn before(&self, index: usize) -> f64 {
+        let sum = index / SUM;
+        let rest = self.units[sum * SUM..index].iter();
+        rest.fold(self.sums[sum], |sum, unit| sum + tokens(unit.tokens))
     }
 
-    fn cheapest(&self, weights: &Weights, view: &View<'_>) -> Vec<usize> {
-        let units = self.indices.len();
-        let stride = units.div_ceil(CUTS).max(1);
+    fn cheapest(mut self, weights: &Weights, view: &View<'_>) -> Vec<usize> {
+        let rates = Rates::of(weights, view);
         let mut best = None;
-        for from in (0..units).step_by(stride) {
-            self.cut(weights, view, from, &mut best);
+        for place in std::mem::take(&mut self.places) {
+            self.cut(&rates, tokens(view.fixed) + self.whole, &place, &mut best);
         }
         // Where no depth can be reached, everything leaves that may.
         let Some(Cut { from, count, .. }) = best else {
-            return (0..units).collect();
+            return (0..self.units.len()).collect();
         };
-        self.order().filter(|&index| index >= from).take(count).collect()
+        self.order.iter().filter(|&index| index >= from).take(count).collect()
     }
 
-    /// Puts the cheapest way to make room without touching what stands before `from` into `best`,
-    /// where it is cheaper.
-    fn cut(&self, weights: &Weights, view: &View<'_>, from: usize, best: &mut Option<Cut>) {
-        let terms = view.terms;
-        let capacity = tokens(view.capacity);
-        let rent = weights.empty_room * (log(view) / LOG).powf(weights.rent_growth);
-        let rent = rent * weights.lift(log(view), &terms) * terms.read()
-            / (2.0 * view.tokens_per_turn.max(1.0));
-        let rewrite = rewritten(&terms);
-        let deepest = ppm(weights.deepest).0;
-        let depths = (DEPTH.0..=deepest).step_by(DEPTH.0 as usize);
-        let mut depths = depths.map(|depth| capacity - tokens(part(view.capacity, Ppm(depth))));
-        let mut target = depths.next();
-        let whole = self.before.last().copied().unwrap_or_default();
-        let (mut size, mut freed, mut loss) = (tokens(view.fixed) + whole, 0.0, 0.0);
-        let mut first = self.indices.len();
-        let from_there = self.order().zip(&self.losses).filter(|(index, _)| *index >= from);
-        for (count, (index, next)) in from_there.enumerate() {
-            (size, freed, loss) = (size - next.room, freed + next.room, loss + next.price);
-            first = first.min(index);
-            if target.is_none_or(|target| size > target) {
+    /// Puts the cheapest way to make room in a prompt of that `size`, without touching what stands
+    /// before that place, into `best`, where it is cheaper.
+    fn cut(&mut self, rates: &Rates, mut size: f64, place: &Place, best: &mut Option<Cut>) {
+        let (mut freed, mut loss) = (0.0, 0.0);
+        let (mut first, mut count) = (self.units.len(), 0);
+        let (mut next, mut density) = (0, place.least);
+        for &target in &rates.targets {
+            if count > 0 && size <= target {
                 continue;
             }
-            let made = (capacity - size).max(1.0);
-            let rate = (rewrite * (whole - self.before[first] - freed) + loss) / made + rent * made;
+            let least = rates.at_least(target, size, loss, density.into());
+            if best.as_ref().is_some_and(|best| least >= best.rate) {
+                return;
+            }
+            while count == 0 || size > target {
+                let Some(at) = self.order.seek(next, place.from) else { return };
+                let Some(found) = self.order.get(at) else { return };
+                let index;
+                (density, index) = found;
+                let (price, room) = (self.prices[index], tokens(self.units[index].tokens));
+                (size, freed, loss) = (size - room, freed + room, loss + price);
+                (first, count, next) = (first.min(index), count + 1, at + 1);
+            }
+            let rate = rates.of_cut(size, self.whole - self.before(first) - freed, loss);
             if best.as_ref().is_none_or(|best| rate < best.rate) {
-                *best = Some(Cut { rate, from, count: count + 1 });
+                *best = Some(Cut { rate, from: place.from, count });
             }
-            while target.is_some_and(|target| size <= target) {
-                target = depths.next();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aosk_abi::{PageId, Seq};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What [`Prices::cheapest`] finds, by pricing every cut of everything in one sorted list.
+    fn cheapest_of_all(weights: &Weights, view: &View<'_>) -> Vec<usize> {
+        let faults = Faults::of(weights, view);
+        let rates = Rates::of(weights, view);
+        let mut needs = weights.hazard.needs(view.now, faults.steps);
+        let prices = view.units.iter().map(|unit| needs.of(unit) * faults.of_unit(unit));
+        let prices: Vec<f64> = prices.collect();
+        let mut order: Vec<usize> = (0..prices.len()).collect();
+        order.sort_by(|&a, &b| {
+            let density = |at: usize| density(&view.units[at], prices[at]);
+            density(a).total_cmp(&density(b))
+        });
+        let room = |units: &[Unit]| units.iter().map(|unit| tokens(unit.tokens)).sum::<f64>();
+        let mut best: Option<(f64, Vec<usize>)> = None;
+        for from in (0..prices.len()).step_by(prices.len().div_ceil(CUTS).max(1)) {
+            let order: Vec<usize> = order.iter().copied().filter(|&index| index >= from).collect();
+            let mut loss = 0.0;
+            let mut freed = 0.0;
+            let mut targets = rates.targets.iter().peekable();
+            for (place, &index) in order.iter().enumerate() {
+                loss += prices[index];
+                freed += tokens(view.units[index].tokens);
+                let size = tokens(view.size) - freed;
+                if targets.next_if(|target| size <= **target).is_none() {
+                    continue;
+                }
+                while targets.next_if(|target| size <= **target).is_some() {}
+                let leaving = &order[..=place];
+                let first = leaving.iter().min().copied().unwrap_or_default();
+                let rate = rates.of_cut(size, room(&view.units[first..]) - freed, loss);
+                if best.as_ref().is_none_or(|(best, _)| rate < *best) {
+                    best = Some((rate, leaving.to_vec()));
+                }
             }
-            // Deeper ones cost at least the rent of their room.
-            if target.is_none() || best.as_ref().is_some_and(|best| rent * made >= best.rate) {
-                break;
+        }
+        best.map_or_else(|| (0..prices.len()).collect(), |(_, leaving)| leaving)
+    }
+
+    /// A unit of that many tokens, age in turns, accesses and importance in tenths.
+    fn unit(index: u32, (size, age, accesses, rated): (u64, u32, u32, u32)) -> Unit {
+        Unit {
+            id: Seq(index.into()),
+            first: PageId(index),
+            last: PageId(index),
+            part: false,
+            tokens: Tokens(size),
+            importance: Ppm(rated * 100_000),
+            tool_result: size % 2 == 0,
+            born: 1_000 - age,
+            accesses,
+            last_access: 1_000 - age,
+            credit: 0,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_passed_over_is_never_the_cheapest(
+            units in prop::collection::vec((0_u64..2_000, 0_u32..60, 0_u32..3, 0_u32..11), 0..900),
+            alike in any::<bool>(),
+            fixed in 0_u64..4_000,
+            room in 0.5..1.05,
+            per_turn in 1.0..4_000.0,
+        ) {
+            let mut units: Vec<Unit> = (0..).zip(units).map(|(at, it)| unit(at, it)).collect();
+            units.sort_by_key(|unit| unit.born);
+            if alike {
+                units.iter_mut().for_each(|unit| unit.tokens = Tokens(500));
             }
+            let whole = units.iter().map(|unit| unit.tokens.0).sum::<u64>() + fixed;
+            let view = View {
+                units: &units,
+                size: Tokens(whole),
+                fixed: Tokens(fixed),
+                pinned: Tokens(fixed / 2),
+                capacity: Tokens((whole as f64 * room) as u64),
+                now: 1_000,
+                tokens_per_turn: per_turn,
+                terms: Terms::default(),
+            };
+            let weights = Weights::DEFAULT;
+            prop_assert_eq!(weights.evict(&view), cheapest_of_all(&weights, &view));
         }
     }
 }

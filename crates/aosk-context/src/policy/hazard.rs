@@ -12,9 +12,10 @@
 //! agents and 1.3 % on dialogues, and 3 % less on thirteen coding trajectories; a page's size counted
 //! less than half as much costs 9 % there.
 
-use aosk_abi::Admission;
+use aosk_abi::{Admission, Tokens};
 
 use super::Unit;
+use super::memo::Memo;
 use crate::terms::tokens;
 
 /// How the chance depends on what is known of a unit.
@@ -46,13 +47,18 @@ impl Hazard {
     pub const DEFAULT: Self =
         Self { prior: 0.21, again: 0.86, fall: 1.15, youth: 0.12, tool: 1.27, size: -0.48 };
 
-    /// How often `unit` is expected to be needed within the next `steps` turns.
-    pub(super) fn needs(&self, unit: &Unit, now: u32, steps: f64) -> f64 {
-        self.rate(unit) * self.falls(unit.born, now, steps)
+    /// How often units are expected to be needed within the next `steps` turns.
+    pub(super) const fn needs(&self, now: u32, steps: f64) -> Needs<'_> {
+        Needs { hazard: self, now, steps, falls: Memo::new(), sizes: Memo::new() }
     }
 
-    /// How often `unit` would be needed in a turn at an age of one.
-    pub(super) fn rate(&self, unit: &Unit) -> f64 {
+    /// What the size of a unit makes of [`Hazard::rate`].
+    fn sized(&self, size: Tokens) -> f64 {
+        (tokens(size).max(1.0) / SIZE).powf(self.size)
+    }
+
+    /// How often `unit`, of which the size makes `sized`, would be needed in a turn at an age of one.
+    fn rate(&self, unit: &Unit, sized: f64) -> f64 {
         let again = match unit.accesses {
             0 => 0.0,
             1 => 1.0,
@@ -60,13 +66,12 @@ impl Hazard {
         };
         let rated = f64::from(unit.importance.0) / f64::from(Admission::DEFAULT_IMPORTANCE.0);
         let tool = if unit.tool_result { self.tool } else { 1.0 };
-        let long = (tokens(unit.tokens).max(1.0) / SIZE).powf(self.size);
-        RATE * (self.prior + again) * rated * tool * long
+        RATE * (self.prior + again) * rated * tool * sized
     }
 
     /// The sum, over the next `steps` turns, of what the age of a unit makes of [`Hazard::rate`]: one
     /// of all units that were born in a turn.
-    pub(super) fn falls(&self, born: u32, now: u32, steps: f64) -> f64 {
+    fn falls(&self, born: u32, now: u32, steps: f64) -> f64 {
         let age = f64::from(now.saturating_sub(born)) + self.youth;
         // The integral of age^-fall over the steps to come.
         let left = 1.0 - self.fall;
@@ -78,10 +83,30 @@ impl Hazard {
     }
 }
 
+/// [`Hazard::needs`].
+pub(super) struct Needs<'a> {
+    hazard: &'a Hazard,
+    now: u32,
+    steps: f64,
+    /// Units of one turn stand side by side.
+    falls: Memo<1>,
+    sizes: Memo<256>,
+}
+
+impl Needs<'_> {
+    /// How often `unit` is expected to be needed.
+    pub(super) fn of(&mut self, unit: &Unit) -> f64 {
+        let Self { hazard, now, steps, .. } = *self;
+        let sized = self.sizes.of(unit.tokens.0, || hazard.sized(unit.tokens));
+        let falls = self.falls.of(unit.born.into(), || hazard.falls(unit.born, now, steps));
+        hazard.rate(unit, sized) * falls
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aosk_abi::{PageId, Ppm, Seq, Tokens};
+    use aosk_abi::{PageId, Ppm, Seq};
 
     fn unit(born: u32, accesses: u32) -> Unit {
         Unit {
@@ -102,7 +127,7 @@ mod tests {
     #[test]
     fn needs_follow_age_accesses_size_kind_and_importance() {
         let now = 1_000;
-        let at = |age, accesses| Hazard::DEFAULT.needs(&unit(now - age, accesses), now, 1.0);
+        let at = |age, accesses| Hazard::DEFAULT.needs(now, 1.0).of(&unit(now - age, accesses));
         // Ten times as old: 10^1.15 times as unlikely.
         let ratio = at(50, 0) / at(500, 0);
         assert!((13.4..14.8).contains(&ratio), "{ratio}");
@@ -110,18 +135,19 @@ mod tests {
         let twice = (0.21 + 2_f64.powf(0.86)) / 0.21;
         assert!((at(10, 2) / at(10, 0) - twice).abs() < 1e-9);
         // A step is a step: ten of them are what they are one by one.
-        let ten = Hazard::DEFAULT.needs(&unit(now - 10, 0), now, 10.0);
-        let sum: f64 =
-            (0..10).map(|later| Hazard::DEFAULT.needs(&unit(now - 10, 0), now + later, 1.0)).sum();
+        let ten = Hazard::DEFAULT.needs(now, 10.0).of(&unit(now - 10, 0));
+        let step = |later| Hazard::DEFAULT.needs(now + later, 1.0).of(&unit(now - 10, 0));
+        let sum: f64 = (0..10).map(step).sum();
         assert!((ten / sum - 1.0).abs() < 1e-9, "{ten} and {sum}");
         let said = Unit { tool_result: false, ..unit(now - 10, 0) };
-        assert!((at(10, 0) / Hazard::DEFAULT.needs(&said, now, 1.0) - 1.27).abs() < 1e-9);
+        assert!((at(10, 0) / Hazard::DEFAULT.needs(now, 1.0).of(&said) - 1.27).abs() < 1e-9);
         let short = Unit { tokens: Tokens(50), ..unit(now - 10, 0) };
         assert!(
-            (Hazard::DEFAULT.needs(&short, now, 1.0) / at(10, 0) - 10_f64.powf(0.48)).abs() < 1e-9
+            (Hazard::DEFAULT.needs(now, 1.0).of(&short) / at(10, 0) - 10_f64.powf(0.48)).abs()
+                < 1e-9
         );
         let rated = Unit { importance: Ppm::ONE, ..unit(now - 10, 0) };
-        assert!((Hazard::DEFAULT.needs(&rated, now, 1.0) / at(10, 0) - 2.0).abs() < 1e-9);
-        assert!(Hazard::DEFAULT.needs(&unit(now, 0), now, 1.0).is_finite());
+        assert!((Hazard::DEFAULT.needs(now, 1.0).of(&rated) / at(10, 0) - 2.0).abs() < 1e-9);
+        assert!(Hazard::DEFAULT.needs(now, 1.0).of(&unit(now, 0)).is_finite());
     }
 }

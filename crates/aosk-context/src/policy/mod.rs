@@ -12,6 +12,8 @@
 mod compaction;
 mod cost_aware;
 mod hazard;
+mod memo;
+mod order;
 mod ranked;
 mod rating;
 mod s3_fifo;
@@ -62,6 +64,8 @@ pub struct Unit {
 pub struct View<'a> {
     /// The units that may leave, in prompt order.
     pub units: &'a [Unit],
+    /// The size of the prompt if nothing leaves.
+    pub size: Tokens,
     /// What may not leave: overhead, pinned pages and what the model has not answered.
     pub fixed: Tokens,
     /// The part of `fixed` that the pinned pages are.
@@ -77,17 +81,11 @@ pub struct View<'a> {
 }
 
 impl View<'_> {
-    /// The size of the prompt if nothing leaves.
-    #[must_use]
-    pub fn size(&self) -> Tokens {
-        self.units.iter().fold(self.fixed, |sum, unit| sum + unit.tokens)
-    }
-
     /// The indices of units, taken in `order`, that must leave for the prompt to fill at most
     /// `low` of its room.
     pub(crate) fn down_to(&self, low: Ppm, order: impl IntoIterator<Item = usize>) -> Vec<usize> {
         let target = part(self.capacity, low);
-        let mut size = self.size();
+        let mut size = self.size;
         order
             .into_iter()
             .take_while(|&index| {

@@ -79,7 +79,7 @@ fn are_results(view: &View<'_>, leaving: &[usize]) -> Ratings {
 fn then_the_oldest(view: &View<'_>, leaving: &[usize]) -> Vec<usize> {
     let left = leaving
         .iter()
-        .fold(view.size(), |size, &index| size.saturating_sub(view.units[index].tokens));
+        .fold(view.size, |size, &index| size.saturating_sub(view.units[index].tokens));
     if left <= view.capacity {
         return leaving.to_vec();
     }
