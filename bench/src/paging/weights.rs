@@ -22,9 +22,9 @@ macro_rules! field {
     };
 }
 
-pub const FIELDS: [Field; 13] = [
+pub const FIELDS: [Field; 14] = [
     field!(rewrites_per_fault, 0.0, 100.0),
-    field!(fault_growth, 0.0, 4.0),
+    field!(fault_room, 1.0, 1e9),
     field!(horizon, 0.01, 100.0),
     field!(empty_room, 0.0, 1_000.0),
     field!(rent_growth, 0.0, 4.0),
@@ -36,6 +36,7 @@ pub const FIELDS: [Field; 13] = [
     field!(hazard.youth, 0.01, 100.0),
     field!(hazard.tool, 0.01, 100.0),
     field!(hazard.size, -4.0, 4.0),
+    field!(hazard.message_size, -4.0, 4.0),
 ];
 
 /// The default constants with those that `changes` name put in their place: `NAME=VALUE` each.

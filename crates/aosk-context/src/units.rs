@@ -156,6 +156,7 @@ impl Unit {
             tokens: Tokens::ZERO,
             importance: page.importance,
             tool_result: false,
+            message: false,
             born: page.born,
             accesses: 0,
             last_access: page.last_access,
@@ -168,6 +169,7 @@ impl Unit {
         self.last = page.id;
         self.importance = self.importance.max(page.importance);
         self.tool_result |= page.kind == PageKind::ToolResult;
+        self.message |= page.kind == PageKind::Message;
         self.born = self.born.max(page.born);
         self.accesses = self.accesses.saturating_add(page.accesses);
         self.last_access = self.last_access.max(page.last_access);

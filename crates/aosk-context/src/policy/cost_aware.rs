@@ -9,20 +9,20 @@
 //! **How much.** Room that stands empty is worth nothing, room that fills up soon must be made
 //! soon again. This is the economic order quantity: of the depths from 2 % to 24 % the one with the
 //! least cost for each token of room, with a price on room that stands empty: at a quarter of that
-//! price a prompt of 64,000 tokens cost 4 % less, used 88 % of its room instead of 91 % and recalled 0.6
+//! price a prompt of 64,000 tokens costs 4 % less, uses 88 % of its room instead of 91 % and recalls 0.7
 //! points less.
 //!
 //! **When.** Where nothing fits any more; and whenever the endpoint has dropped its cache and the
 //! whole prompt is written in any case, so that removing costs nothing but recall. Recall has its
-//! guard: such a rebuild goes no deeper than 81.5 %. Going down to 70 % saved 5.5 % at 64,000 tokens and
-//! cost a point of recall and three of the room's use.
+//! guard: such a rebuild goes no deeper than 81 %. Going down to 70 % saves 5 % at 64,000 tokens and
+//! costs a point of recall and three of the room's use.
 //!
-//! **What a fault is worth.** More than its price, and more so the larger the room. At 2.4 rewrites of
-//! the log in every room, a prompt of 100,000 tokens costs 3.5 % less, and recalls 0.9 points less, which
-//! is less than an order by frequency and size alone keeps. At the worth that it has here, J is 8 to 11 %
-//! below that of every other policy that fills the room as much, at each of 32,000, 64,000 and 100,000
-//! tokens, and recall is no lower. All this is of agents that ask for what they miss. One that cannot has
-//! lost it, which no room makes cheap: J's own 5,000 tokens are then the least.
+//! **What a fault is worth.** More than its price, and more so the larger the room, up to a bound. At 2.4
+//! rewrites of the log in every room, a prompt of 100,000 tokens costs 3.5 % less, and recalls 0.9 points
+//! less, which is less than an order by frequency and size alone keeps. At the worth that it has here, J
+//! is 9 to 11 % below that of every other policy that fills the room as much, at each of 32,000, 64,000
+//! and 100,000 tokens, and recall is no lower. All this is of agents that ask for what they miss. One
+//! that cannot has lost it, which no room makes cheap: J's own 5,000 tokens are then the least.
 //!
 //! Pages are brought back when they are asked for, never on a guess: of pages that a text search
 //! against the newest ones proposed, 2 % were needed, at each rank; and bringing back at an eviction
@@ -50,11 +50,12 @@ pub struct Weights {
     /// is one more call; but what comes back takes the room of others, so that the next eviction
     /// comes sooner, and an agent must notice what it misses and know what to ask for.
     ///
-    /// So many where the log has 30,000 tokens of room.
+    /// So many in a room without end. Large windows are bought for what they do not forget, and a
+    /// rewrite is a smaller part of what their calls cost.
     pub rewrites_per_fault: f64,
-    /// The exponent by which that grows with the log's room. Large windows are bought for what they
-    /// do not forget, and a rewrite is a smaller part of what their calls cost.
-    pub fault_growth: f64,
+    /// The room of the log, in tokens, where it is half as many. In small rooms they are in
+    /// proportion to the room.
+    pub fault_room: f64,
     /// The least that a fault is worth where the agent cannot ask for what it misses, in tokens that are
     /// written anew.
     pub least_lost: f64,
@@ -78,28 +79,27 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// What was found by search on half of the recorded runs; a fault's worth, how far a cold prompt is
-    /// cut, the rent of empty room and its growth were then moved, in looking at all of them, until
-    /// recall held at each size.
+    /// What was found by search on half of the recorded runs and then moved, in looking at all of them,
+    /// until recall held at each size.
     pub const DEFAULT: Self = Self {
-        rewrites_per_fault: 6.2,
-        fault_growth: 0.77,
+        rewrites_per_fault: 11.5,
+        fault_room: 20_000.0,
         least_lost: 4_350.0,
-        horizon: 0.8,
+        horizon: 0.7,
         empty_room: 22.0,
         rent_growth: 0.3,
-        cold: 0.815,
+        cold: 0.81,
         deepest: 0.25,
         hazard: Hazard::DEFAULT,
     };
 
     /// How many rewrites of a log of that room a fault is worth where it can be mended.
     fn rewrites(&self, log: f64) -> f64 {
-        self.rewrites_per_fault * (log / LOG).powf(self.fault_growth)
+        self.rewrites_per_fault * log / (log + self.fault_room)
     }
 
     /// How many times as much it is worth: 1 unless the agent cannot mend it, and then, too, where the
-    /// log has more than 3,600 tokens of room.
+    /// log has more than 2,950 tokens of room.
     fn lift(&self, log: f64, terms: &Terms) -> f64 {
         if !terms.lost {
             return 1.0;
@@ -108,7 +108,7 @@ impl Weights {
     }
 }
 
-/// The room of the log, in tokens, for which two of the weights are given.
+/// The room of the log, in tokens, for which the rent is given.
 const LOG: f64 = 30_000.0;
 /// What a model says to ask for a page.
 const REQUEST: Tokens = Tokens(60);
@@ -450,6 +450,7 @@ mod tests {
             tokens: Tokens(size),
             importance: Ppm(rated * 100_000),
             tool_result: size % 2 == 0,
+            message: size % 3 == 0,
             born: 1_000 - age,
             accesses,
             last_access: 1_000 - age,

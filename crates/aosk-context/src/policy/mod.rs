@@ -49,6 +49,8 @@ pub struct Unit {
     pub importance: Ppm,
     /// Whether it holds a tool's result.
     pub tool_result: bool,
+    /// Whether it holds a message to the agent.
+    pub message: bool,
     /// How many turns of the model there had been when its newest content first came.
     pub born: u32,
     /// How often its pages were needed.
