@@ -194,6 +194,10 @@ impl Author {
         if self.image.plan.is_none() {
             self.plan(op);
         }
+        // What must stay may have no room; then the kernel ends the process.
+        if self.image.state.is_final() {
+            return;
+        }
         let attempt = 1 + u32::from(choice & 1);
         let reserved = MicroDollars(10);
         self.write(What::LlmRequested(LlmRequested { op, attempt, device: "d".into(), reserved }));
