@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use aosk_abi::{
-    Admission, CacheRules, Changes, Conditions, Hash, Op, PageKind, Planned, Ppm, Seq, Source,
-    Step, Tokens,
+    Admission, CacheLife, CacheRules, Changes, Conditions, Hash, Op, PageKind, Planned, Ppm, Seq,
+    Source, Step, Tokens,
 };
 use aosk_context::{Arrival, CostAware, Demand, PageTable, Terms};
 use serde::Serialize;
@@ -120,6 +120,7 @@ fn table(pages: u32) -> Result<PageTable, Failure> {
             op: Op(0),
             step: Step(1),
             generation: plan.generation,
+            life: CacheLife::Short,
             tools: true,
             under: Changes::default(),
             prompt_tokens: plan.prompt_tokens,

@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use aosk_abi::{Priority, Role, Sampling, Tenant, Tokens, ToolCalls};
+use aosk_abi::{CacheLife, Priority, Role, Sampling, Tenant, Tokens, ToolCalls};
 use aosk_llm::{Models, Options, Remote};
 use aosk_ports::{Device as _, Message, Part, Request};
 use aosk_scheduler::{DispatchId, History, Order, PoolId, PoolOptions, Scheduler, Units, Weight};
@@ -248,5 +248,7 @@ fn request(agent: usize) -> Request {
         cache_key: format!("shares-{agent}"),
         slot: None,
         settled: 0,
+        lasting: 0,
+        life: CacheLife::Short,
     }
 }

@@ -24,7 +24,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use aosk_abi::{
-    ContextSpec, Exit, Manifest, Role, Sampling, Seq, Tenant, Tokens, ToolCalls, ToolResult, Usage,
+    CacheLife, ContextSpec, Exit, Manifest, Role, Sampling, Seq, Tenant, Tokens, ToolCalls,
+    ToolResult, Usage,
 };
 use aosk_kernel::{
     Kernel, Model, Options, OsRandom, Outcome, Parts, Redactor, Spawn, Stop, SystemClock,
@@ -172,6 +173,8 @@ async fn without(args: &Args, script: &Arc<Script>) -> Result<(Row, Vec<u64>), F
             cache_key: "no_kernel".to_owned(),
             slot: None,
             settled: 0,
+            lasting: 0,
+            life: CacheLife::Short,
         };
         let rendered = device.render(&request)?;
         let reply = device.call(&rendered, &request, &()).await.map_err(|error| {

@@ -56,8 +56,8 @@ pub fn kept(records: &[Record], script: &Script) -> Result<Kept, Failure> {
 #[cfg(test)]
 mod tests {
     use aosk_abi::{
-        Admission, Changes, ContentRef, Epoch, Event, Hash, LlmReturned, MicroDollars, Op,
-        PageKind, Pid, Planned, Seq, Step, StopReason, Tenant, Timestamp, Tokens, ToolReturned,
+        Admission, CacheLife, Changes, ContentRef, Epoch, Event, Hash, LlmReturned, MicroDollars,
+        Op, PageKind, Pid, Planned, Seq, Step, StopReason, Tenant, Timestamp, Tokens, ToolReturned,
     };
 
     use super::*;
@@ -78,6 +78,7 @@ mod tests {
             admitted: admitted.iter().map(admission).collect(),
             evicted: evicted.iter().copied().map(PageId).collect(),
             generation: 0,
+            life: CacheLife::Short,
             op: Op(0),
             prompt: Hash::ZERO,
             prompt_len: 0,

@@ -1,8 +1,8 @@
 //! A run played through the page table under a policy.
 
 use aosk_abi::{
-    Admission, CacheRules, Changes, Conditions, Hash, Op, PageId, PageKind, Planned, Ppm, Seq,
-    Source, Step, Tokens,
+    Admission, CacheLife, CacheRules, Changes, Conditions, Hash, Op, PageId, PageKind, Planned,
+    Ppm, Seq, Source, Step, Tokens,
 };
 use aosk_context::{Arrival, Compaction, Demand, Page, PageTable, Policy, Terms};
 
@@ -226,6 +226,7 @@ impl Replay<'_> {
             op: Op(0),
             step: Step(1),
             generation: plan.generation,
+            life: CacheLife::Short,
             tools: true,
             under: Changes::default(),
             prompt_tokens: plan.prompt_tokens,

@@ -12,14 +12,18 @@ use crate::amount::Tokens;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CacheRules {
+    /// How long after its last use a prefix is kept that a call asked to be kept long, in
+    /// milliseconds; `None`: no call can ask for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub long_ttl_ms: Option<u64>,
     /// Whether it keeps a prompt only up to marks that the request sets; else every prefix.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub marked: bool,
     /// The shortest prefix that is kept, in its own tokens.
     #[serde(default, skip_serializing_if = "is_nothing")]
     pub minimum: Tokens,
-    /// How long after its last use a prefix is kept, in milliseconds; `None`: not known, taken as
-    /// for ever.
+    /// How long after its last use any other prefix is kept, in milliseconds; `None`: not known, taken
+    /// as for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
 }
@@ -29,6 +33,25 @@ impl CacheRules {
     #[must_use]
     pub fn is_unknown(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+/// For how long an endpoint is asked to keep what a call writes to its cache.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheLife {
+    /// For as long as it keeps what nobody asked to be kept longer.
+    #[default]
+    Short,
+    /// For as long as [`CacheRules::long_ttl_ms`] says, at a higher price.
+    Long,
+}
+
+impl CacheLife {
+    /// Whether nothing has to be asked for.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        *self == Self::Short
     }
 }
 
@@ -140,7 +163,11 @@ mod tests {
     fn conditions() -> impl Strategy<Value = Conditions> {
         (0..3_u64, "[ab]", "[ab]", "[ab]", 0..3_u64).prop_map(
             |(max_output, policy, render, tokenizer, window)| Conditions {
-                cache: CacheRules { minimum: Tokens(max_output), ..CacheRules::default() },
+                cache: CacheRules {
+                    minimum: Tokens(max_output),
+                    long_ttl_ms: (max_output == 1).then_some(3_600_000),
+                    ..CacheRules::default()
+                },
                 max_output: Tokens(max_output),
                 policy,
                 render,

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::amount::{MicroDollars, Timestamp, Tokens};
 use crate::canonical::{CanonicalError, to_canonical_json_at};
-use crate::condition::Changes;
+use crate::condition::{CacheLife, Changes};
 use crate::content::{ContentRef, Hash};
 use crate::id::{Epoch, Op, PageId, Pid, Seq, Step};
 use crate::inference::{FailureKind, ReplyPart, StopReason, Usage};
@@ -405,6 +405,10 @@ pub struct Planned {
     pub evicted: Vec<PageId>,
     /// Grows by one each time pages leave; between two generations the prompt only grows.
     pub generation: u64,
+    /// For how long the endpoint is asked to keep what the call writes to its cache; absent: as long
+    /// as it does unasked.
+    #[serde(default, skip_serializing_if = "CacheLife::is_short")]
+    pub life: CacheLife,
     /// The operation that it serves.
     pub op: Op,
     /// The unkeyed hash of the rendered prompt without its tail.

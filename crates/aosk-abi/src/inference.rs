@@ -70,6 +70,9 @@ pub struct Usage {
     /// Input tokens written to the provider's cache; a part of `input`.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub cache_write: Tokens,
+    /// Those of them that are written to be kept long; a part of `cache_write`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cache_write_long: Tokens,
     /// Input tokens read from the provider's cache; a part of `input`.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub cached: Tokens,
@@ -92,6 +95,7 @@ impl std::ops::AddAssign for Usage {
         self.input += other.input;
         self.cached += other.cached;
         self.cache_write += other.cache_write;
+        self.cache_write_long += other.cache_write_long;
         self.output += other.output;
         self.reasoning += other.reasoning;
     }

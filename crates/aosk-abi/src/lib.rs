@@ -52,7 +52,7 @@ pub use amount::{MicroDollars, Ppm, Timestamp, Tokens};
 pub use canonical::{CanonicalError, to_canonical_json};
 pub use chunk::{Chunk, ChunkList, Chunker, Cut, TooLong};
 pub use code::Code;
-pub use condition::{CacheRules, Changes, Conditions};
+pub use condition::{CacheLife, CacheRules, Changes, Conditions};
 pub use content::{Content, ContentKey, ContentRef, Hash, HashParseError};
 pub use event::{
     Blocked, BudgetWarned, Cancelled, ChildBegun, ChildEnded, Crashed, Event, Exited, Interrupted,

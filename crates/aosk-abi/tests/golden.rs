@@ -5,14 +5,14 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on says why")]
 
 use aosk_abi::{
-    Admission, Blocked, BlockedOn, BudgetWarned, CacheRules, Cancelled, Cause, Changes, ChildBegun,
-    ChildEnded, ContentKey, ContentRef, Crashed, DecodeError, Effect, Epoch, Event, Exit, Exited,
-    FailureKind, Hash, Interrupted, Kind, Limits, LlmFailed, LlmRequested, LlmReturned,
-    MessageReceived, MessageTaken, MicroDollars, Op, PageId, PageKind, Pid, Planned, Ppm, Priority,
-    PriorityChanged, QuotaChanged, Reasons, RecallRank, RecallSearch, Recalled, Record, Recovered,
-    ReplyPart, Restarted, Routed, Score, Seq, Signal, SignalReceived, Source, Spawned, SpendRaised,
-    Step, StopReason, Stub, Tenant, Timestamp, Tokens, Told, ToolRequested, ToolReturned, Tuned,
-    Unblocked, Usage, What,
+    Admission, Blocked, BlockedOn, BudgetWarned, CacheLife, CacheRules, Cancelled, Cause, Changes,
+    ChildBegun, ChildEnded, ContentKey, ContentRef, Crashed, DecodeError, Effect, Epoch, Event,
+    Exit, Exited, FailureKind, Hash, Interrupted, Kind, Limits, LlmFailed, LlmRequested,
+    LlmReturned, MessageReceived, MessageTaken, MicroDollars, Op, PageId, PageKind, Pid, Planned,
+    Ppm, Priority, PriorityChanged, QuotaChanged, Reasons, RecallRank, RecallSearch, Recalled,
+    Record, Recovered, ReplyPart, Restarted, Routed, Score, Seq, Signal, SignalReceived, Source,
+    Spawned, SpendRaised, Step, StopReason, Stub, Tenant, Timestamp, Tokens, Told, ToolRequested,
+    ToolReturned, Tuned, Unblocked, Usage, What,
 };
 
 const GOLDEN: &str = include_str!("golden/events-v1.txt");
@@ -38,7 +38,12 @@ fn every_kind() -> Vec<What> {
         range: Some((0, 44)),
         ..page(0, PageKind::Task, 0, 2)
     };
-    let rules = CacheRules { marked: true, minimum: Tokens(1_024), ttl_ms: Some(300_000) };
+    let rules = CacheRules {
+        marked: true,
+        minimum: Tokens(1_024),
+        ttl_ms: Some(300_000),
+        ..CacheRules::default()
+    };
     vec![
         What::Spawned(Spawned {
             name: "prüfer".into(),
@@ -76,6 +81,7 @@ fn every_kind() -> Vec<What> {
             evicted: vec![PageId(4), PageId(5)],
             reasons: None,
             stubs: Vec::new(),
+            life: CacheLife::Short,
         }),
         What::LlmRequested(LlmRequested {
             op: Op(0),
@@ -124,6 +130,7 @@ fn every_kind() -> Vec<What> {
                 input: Tokens(80),
                 cached: Tokens(64),
                 cache_write: Tokens(0),
+                cache_write_long: Tokens(0),
                 output: Tokens(21),
                 reasoning: Tokens(5),
             }),
@@ -182,6 +189,7 @@ fn every_kind() -> Vec<What> {
             evicted: vec![PageId(4), PageId(5)],
             reasons: None,
             stubs: vec![Stub { first: PageId(4), last: PageId(5), pages: 2, tokens: Tokens(800) }],
+            life: CacheLife::Short,
         }),
         What::Recalled(Recalled { op: Op(7), pages: vec![PageId(4), PageId(5)], search: None }),
         What::ChildBegun(ChildBegun {
@@ -269,6 +277,7 @@ fn every_kind() -> Vec<What> {
                 terms: vec!["needs_ppm".into(), "tokens".into()],
             }),
             stubs: Vec::new(),
+            life: CacheLife::Short,
         }),
         What::Tuned(Tuned {
             ahead_tokens: 16_384,
@@ -293,6 +302,7 @@ fn every_kind() -> Vec<What> {
             evicted: Vec::new(),
             reasons: None,
             stubs: Vec::new(),
+            life: CacheLife::Short,
         }),
         What::LlmReturned(LlmReturned {
             op: Op(3),
@@ -305,6 +315,44 @@ fn every_kind() -> Vec<What> {
             raw: None,
             took_ms: 12,
             used: vec![PageId(2), PageId(5)],
+        }),
+        What::Planned(Planned {
+            op: Op(16),
+            step: Step(5),
+            generation: 3,
+            tools: true,
+            under: Changes {
+                cache: Some(CacheRules { long_ttl_ms: Some(3_600_000), ..rules }),
+                ..Changes::default()
+            },
+            prompt_tokens: Tokens(58),
+            prompt: Hash::of(b"life"),
+            prompt_len: 4,
+            tail: false,
+            admitted: Vec::new(),
+            evicted: Vec::new(),
+            reasons: None,
+            stubs: Vec::new(),
+            life: CacheLife::Long,
+        }),
+        What::LlmReturned(LlmReturned {
+            op: Op(16),
+            attempt: 1,
+            parts: Vec::new(),
+            stop: StopReason::Other,
+            usage: Some(Usage {
+                input: Tokens(58),
+                cached: Tokens(40),
+                cache_write: Tokens(15),
+                cache_write_long: Tokens(15),
+                output: Tokens(2),
+                reasoning: Tokens(0),
+            }),
+            cost: MicroDollars(9),
+            model: "smol".into(),
+            raw: None,
+            took_ms: 11,
+            used: Vec::new(),
         }),
     ]
 }

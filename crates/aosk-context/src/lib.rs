@@ -53,6 +53,7 @@ mod demand;
 mod error;
 mod invariant;
 mod page;
+mod pauses;
 mod plan;
 mod policy;
 mod residency;
@@ -71,6 +72,7 @@ pub use demand::Demand;
 pub use error::{Error, Overflow};
 pub use invariant::Violation;
 pub use page::Page;
+pub use pauses::CachePrices;
 pub use plan::Plan;
 pub use policy::{
     ClearToolResults, Compaction, CostAware, Gdsf, Hazard, Importance, Lfu, Lru, MaskObservations,

@@ -4,10 +4,11 @@
 //! left out: the one is never cached, the other is a few tokens a message. Only the sum of what was sent
 //! has them.
 
-use aosk_abi::{PageKind, Planned, Timestamp, Tokens};
+use aosk_abi::{CacheLife, CacheRules, PageKind, Planned, Timestamp, Tokens};
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{CacheModel, Sent};
+use crate::pauses::CachePrices;
 
 /// The cache of a process's endpoint, and what was expected of it so far. A fold over events.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +22,9 @@ pub struct Warmth {
     rebuilt: bool,
     /// The newest prompt with all that it holds.
     prompt: Tokens,
+    /// For how long it asks the endpoint to keep it.
+    #[serde(default, skip_serializing_if = "CacheLife::is_short")]
+    life: CacheLife,
     /// Its pages, and how much of them stood at the beginning of the one last answered.
     size: Tokens,
     kept: Tokens,
@@ -49,6 +53,27 @@ impl Warmth {
         self.head = head.fold(self.head, |sum, page| sum + page.tokens);
         self.size = size;
         self.prompt = planned.prompt_tokens;
+        self.life = planned.life;
+    }
+
+    /// For how long an endpoint of those rules is to be asked to keep a prompt of `size` tokens of
+    /// pages, before it is planned; `standing` is as in [`planned`](Self::planned).
+    #[must_use]
+    pub fn life(
+        &self,
+        rules: CacheRules,
+        prices: &CachePrices,
+        standing: Option<Tokens>,
+        size: Tokens,
+        now: Timestamp,
+    ) -> CacheLife {
+        if rules.long_ttl_ms.is_none() {
+            return CacheLife::Short;
+        }
+        let mut cache = self.cache.clone();
+        cache.rule(rules);
+        let shared = standing.map_or(self.kept, |standing| self.kept.min(standing));
+        cache.life(shared, size, prices, now)
     }
 
     /// The planned prompt was sent.
@@ -63,8 +88,8 @@ impl Warmth {
             if let Some(reported) = reported {
                 self.cache.learn(predicted, reported, at);
             }
-            let Self { head, settled, size, kept: shared, .. } = *self;
-            self.cache.sent(&Sent { shared, head, settled, size }, at);
+            let Self { head, settled, size, kept: shared, life, .. } = *self;
+            self.cache.sent(&Sent { shared, head, settled, size, life }, at);
         }
         self.sent += self.prompt;
         self.kept = self.size;

@@ -33,6 +33,9 @@ pub(crate) struct Header {
     max_output: Tokens,
     /// Fresh, cached, cache-writing input and output, as [`Prices`] has them.
     prices: [MicroDollars; 4],
+    /// Input that is written to be kept long; absent where that costs what all writing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cache_write_long: Option<MicroDollars>,
     slots: usize,
     echo: Vec<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -48,7 +51,7 @@ fn is_openai(dialect: &Dialect) -> bool {
 
 impl Header {
     pub fn new(info: &DeviceInfo, speech: &Speech) -> Self {
-        let Prices { input, cached, cache_write, output } = info.prices;
+        let Prices { input, cached, cache_write, cache_write_long, output } = info.prices;
         Self {
             cassette: VERSION,
             name: info.name.clone(),
@@ -56,6 +59,7 @@ impl Header {
             window: info.window,
             max_output: info.max_output,
             prices: [input, cached, cache_write, output],
+            cache_write_long: Some(cache_write_long).filter(|price| *price != cache_write),
             slots: info.slots,
             echo: speech.quirks.echo.clone(),
             unsigned_thinking: speech.quirks.unsigned_thinking,
@@ -94,7 +98,13 @@ impl Header {
             model: self.model.clone(),
             window: self.window,
             max_output: self.max_output,
-            prices: Prices { input, cached, cache_write, output },
+            prices: Prices {
+                input,
+                cached,
+                cache_write,
+                cache_write_long: self.cache_write_long.unwrap_or(cache_write),
+                output,
+            },
             slots: self.slots,
             cache: CacheRules::default(),
         }

@@ -166,7 +166,13 @@ impl RemoteEmbedder {
 
     fn cost(&self, tokens: Option<Tokens>) -> MicroDollars {
         let input = self.spec.price;
-        let prices = Prices { input, cached: input, cache_write: input, output: input };
+        let prices = Prices {
+            input,
+            cached: input,
+            cache_write: input,
+            cache_write_long: input,
+            output: input,
+        };
         prices.cost(&Usage { input: tokens.unwrap_or_default(), ..Usage::default() })
     }
 }

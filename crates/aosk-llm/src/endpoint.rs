@@ -17,6 +17,9 @@ use crate::models::{ModelSpec, Provider};
 use crate::secret::Secret;
 use crate::table::Dialect;
 
+/// Something below a base, to tell whether two of them mean the same address.
+const ANY: &str = "v1/any";
+
 /// Where a model is asked.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
@@ -181,6 +184,13 @@ impl Endpoint {
                 || host.ends_with(".localhost")
                 || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
         })
+    }
+
+    /// Whether it is the address that the table has for that provider, and not one that stands in its
+    /// place.
+    pub(crate) fn is_of(&self, provider: &Provider) -> bool {
+        let own = provider.base_url.as_deref().map(|own| Self::new(&provider.name, own, None));
+        own.is_some_and(|own| own.is_ok_and(|own| own.below(ANY) == self.below(ANY)))
     }
 
     /// Host and port, for messages.

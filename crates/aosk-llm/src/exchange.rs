@@ -47,8 +47,8 @@ pub(crate) trait Assembly: Default + Send {
     /// the model said.
     fn is_finished(&self) -> bool;
 
-    /// What the call used, as far as the endpoint has told all of it.
-    fn usage(&self) -> Option<Usage>;
+    /// What the call of `request` used, as far as the endpoint has told all of it.
+    fn usage(&self, request: &Request) -> Option<Usage>;
 
     /// The model's name as reported.
     fn take_model(&mut self) -> String;
@@ -122,7 +122,7 @@ impl Exchange<'_> {
         } else {
             self.read_whole(incoming.body, &mut assembly, &media, progress).await
         };
-        let usage = assembly.usage();
+        let usage = assembly.usage(request);
         let raw =
             outcome.map_err(|failure| CallError { usage: usage.or(failure.usage), ..failure })?;
         let model = assembly.take_model();

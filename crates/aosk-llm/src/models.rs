@@ -6,6 +6,7 @@
 //! nothing, so a model that is served from anywhere but this machine must have one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use aosk_abi::{MicroDollars, Tokens};
 use aosk_ports::Prices;
@@ -365,6 +366,8 @@ impl Models {
             let name = &provider.name;
             return Err(format!("the dialect of {name:?} has no quirk `{foreign}`: remove it"));
         }
+        let prices = prices(entry, dialect == Dialect::Anthropic && !loopback)?;
+        let quirks = long_life(entry, Quirks::from(quirks), &prices, loopback)?;
         Ok(ModelSpec {
             name: name.to_owned(),
             id: match (&entry.id, loopback) {
@@ -375,10 +378,10 @@ impl Models {
             provider,
             window,
             max_output,
-            prices: prices(entry, dialect == Dialect::Anthropic && !loopback)?,
+            prices,
             slots,
             tokenizer,
-            quirks: Quirks::from(quirks),
+            quirks,
         })
     }
 }
@@ -407,13 +410,74 @@ fn prices(entry: &ModelEntry, write_is_dearer: bool) -> Result<Prices, String> {
                 .to_owned(),
         );
     }
+    let cache_write = or_input("cache_write", entry.price.cache_write)?;
+    let long = entry.price.cache_write_long;
     Ok(Prices {
         input,
         cached: or_input("cached", entry.price.cached)?,
-        cache_write: or_input("cache_write", entry.price.cache_write)?,
+        cache_write,
+        cache_write_long: long.map_or(Ok(cache_write), |it| money("cache_write_long", it))?,
         output: needed("output", entry.price.output)?,
     })
 }
+
+/// The only life that Anthropic's dialect has a mark for besides the usual one, in seconds.
+const LONG_LIFE: Duration = Duration::from_secs(3_600);
+
+/// The quirks of a model with the long life that its calls may ask for, if there is one. What is said
+/// of all models of a provider holds for those whose price is known; what is said of one model needs
+/// its price.
+fn long_life(
+    entry: &ModelEntry,
+    quirks: Quirks,
+    prices: &Prices,
+    loopback: bool,
+) -> Result<Quirks, String> {
+    let Some(long) = quirks.cache_long else {
+        return Ok(quirks);
+    };
+    let wrong = |what: String| {
+        Err(format!("{what}; `quirks.cache_long_s = 0` has no call ask for the long life"))
+    };
+    if loopback {
+        return wrong(
+            "`quirks.cache_long_s` is set, but a server on this machine keeps prompts by itself"
+                .to_owned(),
+        );
+    }
+    if long != LONG_LIFE {
+        return wrong(format!(
+            "`quirks.cache_long_s` is {}, but Anthropic's dialect can ask for {} alone",
+            long.as_secs(),
+            LONG_LIFE.as_secs()
+        ));
+    }
+    match quirks.cache {
+        None => return wrong("`quirks.cache_long_s` is set and `quirks.cache_s`, how long a prompt is kept that nobody asked to be kept longer, is not".to_owned()),
+        Some(short) if short >= long => {
+            return wrong(format!(
+                "`quirks.cache_long_s` is {}, which is no longer than `quirks.cache_s`, {}",
+                long.as_secs(),
+                short.as_secs()
+            ));
+        }
+        Some(_) => {}
+    }
+    match entry.price.cache_write_long {
+        None if entry.quirks.cache_long_s.is_some() => wrong(
+            "`price.cache_write_long` is missing, what writing for the long life costs: give US dollars \
+             for a million tokens; Anthropic takes 2 times `price.input`"
+                .to_owned(),
+        ),
+        None => Ok(Quirks { cache_long: None, ..quirks }),
+        Some(dollars) if prices.cache_write_long <= prices.cache_write => wrong(format!(
+            "`price.cache_write_long` is {dollars}, which is no more than `price.cache_write`: give what \
+             writing for the long life costs"
+        )),
+        Some(_) => Ok(quirks),
+    }
+}
+
 /// The models of an alias in the order in which they are asked, and those of its first step with
 /// their weights where they share the load.
 fn steps(list: Vec<Step>) -> Result<(Spread, Vec<String>), String> {

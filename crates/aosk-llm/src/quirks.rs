@@ -33,6 +33,8 @@ pub struct Quirks {
     /// How long after its last use the endpoint keeps a prompt; `None`: not known, and taken as
     /// kept. When it is gone, pages leave at no price but what is forgotten.
     pub cache: Option<Duration>,
+    /// How long what a call asked to be kept long is kept after its last use; `None`: no call asks.
+    pub cache_long: Option<Duration>,
     /// The shortest beginning of a prompt that the endpoint keeps, in tokens.
     pub cache_minimum: u32,
 }
@@ -49,6 +51,7 @@ impl Default for Quirks {
             bound_thinking: false,
             unsigned_thinking: false,
             cache: None,
+            cache_long: None,
             cache_minimum: 0,
         }
     }
@@ -68,6 +71,10 @@ impl From<QuirksEntry> for Quirks {
             bound_thinking: entry.bound_thinking.unwrap_or(usual.bound_thinking),
             unsigned_thinking: entry.unsigned_thinking.unwrap_or(usual.unsigned_thinking),
             cache: entry.cache_s.map(|seconds| Duration::from_secs(seconds.get().into())),
+            cache_long: entry
+                .cache_long_s
+                .filter(|seconds| *seconds > 0)
+                .map(|seconds| Duration::from_secs(seconds.into())),
             cache_minimum: entry.cache_minimum.unwrap_or(usual.cache_minimum),
         }
     }

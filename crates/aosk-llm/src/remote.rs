@@ -58,6 +58,8 @@ impl Remote {
         } else {
             (spec, None)
         };
+        // Whoever stands elsewhere in place of the provider may refuse a mark that it does not know.
+        let long = spec.quirks.cache_long.filter(|_| endpoint.is_of(&spec.provider));
         let model = spec.id.unwrap_or_default();
         Ok(Self {
             info: DeviceInfo {
@@ -72,6 +74,7 @@ impl Remote {
                     marked: spec.provider.dialect == Dialect::Anthropic && !spec.provider.loopback,
                     minimum: Tokens(spec.quirks.cache_minimum.into()),
                     ttl_ms: spec.quirks.cache.map(|life| life.as_secs() * 1_000),
+                    long_ttl_ms: long.map(|life| life.as_secs() * 1_000),
                 },
             },
             speech: Speech {

@@ -112,6 +112,7 @@ pub(crate) struct PriceEntry {
     pub input: Option<f64>,
     pub cached: Option<f64>,
     pub cache_write: Option<f64>,
+    pub cache_write_long: Option<f64>,
     pub output: Option<f64>,
 }
 
@@ -128,6 +129,8 @@ pub(crate) struct QuirksEntry {
     pub bound_thinking: Option<bool>,
     pub unsigned_thinking: Option<bool>,
     pub cache_s: Option<NonZeroU32>,
+    /// 0: no call asks for a long life.
+    pub cache_long_s: Option<u32>,
     pub cache_minimum: Option<u32>,
 }
 
@@ -144,6 +147,7 @@ impl QuirksEntry {
             bound_thinking: self.bound_thinking.or(other.bound_thinking),
             unsigned_thinking: self.unsigned_thinking.or(other.unsigned_thinking),
             cache_s: self.cache_s.or(other.cache_s),
+            cache_long_s: self.cache_long_s.or(other.cache_long_s),
             cache_minimum: self.cache_minimum.or(other.cache_minimum),
         }
     }
@@ -160,6 +164,7 @@ impl QuirksEntry {
         let anthropic = [
             (self.bound_thinking.is_some(), "bound_thinking"),
             (self.unsigned_thinking.is_some(), "unsigned_thinking"),
+            (self.cache_long_s.is_some(), "cache_long_s"),
         ];
         let foreign = match dialect {
             Dialect::Openai => &anthropic[..],
@@ -199,6 +204,7 @@ impl ModelEntry {
                 input: self.price.input.or(other.price.input),
                 cached: self.price.cached.or(other.price.cached),
                 cache_write: self.price.cache_write.or(other.price.cache_write),
+                cache_write_long: self.price.cache_write_long.or(other.price.cache_write_long),
                 output: self.price.output.or(other.price.output),
             },
             quirks: self.quirks.or(&other.quirks),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aosk_abi::{
-    CacheRules, Code, FailureKind, Hash, MicroDollars, Role, Sampling, StopReason, Tokens,
-    ToolCalls, ToolSpec, Usage,
+    CacheLife, CacheRules, Code, FailureKind, Hash, MicroDollars, Role, Sampling, StopReason,
+    Tokens, ToolCalls, ToolSpec, Usage,
 };
 use futures::future::BoxFuture;
 
@@ -77,6 +77,11 @@ pub struct Request {
     /// of those. They are likely to stay when pages leave again, so that an endpoint which keeps what is
     /// marked is to keep them.
     pub settled: usize,
+    /// How many of the messages stood there at the newest call that asked for the long life, as far as
+    /// they still do; 0 where none did. What that call marked is to be found again.
+    pub lasting: usize,
+    /// For how long what the call marks is to be kept, where its endpoint can be asked.
+    pub life: CacheLife,
     /// The slot of the server's KV cache that the call is to take, from 0; `None`: the server chooses.
     /// Only for devices that have [`kv_slots`](Device::kv_slots).
     pub slot: Option<usize>,
@@ -210,6 +215,8 @@ pub struct Prices {
     pub cached: MicroDollars,
     /// Input written to the cache.
     pub cache_write: MicroDollars,
+    /// Input written to the cache to be kept long.
+    pub cache_write_long: MicroDollars,
     /// Output.
     pub output: MicroDollars,
 }
@@ -219,10 +226,12 @@ impl Prices {
     #[must_use]
     pub fn cost(&self, usage: &Usage) -> MicroDollars {
         let fresh = usage.input.saturating_sub(usage.cached).saturating_sub(usage.cache_write);
+        let long = usage.cache_write_long.min(usage.cache_write);
         let terms = [
             (fresh, self.input),
             (usage.cached, self.cached),
-            (usage.cache_write, self.cache_write),
+            (usage.cache_write.saturating_sub(long), self.cache_write),
+            (long, self.cache_write_long),
             (usage.output, self.output),
         ];
         let total: u128 =
@@ -230,10 +239,14 @@ impl Prices {
         MicroDollars(u64::try_from(total.div_ceil(1_000_000)).unwrap_or(u64::MAX))
     }
 
-    /// The most that a call with that much input and output can cost.
+    /// The most that a call with that much input and output can cost that asks for that life.
     #[must_use]
-    pub fn ceiling(&self, input: Tokens, output: Tokens) -> MicroDollars {
+    pub fn ceiling(&self, input: Tokens, output: Tokens, life: CacheLife) -> MicroDollars {
         let dearest = self.input.max(self.cached).max(self.cache_write);
+        let dearest = match life {
+            CacheLife::Short => dearest,
+            CacheLife::Long => dearest.max(self.cache_write_long),
+        };
         Self { input: dearest, ..*self }.cost(&Usage { input, output, ..Usage::default() })
     }
 }
@@ -328,6 +341,7 @@ mod tests {
         input: MicroDollars(1_250_000),
         cached: MicroDollars(125_000),
         cache_write: MicroDollars(1_562_500),
+        cache_write_long: MicroDollars(2_500_000),
         output: MicroDollars(10_000_000),
     };
 
@@ -337,11 +351,19 @@ mod tests {
             input: Tokens(1_000_000),
             cached: Tokens(400_000),
             cache_write: Tokens(100_000),
+            cache_write_long: Tokens::ZERO,
             output: Tokens(10_000),
             reasoning: Tokens(9_000),
         };
         // 0.5 M fresh, 0.4 M cached, 0.1 M written, 0.01 M out.
         assert_eq!(PRICES.cost(&usage), MicroDollars(625_000 + 50_000 + 156_250 + 100_000));
+        // 0.04 M of what is written is to be kept long.
+        let some = Usage { cache_write_long: Tokens(40_000), ..usage };
+        assert_eq!(PRICES.cost(&some), MicroDollars(625_000 + 50_000 + 93_750 + 100_000 + 100_000));
+        // More than what is written cannot be.
+        let all = Usage { cache_write_long: Tokens(100_000), ..usage };
+        let more = Usage { cache_write_long: Tokens(100_001), ..usage };
+        assert_eq!(PRICES.cost(&more), PRICES.cost(&all));
     }
 
     #[test]
@@ -352,7 +374,11 @@ mod tests {
             output: Tokens(10),
             ..Usage::default()
         };
-        assert_eq!(PRICES.ceiling(Tokens(1000), Tokens(10)), PRICES.cost(&usage));
-        assert_eq!(Prices::default().ceiling(Tokens(1000), Tokens(10)), MicroDollars::ZERO);
+        let ceiling = |prices: &Prices, life| prices.ceiling(Tokens(1000), Tokens(10), life);
+        assert_eq!(ceiling(&PRICES, CacheLife::Short), PRICES.cost(&usage));
+        let long = Usage { cache_write_long: Tokens(1000), ..usage };
+        assert_eq!(ceiling(&PRICES, CacheLife::Long), PRICES.cost(&long));
+        assert!(PRICES.cost(&long) > PRICES.cost(&usage));
+        assert_eq!(ceiling(&Prices::default(), CacheLife::Long), MicroDollars::ZERO);
     }
 }

@@ -53,7 +53,7 @@ pub struct ProcessRow {
     pub state: ProcessState,
     /// Steps begun.
     pub steps: u64,
-    /// Tokens used.
+    /// Tokens used; not told apart by how long what was written to a cache is kept.
     pub usage: Usage,
     /// Money spent; calls whose end is unknown count with what was reserved for them.
     pub spent: MicroDollars,

@@ -85,12 +85,13 @@ impl SimModel {
     pub fn spare(seed: u64, window: Tokens, slots: usize, faults: ModelFaults) -> Self {
         let faults = ModelFaults { context_length: Chance::NEVER, ..faults };
         let mut spare = Self::named(Self::SPARE, !seed, window, slots, faults);
-        let Prices { input, cached, cache_write, output } = spare.info.prices;
+        let Prices { input, cached, cache_write, cache_write_long, output } = spare.info.prices;
         let twice = |price: MicroDollars| price + price;
         spare.info.prices = Prices {
             input: twice(input),
             cached: twice(cached),
             cache_write: twice(cache_write),
+            cache_write_long: twice(cache_write_long),
             output: twice(output),
         };
         spare
@@ -106,6 +107,7 @@ impl SimModel {
                 input: MicroDollars(1_000_000),
                 cached: MicroDollars(100_000),
                 cache_write: MicroDollars(1_250_000),
+                cache_write_long: MicroDollars(2_000_000),
                 output: MicroDollars(4_000_000),
             },
             slots,
@@ -362,7 +364,13 @@ fn report(part: &Part, progress: &dyn Progress) {
 
 /// A usage that is not true.
 fn lie(dice: &mut Dice) -> Option<Usage> {
-    let huge =
-        Usage { input: HUGE, cached: HUGE, cache_write: HUGE, output: Tokens(1), reasoning: HUGE };
+    let huge = Usage {
+        input: HUGE,
+        cached: HUGE,
+        cache_write: HUGE,
+        cache_write_long: HUGE,
+        output: Tokens(1),
+        reasoning: HUGE,
+    };
     (dice.below(4) == 0).then_some(huge)
 }

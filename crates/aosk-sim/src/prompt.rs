@@ -81,7 +81,7 @@ fn field(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aosk_abi::{Sampling, Tokens, ToolCalls};
+    use aosk_abi::{CacheLife, Sampling, Tokens, ToolCalls};
     use proptest::prelude::*;
     use std::sync::Arc;
 
@@ -121,6 +121,8 @@ mod tests {
             cache_key: "k".to_owned(),
             slot: None,
             settled: 0,
+            lasting: 0,
+            life: CacheLife::Short,
         }
     }
 

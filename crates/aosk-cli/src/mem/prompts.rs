@@ -106,8 +106,8 @@ fn size(pages: &[(PageId, u64)]) -> u64 {
 #[cfg(test)]
 mod tests {
     use aosk_abi::{
-        Admission, CacheRules, Changes, Hash, LlmRequested, LlmReturned, MicroDollars, Op,
-        PageKind, Routed, Seq, Step, StopReason, Timestamp, Usage,
+        Admission, CacheLife, CacheRules, Changes, Hash, LlmRequested, LlmReturned, MicroDollars,
+        Op, PageKind, Routed, Seq, Step, StopReason, Timestamp, Usage,
     };
 
     use super::*;
@@ -128,6 +128,7 @@ mod tests {
             admitted: admitted.iter().map(admission).collect(),
             evicted: evicted.iter().copied().map(PageId).collect(),
             generation: 0,
+            life: CacheLife::Short,
             op: Op(0),
             prompt: Hash::ZERO,
             prompt_len: 0,
@@ -202,7 +203,8 @@ mod tests {
             }
             predicted
         };
-        let rules = CacheRules { marked: false, minimum: Tokens(100), ttl_ms: Some(300_000) };
+        let rules =
+            CacheRules { minimum: Tokens(100), ttl_ms: Some(300_000), ..CacheRules::default() };
         let under = Changes { cache: Some(rules), ..Changes::default() };
         let first = Planned { under, ..plan(&[(0, 0, 90), (1, 1, 60)], &[], 160) };
         assert_eq!(call(0, first, 0), 0, "nothing was sent yet");

@@ -93,6 +93,7 @@ pub async fn every_number_and_text_of_a_row_comes_back(world: World) {
                     input: Tokens(bound),
                     cached: Tokens(bound - bound / 3),
                     cache_write: Tokens(bound - bound / 4),
+                    cache_write_long: Tokens::ZERO,
                     output: Tokens(bound - bound / 5),
                     reasoning: Tokens(bound - bound / 6),
                 },

@@ -1,8 +1,8 @@
 //! A process that only plans: it collects arrivals and journals its plans.
 
 use aosk_abi::{
-    Admission, CacheRules, Changes, Conditions, Hash, Op, PageId, PageKind, Planned, Ppm, Seq,
-    Source, Step, Tokens,
+    Admission, CacheLife, CacheRules, Changes, Conditions, Hash, Op, PageId, PageKind, Planned,
+    Ppm, Seq, Source, Step, Tokens,
 };
 use aosk_context::{Arrival, Demand, Error, Page, PageTable, Plan, Policy};
 
@@ -155,6 +155,7 @@ pub fn planned(plan: &Plan) -> Planned {
         op: Op(0),
         step: Step(1),
         generation: plan.generation,
+        life: CacheLife::Short,
         tools: true,
         under: Changes::default(),
         prompt_tokens: plan.prompt_tokens,

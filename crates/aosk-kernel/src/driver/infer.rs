@@ -79,7 +79,8 @@ impl Driver {
             }
         };
         let prices = self.means.model.device.info().prices;
-        let most = self.most(call.planned.prompt_tokens, call.request.max_output);
+        let most =
+            self.most(call.planned.prompt_tokens, call.request.max_output, call.planned.life);
         if !slot.covers(&most) {
             // The plan is kept, so the next turn is for what it takes.
             slot.withdraw();

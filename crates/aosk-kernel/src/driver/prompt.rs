@@ -1,9 +1,10 @@
 //! From arrivals to a request: planning the context.
 
 use aosk_abi::{
-    Changes, Conditions, FailureKind, Hash, MicroDollars, Op, Planned, Ppm, Stub, Tokens, What,
+    CacheLife, Changes, Conditions, FailureKind, Hash, MicroDollars, Op, Planned, Ppm, Stub,
+    Timestamp, Tokens, What,
 };
-use aosk_context::{Arrival, Demand, Plan, STUB, Terms, stub_room};
+use aosk_context::{Arrival, CachePrices, Demand, Plan, STUB, Terms, stub_room};
 use aosk_ports::{CallError, Message, Prices, Request};
 
 use super::Driver;
@@ -35,8 +36,9 @@ impl Driver {
             let window = under.map(|under| under.window);
             let messages = self.messages();
             let settled = self.cache.settled(self.process.image.settled);
+            let lasting = self.cache.settled(self.process.image.lasting);
             let request = self.request(messages, &planned, max_output, tail);
-            let request = Request { slot, settled, ..request };
+            let request = Request { slot, settled, lasting, ..request };
             let rendered = self.means.model.device.render(&request)?;
             if rendered.prompt == planned.prompt && window == Some(self.demand().window) {
                 return Ok(Ok(Call { planned, request, rendered }));
@@ -77,6 +79,7 @@ impl Driver {
             op,
             step,
             generation: plan.generation,
+            life: CacheLife::Short,
             tools,
             under: Changes::default(),
             prompt_tokens: plan.prompt_tokens + stub_tokens,
@@ -89,13 +92,17 @@ impl Driver {
             stubs,
         };
         let at = self.process.shared.parts.clock.now();
+        planned.life = self.life(at, &planned);
         let tail = planned.tail.then(|| self.tail(at, &planned));
-        // What had settled before is read once more, where all of it stands.
-        let settled = Some(self.process.image.settled)
-            .filter(|&pages| planned.evicted.iter().all(|page| page.0 as usize >= pages));
-        let settled = self.cache.settled(settled.unwrap_or(0));
+        // What had settled before is read once more, where all of it stands, and so is what is kept long.
+        let standing = |pages: usize| {
+            let stands = planned.evicted.iter().all(|page| page.0 as usize >= pages);
+            self.cache.settled(if stands { pages } else { 0 })
+        };
+        let settled = standing(self.process.image.settled);
+        let lasting = standing(self.process.image.lasting);
         let request = self.request(messages, &planned, demand.max_output, tail);
-        let request = Request { slot, settled, ..request };
+        let request = Request { slot, settled, lasting, ..request };
         let rendered = self.means.model.device.render(&request)?;
         let under = Conditions {
             cache: self.means.model.device.info().cache,
@@ -185,7 +192,7 @@ impl Driver {
         let now = self.process.shared.parts.clock.now();
         let cold = self.process.image.warmth.is_cold(now);
         let lost = !self.recalls();
-        let Prices { input, cached, cache_write, output } = info.prices;
+        let Prices { input, cached, cache_write, output, .. } = info.prices;
         if input == MicroDollars::ZERO {
             return Terms { cold, lost, ..Terms::default() };
         }
@@ -194,6 +201,27 @@ impl Driver {
             Ppm(u32::try_from(ppm).unwrap_or(u32::MAX))
         };
         Terms { read: share(cached), write: share(cache_write), output: share(output), cold, lost }
+    }
+
+    /// For how long the endpoint is to be asked to keep what the call of that plan writes: not for long
+    /// where the process has no money for that, so that none waits for what it can do without.
+    fn life(&self, at: Timestamp, planned: &Planned) -> CacheLife {
+        let info = self.means.model.device.info();
+        let long = CacheLife::Long;
+        if info.cache.long_ttl_ms.is_none()
+            || !self.affords(&self.most(planned.prompt_tokens, self.max_output(), long))
+        {
+            return CacheLife::Short;
+        }
+        let Prices { cached, cache_write, cache_write_long, .. } = info.prices;
+        let prices = CachePrices { read: cached, write: cache_write, write_long: cache_write_long };
+        let pages = &self.process.image.pages;
+        let came: Tokens = planned.admitted.iter().map(|page| page.tokens).sum();
+        let left = planned.evicted.iter().filter_map(|page| pages.page(*page));
+        let left: Tokens = left.map(|page| page.tokens).sum();
+        let size = (pages.tokens() + came).saturating_sub(left);
+        let standing = planned.evicted.first().map(|first| pages.tokens_before(*first));
+        self.process.image.warmth.life(info.cache, &prices, standing, size, at)
     }
 
     /// The model's window, or less where the agent has less.
@@ -306,12 +334,14 @@ impl Driver {
             cache_key: self.process.pid().to_string(),
             slot: None,
             settled: 0,
+            lasting: 0,
+            life: planned.life,
         }
     }
 
     /// The volatile end of a prompt. It follows from the plan alone, so that it can be rendered
     /// again, and it stands behind everything that a provider caches.
-    fn tail(&self, at: aosk_abi::Timestamp, planned: &Planned) -> String {
+    fn tail(&self, at: Timestamp, planned: &Planned) -> String {
         let last = jiff::Timestamp::MAX.as_second();
         let second = i64::try_from(at.as_millis() / 1000).map_or(last, |second| second.min(last));
         let now = jiff::Timestamp::from_second(second).unwrap_or_default();

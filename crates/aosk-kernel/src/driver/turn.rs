@@ -7,7 +7,7 @@
 use std::task::Poll;
 use std::time::Duration;
 
-use aosk_abi::{Blocked, BlockedOn, Op, ProcessState, Timestamp, Tokens, What};
+use aosk_abi::{Blocked, BlockedOn, CacheLife, Op, ProcessState, Timestamp, Tokens, What};
 use aosk_scheduler::Amounts;
 use futures::FutureExt;
 use futures::future::{Either, select};
@@ -149,7 +149,7 @@ impl Driver {
             && planned.op == op
         {
             let max_output = image.conditions.as_ref().map_or(max_output, |it| it.max_output);
-            let most = self.most(planned.prompt_tokens, max_output);
+            let most = self.most(planned.prompt_tokens, max_output, planned.life);
             return Ask { input: planned.prompt_tokens.0, most, deadline };
         }
         let known = image.pages.tokens().0;
@@ -161,16 +161,26 @@ impl Driver {
         let arrived: u64 = lengths.sum();
         // A plan never takes more than the window leaves beside the reply.
         let upper = self.padded(Tokens(known + arrived + TAIL)).min(self.room());
-        Ask { input: known + arrived / 2, most: self.ceilings(upper, max_output), deadline }
+        let of = |life| self.ceilings(upper, max_output, life);
+        let has_long = self.means.model.device.info().cache.long_ttl_ms.is_some();
+        let long = has_long.then(|| of(CacheLife::Long)).filter(|most| self.affords(most));
+        let most = long.unwrap_or_else(|| of(CacheLife::Short));
+        Ask { input: known + arrived / 2, most, deadline }
     }
 
     /// The most that a call of a prompt takes which was counted so.
-    pub(super) fn most(&self, prompt: Tokens, max_output: Tokens) -> Amounts {
-        self.ceilings(self.padded(prompt), max_output)
+    pub(super) fn most(&self, prompt: Tokens, max_output: Tokens, life: CacheLife) -> Amounts {
+        self.ceilings(self.padded(prompt), max_output, life)
     }
 
-    fn ceilings(&self, input: Tokens, output: Tokens) -> Amounts {
-        let money = self.means.model.device.info().prices.ceiling(input, output);
+    /// Whether that much is left of what the process may spend.
+    pub(super) fn affords(&self, most: &Amounts) -> bool {
+        let otherwise = self.process.shared.options.process_limit;
+        self.process.image.account.exceeds(most.money, otherwise).is_none()
+    }
+
+    fn ceilings(&self, input: Tokens, output: Tokens, life: CacheLife) -> Amounts {
+        let money = self.means.model.device.info().prices.ceiling(input, output, life);
         Amounts { input, output, money }
     }
 }

@@ -1,10 +1,10 @@
 //! The fold: what each event does to an image.
 
 use aosk_abi::{
-    Admission, Blocked, BlockedOn, ChildBegun, ChildEnded, Code, DecodeError, Event, FailureKind,
-    Hash, Input, Kind, LlmFailed, LlmRequested, LlmReturned, MessageReceived, Op, PageId, PageKind,
-    Pid, Planned, Ppm, ProcessState, Recalled, Record, ReplyPart, ReplySummary, Seq, Signal,
-    Source, Spawned, Step, Tenant, Timestamp, Tokens, ToolCall, ToolRequested, What,
+    Admission, Blocked, BlockedOn, CacheLife, ChildBegun, ChildEnded, Code, DecodeError, Event,
+    FailureKind, Hash, Input, Kind, LlmFailed, LlmRequested, LlmReturned, MessageReceived, Op,
+    PageId, PageKind, Pid, Planned, Ppm, ProcessState, Recalled, Record, ReplyPart, ReplySummary,
+    Seq, Signal, Source, Spawned, Step, Tenant, Timestamp, Tokens, ToolCall, ToolRequested, What,
 };
 use aosk_context::{Arrival, PageTable, Warmth};
 
@@ -152,6 +152,7 @@ impl Image {
             answered: None,
             warmth: Warmth::default(),
             settled: 0,
+            lasting: 0,
             stubs: Vec::new(),
             arrivals: Vec::new(),
             conditions: None,
@@ -296,8 +297,7 @@ impl Image {
                     return Err(about(routed.op));
                 };
                 self.model.clone_from(&routed.model);
-                self.answered = None;
-                self.warmth.lose();
+                self.leave_endpoint();
                 // It was made for another window and another renderer.
                 self.plan = None;
             }
@@ -373,10 +373,16 @@ impl Image {
         self.began_at = self.step;
         if self.model != self.spawned.model {
             self.model.clone_from(&self.spawned.model);
-            self.answered = None;
-            self.warmth.lose();
+            self.leave_endpoint();
         }
         self.hear(input, seq);
+    }
+
+    /// Another endpoint is asked, which has read and kept nothing yet.
+    fn leave_endpoint(&mut self) {
+        self.answered = None;
+        self.warmth.lose();
+        self.lasting = 0;
     }
 
     fn open_conversation(&mut self, seq: Seq) {
@@ -418,6 +424,9 @@ impl Image {
         self.warmth.planned(planned, standing, self.pages.tokens());
         if !planned.evicted.is_empty() {
             self.settled = self.pages.pages().len();
+            if planned.evicted.iter().any(|page| (page.0 as usize) < self.lasting) {
+                self.lasting = 0;
+            }
             self.stubs.clone_from(&planned.stubs);
         }
         let admitted = |arrival: &Arrival| {
@@ -465,7 +474,10 @@ impl Image {
         let Some(Pending::Infer { .. }) = self.pending.remove(&returned.op) else {
             return None;
         };
-        self.plan = None;
+        let plan = self.plan.take();
+        if plan.is_some_and(|(_, planned)| planned.life == CacheLife::Long) {
+            self.lasting = self.pages.pages().len();
+        }
         self.crashes = 0;
         self.go_to(ProcessState::Ready);
         self.account.settle(returned.op, returned.cost);
@@ -503,6 +515,7 @@ impl Image {
             self.model.clone_from(next);
             self.answered = None;
             self.warmth.lose();
+            self.lasting = 0;
             // It was made for another window and another room for the reply.
             self.plan = None;
         }

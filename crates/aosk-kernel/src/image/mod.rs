@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 
 use aosk_abi::{
     BlockedOn, Conditions, Epoch, Hash, Limits, Op, Pid, Planned, Priority, ProcessState, Seq,
-    Spawned, Step, Stub, Tenant, Timestamp,
+    Spawned, Step, Stub, Tenant, Timestamp, Tokens, Usage,
 };
 use aosk_context::{Arrival, PageTable, Warmth};
 use aosk_ports::ProcessRow;
@@ -91,6 +91,10 @@ pub struct Image {
     /// How many pages there had been when some last left, those that came with that plan included.
     #[serde(default)]
     pub settled: usize,
+    /// How many pages there were at the newest call that was answered and asked its endpoint to keep
+    /// long what it wrote; 0 where none did, or where one of them has left.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lasting: usize,
     /// What the prompt says of the pages that have left.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stubs: Vec<Stub>,
@@ -114,6 +118,11 @@ pub struct Image {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub children: BTreeMap<Pid, Child>,
     program: Running,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+const fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// A tool call that waits.
@@ -141,7 +150,7 @@ impl Image {
         self.parent().filter(|_| !self.state.is_final())
     }
 
-    /// What lists show of the process.
+    /// What lists show of the process: of what it wrote to caches all together, whatever the life.
     #[must_use]
     pub fn row(&self) -> ProcessRow {
         ProcessRow {
@@ -149,7 +158,7 @@ impl Image {
             model: self.model.clone(),
             state: self.state.clone(),
             steps: self.step.0,
-            usage: self.account.usage,
+            usage: Usage { cache_write_long: Tokens::ZERO, ..self.account.usage },
             spent: self.account.spent(),
             created: self.created,
             updated: self.updated,

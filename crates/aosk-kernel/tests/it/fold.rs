@@ -1,11 +1,11 @@
 //! The fold: the same state from the whole journal and from any checkpoint of it.
 
 use aosk_abi::{
-    Blocked, BlockedOn, CacheRules, Cancelled, Changes, ChildBegun, ChildEnded, Code, Conditions,
-    ContentKey, ContentRef, Effect, Epoch, Event, Exit, Exited, FailureKind, Hash, Interrupted,
-    LlmFailed, LlmRequested, LlmReturned, MessageReceived, MessageTaken, MicroDollars, Op, PageId,
-    PageKind, Pid, Planned, Priority, Recalled, Record, Recovered, ReplyPart, Seq, Signal,
-    SignalReceived, Spawned, SpendRaised, StopReason, Tenant, Timestamp, Tokens, Told,
+    Blocked, BlockedOn, CacheLife, CacheRules, Cancelled, Changes, ChildBegun, ChildEnded, Code,
+    Conditions, ContentKey, ContentRef, Effect, Epoch, Event, Exit, Exited, FailureKind, Hash,
+    Interrupted, LlmFailed, LlmRequested, LlmReturned, MessageReceived, MessageTaken, MicroDollars,
+    Op, PageId, PageKind, Pid, Planned, Priority, Recalled, Record, Recovered, ReplyPart, Seq,
+    Signal, SignalReceived, Spawned, SpendRaised, StopReason, Tenant, Timestamp, Tokens, Told,
     ToolRequested, ToolReturned, Unblocked, Usage, What,
 };
 use aosk_context::{Arrival, Demand, TruncateOldest};
@@ -272,7 +272,12 @@ impl Author {
         };
         // Now and then the tokenizer is another one, so that changes are folded too.
         let under = Conditions {
-            cache: CacheRules::default(),
+            cache: CacheRules {
+                long_ttl_ms: Some(9 + self.image.step.0 / 7),
+                marked: true,
+                ttl_ms: Some(3),
+                ..CacheRules::default()
+            },
             max_output: Tokens(10),
             policy: "truncate_oldest".into(),
             render: "1/t".into(),
@@ -284,6 +289,10 @@ impl Author {
             op,
             step: self.image.step.next(),
             generation: plan.generation,
+            life: match self.image.step.0 % 3 {
+                1 => CacheLife::Long,
+                _ => CacheLife::Short,
+            },
             tools: true,
             under,
             prompt_tokens: plan.prompt_tokens,

@@ -20,6 +20,7 @@ mod fold;
 mod health;
 mod kill;
 mod kin;
+mod life;
 mod limits;
 mod mail;
 mod many;

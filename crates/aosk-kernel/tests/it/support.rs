@@ -130,8 +130,13 @@ impl Puppet {
     pub fn priced(mut self) -> Self {
         // A dollar for a thousand tokens, so that sums are easy to see.
         let dollar = MicroDollars(1_000_000_000);
-        self.info.prices =
-            Prices { input: dollar, cached: dollar, cache_write: dollar, output: dollar };
+        self.info.prices = Prices {
+            input: dollar,
+            cached: dollar,
+            cache_write: dollar,
+            cache_write_long: dollar,
+            output: dollar,
+        };
         self
     }
 
@@ -156,6 +161,29 @@ impl Puppet {
     pub fn keeping(mut self, cache: Duration) -> Self {
         self.info.cache.ttl_ms = Some(cache.as_millis() as u64);
         self
+    }
+
+    /// Keeps what is marked for five minutes or, where a call asks for that, for an hour, at the
+    /// prices that one provider takes.
+    pub fn keeping_long(mut self) -> Self {
+        self.info.cache = CacheRules {
+            long_ttl_ms: Some(3_600_000),
+            marked: true,
+            minimum: Tokens(1_024),
+            ttl_ms: Some(300_000),
+        };
+        self.info.prices = Prices {
+            input: MicroDollars(1_000_000),
+            cached: MicroDollars(100_000),
+            cache_write: MicroDollars(1_250_000),
+            cache_write_long: MicroDollars(2_000_000),
+            output: MicroDollars(5_000_000),
+        };
+        self
+    }
+
+    pub fn prices(&self) -> Prices {
+        self.info.prices
     }
 
     pub fn slots(mut self, slots: usize) -> Self {

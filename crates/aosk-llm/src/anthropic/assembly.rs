@@ -189,8 +189,8 @@ impl exchange::Assembly for Assembly {
 
     /// Only once the reply is complete: what stands in `message_start` counts next to no output, and
     /// a call that broke off would look cheaper than it was.
-    fn usage(&self) -> Option<Usage> {
-        self.stop.as_ref().and_then(|_| self.usage.usage())
+    fn usage(&self, request: &Request) -> Option<Usage> {
+        self.stop.as_ref().and_then(|_| self.usage.usage(request.life))
     }
 
     fn take_model(&mut self) -> String {

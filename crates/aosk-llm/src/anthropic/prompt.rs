@@ -21,11 +21,24 @@
 //! Where pages have not left yet, the last tool has the second: agents with the same tools and another
 //! system prompt begin alike up to there.
 //!
+//! Where a call asked for the long life, the end of its log is marked as well for as long as it stands:
+//! a pause leaves nothing else. What stands under it gives its mark away, the last tool and then the
+//! system prompt. All marks of a request are for the same life, so that no short one stands in front
+//! of a long one, which the provider refuses.
+//!
 //! The third makes the fourth of the call before a certain hit. Without it the provider would look
 //! back 20 blocks from the end of the log; a turn with 10 parallel calls adds 21.
 
+use aosk_abi::CacheLife;
+
 /// What a marked block ends with, in front of its brace.
 const MARK: &str = ",\"cache_control\":{\"type\":\"ephemeral\"}";
+
+/// The same for the long life.
+const LONG_MARK: &str = ",\"cache_control\":{\"type\":\"ephemeral\",\"ttl\":\"1h\"}";
+
+/// How many marks the provider takes.
+const MARKS: usize = 4;
 
 /// Where a block stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +66,8 @@ pub(super) struct Prompt {
     ends: Vec<End>,
     /// How many blocks stood there when pages last left.
     settled: usize,
+    /// How many at the newest call that asked for the long life.
+    lasting: usize,
 }
 
 impl Prompt {
@@ -68,23 +83,32 @@ impl Prompt {
         self.settled = self.ends.len();
     }
 
+    /// What was added so far stood there at the newest call that asked for the long life.
+    pub fn outlast(&mut self) {
+        self.lasting = self.ends.len();
+    }
+
     /// The bytes that only grow.
     pub fn bytes(&self) -> &[u8] {
         self.text.as_bytes()
     }
 
-    /// The bytes with their marks, then `tail` as a last block of the user without one, then
-    /// everything closed but the body.
-    pub fn close(mut self, tail: Option<&str>) -> String {
+    /// The bytes with their marks for that life, then `tail` as a last block of the user without one,
+    /// then everything closed but the body.
+    pub fn close(mut self, life: CacheLife, tail: Option<&str>) -> String {
         let marks = self.marks();
+        let written = match life {
+            CacheLife::Short => MARK,
+            CacheLife::Long => LONG_MARK,
+        };
         if let Some(tail) = tail {
             self.push(Place::User, false, tail);
         }
-        let mut out = String::with_capacity(self.text.len() + marks.len() * MARK.len() + 256);
+        let mut out = String::with_capacity(self.text.len() + marks.len() * written.len() + 256);
         let mut from = 0;
         for mark in marks {
             out.push_str(&self.text[from..mark]);
-            out.push_str(MARK);
+            out.push_str(written);
             from = mark;
         }
         out.push_str(&self.text[from..]);
@@ -127,17 +151,22 @@ impl Prompt {
         let reply = self.ends[..reply_end].iter().rposition(|end| !is_reply(end));
         let before = &self.ends[..reply.map_or(0, |last| last + 1)];
         let settled = last(&self.ends[..self.settled], &messages);
-        let mut marks: Vec<usize> = [
-            settled.or_else(|| last(&self.ends, &[Place::Tools])),
-            last(&self.ends, &[Place::System]),
-            last(before, &messages),
+        let tools = || last(&self.ends, &[Place::Tools]);
+        let wanted = [
             last(&self.ends, &messages),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
+            last(before, &messages),
+            last(&self.ends[..self.lasting], &messages),
+            settled,
+            last(&self.ends, &[Place::System]),
+            settled.map_or_else(tools, |_| None),
+        ];
+        let mut marks = Vec::with_capacity(MARKS);
+        for mark in wanted.into_iter().flatten() {
+            if marks.len() < MARKS && !marks.contains(&mark) {
+                marks.push(mark);
+            }
+        }
         marks.sort_unstable();
-        marks.dedup();
         marks
     }
 }

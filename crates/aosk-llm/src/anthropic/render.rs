@@ -9,8 +9,8 @@
 //! conversation that only grew has prompt bytes that only grew, although its marks moved. Taking the
 //! marks out of a body that left gives its prompt bytes back. The tail is the last block of the last
 //! message, behind the last mark. A cached token costs a tenth to a fortieth of a fresh one here, and
-//! a written one a quarter more, so a mark behind the tail would make every call pay for writing what
-//! no call reads.
+//! a written one a quarter more or twice as much, so a mark behind the tail would make every call pay for
+//! writing what no call reads.
 //!
 //! Neighbours of one role are one message, as the API demands. Text that is empty or all white space
 //! is left out, because the API refuses it and nothing is said in it. It refuses a message that ends
@@ -52,7 +52,7 @@ pub(crate) fn render(speech: &Speech, request: &Request) -> Result<Rendered, Ren
     let prompt = prompt(&speech.quirks, request)?;
     let bytes = prompt.bytes().into();
     let tail = request.tail.as_deref().filter(|tail| is_said(tail)).map(text_block);
-    let mut body = prompt.close(tail.as_deref());
+    let mut body = prompt.close(request.life, tail.as_deref());
     settings(&mut body, speech, request);
     body.push('}');
     Ok(speech.rendered(RENDER, bytes, body))
@@ -108,6 +108,9 @@ fn prompt(quirks: &Quirks, request: &Request) -> Result<Prompt, RenderError> {
         }
         if index + 1 == request.settled {
             prompt.settle();
+        }
+        if index + 1 == request.lasting {
+            prompt.outlast();
         }
     }
     Ok(prompt)

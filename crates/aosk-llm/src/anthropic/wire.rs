@@ -2,7 +2,7 @@
 //! fields that it does not know are skipped, as the API's versioning policy demands of its callers;
 //! the raw reply is kept.
 
-use aosk_abi::{Tokens, Usage};
+use aosk_abi::{CacheLife, Tokens, Usage};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -104,8 +104,16 @@ pub(super) struct WireUsage {
     input_tokens: Option<Count>,
     cache_read_input_tokens: Option<u64>,
     cache_creation_input_tokens: Option<u64>,
+    cache_creation: Option<Creation>,
     output_tokens: Option<Count>,
     output_tokens_details: Option<OutputDetails>,
+}
+
+/// What was written, by the life that it was written for.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+struct Creation {
+    ephemeral_5m_input_tokens: Option<u64>,
+    ephemeral_1h_input_tokens: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
@@ -122,6 +130,7 @@ impl WireUsage {
             cache_creation_input_tokens: later
                 .cache_creation_input_tokens
                 .or(old.cache_creation_input_tokens),
+            cache_creation: later.cache_creation.or(old.cache_creation),
             output_tokens: later.output_tokens.or(old.output_tokens),
             output_tokens_details: later.output_tokens_details.or(old.output_tokens_details),
         };
@@ -129,17 +138,27 @@ impl WireUsage {
 
     /// The usage in the kernel's terms; `None` where the input is not told, or what is told cannot be. Here `input_tokens` are
     /// those behind the last mark alone: what was read from the cache and written to it comes on
-    /// top, while the kernel's `input` is the whole prompt.
-    pub fn usage(self) -> Option<Usage> {
+    /// top, while the kernel's `input` is the whole prompt. What is not told apart was written for the
+    /// life that was asked for.
+    pub fn usage(self, asked: CacheLife) -> Option<Usage> {
         let fresh = self.input_tokens?.0?;
         let output = self.output_tokens.map_or(Some(0), |told| told.0)?;
         let cached = self.cache_read_input_tokens.unwrap_or_default();
         let written = self.cache_creation_input_tokens.unwrap_or_default();
+        let long = match (self.cache_creation.unwrap_or_default(), asked) {
+            (Creation { ephemeral_1h_input_tokens: Some(long), .. }, _) => long,
+            (Creation { ephemeral_5m_input_tokens: Some(short), .. }, CacheLife::Long) => {
+                written.saturating_sub(short)
+            }
+            (_, CacheLife::Long) => written,
+            (_, CacheLife::Short) => 0,
+        };
         let details = self.output_tokens_details.unwrap_or_default();
         Some(Usage {
             input: Tokens(fresh.saturating_add(cached).saturating_add(written)),
             cached: Tokens(cached),
             cache_write: Tokens(written),
+            cache_write_long: Tokens(long.min(written)),
             output: Tokens(output),
             reasoning: Tokens(details.thinking_tokens.unwrap_or_default()),
         })

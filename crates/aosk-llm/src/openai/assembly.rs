@@ -156,7 +156,7 @@ impl exchange::Assembly for Assembly {
 
     /// Only once the reply is complete: vLLM and others count along in every chunk where they are
     /// asked to, and a call that broke off would look cheaper than it was.
-    fn usage(&self) -> Option<Usage> {
+    fn usage(&self, _: &Request) -> Option<Usage> {
         self.finish.as_ref().and_then(|_| usage(self.usage, self.timings))
     }
 

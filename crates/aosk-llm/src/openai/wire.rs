@@ -124,6 +124,7 @@ pub(super) fn usage(usage: Option<WireUsage>, timings: Option<Timings>) -> Optio
         cache_write: Tokens(
             prompt.cache_write_tokens.or(prompt.cache_creation_input_tokens).unwrap_or_default(),
         ),
+        cache_write_long: Tokens::ZERO,
         output: Tokens(output),
         reasoning: Tokens(completion.reasoning_tokens.unwrap_or_default()),
     })

@@ -22,6 +22,16 @@ async fn device_with(model: &str, base: &str, variables: &[(&str, &str)]) -> Rem
     Remote::connect(spec, endpoint, Options::default()).await.expect("a device")
 }
 
+/// The device at its provider's own address, which takes marks for an hour.
+async fn device_of_its_own(base: &str) -> Remote {
+    let mut models = Models::embedded();
+    let table = format!("[providers.anthropic]\nbase_url = {base:?}");
+    models.extend_toml(&table, "my.toml").expect("a table");
+    let env = |name: &str| (name == "ANTHROPIC_API_KEY").then(|| CANARY.to_owned());
+    let (spec, endpoint) = models.select("claude-haiku-4-5", &env).expect("a model");
+    Remote::connect(spec, endpoint, Options::default()).await.expect("a device")
+}
+
 async fn device(base: &str) -> Remote {
     device_with("claude-haiku-4-5", base, &[("ANTHROPIC_API_KEY", CANARY)]).await
 }

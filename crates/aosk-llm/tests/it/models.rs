@@ -40,6 +40,11 @@ fn every_built_in_model_is_complete() {
         // Anthropic takes a quarter more for input that it writes to its cache, nobody else does.
         let quarter = if is_anthropic { spec.prices.input.0 / 4 } else { 0 };
         assert_eq!(spec.prices.cache_write.0, spec.prices.input.0 + quarter, "{name}");
+        // And twice as much for an hour, which its own endpoint can be asked for.
+        let hour = (spec.provider.name == "anthropic").then_some(Duration::from_secs(3_600));
+        assert_eq!(spec.quirks.cache_long, hour, "{name}");
+        let twice = hour.map_or(spec.prices.cache_write.0, |_| spec.prices.input.0 * 2);
+        assert_eq!(spec.prices.cache_write_long.0, twice, "{name}");
     }
     let nano = models.resolve("gpt-4.1-nano").expect("known");
     assert_eq!(nano.prices.cached, MicroDollars(25_000));
@@ -190,6 +195,61 @@ fn what_anthropic_takes_for_writing_to_its_cache_is_never_guessed() {
     let models = extended("[models.claude-opus-5]\nprice = { input = 4.5 }").expect("valid");
     let prices = models.resolve("claude-opus-5").expect("known").prices;
     assert_eq!(prices.cache_write, MicroDollars(6_250_000));
+}
+
+#[test]
+fn a_long_life_is_one_that_can_be_asked_for_and_has_a_price() {
+    let entry = |price: &str, quirks: &str| {
+        format!(
+            "\n[models.x]\nprovider = \"anthropic\"\nwindow = 100\nmax_output = 10\n\
+             price = {{ input = 4.0, cache_write = 5.0, output = 20.0{price} }}\n\
+             quirks = {{ {quirks} }}"
+        )
+    };
+    let priced = ", cache_write_long = 8.0";
+    for (price, quirks, words) in [
+        ("", "cache_long_s = 3600", "`price.cache_write_long` is missing"),
+        (", cache_write_long = 5.0", "", "no more than `price.cache_write`"),
+        (", cache_write_long = -8.0", "", "`price.cache_write_long` is -8"),
+        (priced, "cache_long_s = 1800", "can ask for 3600 alone"),
+        (priced, "cache_long_s = 3599", "can ask for 3600 alone"),
+        (priced, "cache_long_s = 3601", "can ask for 3600 alone"),
+        (priced, "cache_s = 3600", "no longer than `quirks.cache_s`, 3600"),
+        (priced, "cache_s = 3601", "no longer than `quirks.cache_s`, 3601"),
+        (priced, "cache_long = 3600", "did you mean `cache_long_s`?"),
+    ] {
+        let message = message(&entry(price, quirks));
+        assert!(message.starts_with("my.toml:"), "{message}");
+        assert!(message.contains(words), "{message}");
+    }
+    let message = message(&format!(
+        "[providers.y]\ndialect = \"anthropic\"\nslots = 1\nquirks.cache_long_s = 3600\n{}",
+        entry(priced, "").replace("\"anthropic\"", "\"y\"")
+    ));
+    assert!(message.contains("`quirks.cache_s`") && message.contains("is not"), "{message}");
+    for (provider, words) in [
+        ("openai", "no quirk `cache_long_s`"),
+        ("local-anthropic", "a server on this machine keeps prompts by itself"),
+    ] {
+        let text = entry(priced, "cache_long_s = 3600");
+        let error = extended(&text.replace("\"anthropic\"", &format!("{provider:?}")));
+        let message = error.map(|_| ()).expect_err(provider).to_string();
+        assert!(message.contains(words), "{message}");
+    }
+    let life = |text: &str| {
+        let spec = extended(text).expect("valid").resolve("x").expect("known");
+        (spec.quirks.cache_long.map(|life| life.as_secs()), spec.prices.cache_write_long.0)
+    };
+    assert_eq!(life(&entry(priced, "")), (Some(3_600), 8_000_000));
+    assert_eq!(life(&entry(priced, "cache_s = 3599")), (Some(3_600), 8_000_000));
+    // What a table says that knows nothing of it holds as before.
+    assert_eq!(life(&entry("", "")), (None, 5_000_000));
+    // It is switched off for a model, or for all of a provider.
+    assert_eq!(life(&entry(priced, "cache_long_s = 0")), (None, 8_000_000));
+    let off = "[providers.anthropic]\nquirks = { cache_long_s = 0 }\n";
+    assert_eq!(life(&format!("{off}{}", entry(priced, ""))), (None, 8_000_000));
+    let built_in = extended(off).expect("valid").resolve("claude-opus-5").expect("known");
+    assert_eq!(built_in.quirks.cache_long, None);
 }
 
 #[test]

@@ -56,6 +56,7 @@ async fn text_is_joined_and_the_raw_bytes_are_kept() {
         input: Tokens(20),
         cached: Tokens(16),
         cache_write: Tokens(0),
+        cache_write_long: Tokens(0),
         output: Tokens(9),
         reasoning: Tokens(4),
     };

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use aosk_abi::{Effect, Role, Sampling, Tokens, ToolCalls, ToolSpec};
+use aosk_abi::{CacheLife, Effect, Role, Sampling, Tokens, ToolCalls, ToolSpec};
 use aosk_llm::{Models, Options, Remote};
 use aosk_ports::{CallError, Delta, Device, Message, Part, Progress, Reply, Request};
 
@@ -77,6 +77,8 @@ pub fn request(messages: Vec<Message>) -> Request {
         cache_key: "conversation".to_owned(),
         slot: None,
         settled: 0,
+        lasting: 0,
+        life: CacheLife::Short,
     }
 }
 

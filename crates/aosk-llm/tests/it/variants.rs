@@ -37,6 +37,7 @@ fn usage(input: u64, cached: u64, cache_write: u64, output: u64, reasoning: u64)
         input: Tokens(input),
         cached: Tokens(cached),
         cache_write: Tokens(cache_write),
+        cache_write_long: Tokens(0),
         output: Tokens(output),
         reasoning: Tokens(reasoning),
     })

@@ -136,7 +136,7 @@ impl Auditor {
         };
         let mut broken = Broken::new();
         let (prompt, window) = (tokens::of_request(request), model.window());
-        let ceiling = model.prices().ceiling(prompt, request.max_output);
+        let ceiling = model.prices().ceiling(prompt, request.max_output, request.life);
         let machines = self.witness.machines_at_once();
         let (device, alone) = (&*model.info().name, machines < 2);
         let sent = Sent { device, ceiling, rendered, alone, till };

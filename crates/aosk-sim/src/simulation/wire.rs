@@ -101,7 +101,7 @@ impl Wire {
             error.code = Code::LlmAuth;
         }
         let prices = self.model.prices();
-        let ceiling = prices.ceiling(tokens::of_request(request), request.max_output);
+        let ceiling = prices.ceiling(tokens::of_request(request), request.max_output, request.life);
         for till in std::iter::once(&self.till).chain(&self.treasury) {
             till.end(ceiling, prices, &answer);
         }
@@ -118,6 +118,7 @@ fn priced(prices: Prices, change: impl Fn(u64) -> u64) -> Prices {
         input: changed(prices.input),
         cached: changed(prices.cached),
         cache_write: changed(prices.cache_write),
+        cache_write_long: changed(prices.cache_write_long),
         output: changed(prices.output),
     }
 }

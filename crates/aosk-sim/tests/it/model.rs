@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aosk_abi::{Code, MicroDollars, Role, Sampling, StopReason, Tokens, ToolCalls, ToolSpec};
+use aosk_abi::{
+    CacheLife, Code, MicroDollars, Role, Sampling, StopReason, Tokens, ToolCalls, ToolSpec,
+};
 use aosk_ports::{CallError, Device as _, Message, Part, Reply, Request};
 use aosk_sim::{Chance, FaultPlan, Ledger, ModelFaults, Power, SimModel, SimTool, ToolFaults};
 use tokio::time::Instant;
@@ -35,6 +37,8 @@ fn request(messages: Vec<Message>, key: &str) -> Request {
         cache_key: key.to_owned(),
         slot: None,
         settled: 0,
+        lasting: 0,
+        life: CacheLife::Short,
     }
 }
 

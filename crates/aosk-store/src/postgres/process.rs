@@ -157,6 +157,7 @@ pub(super) fn receipt(tenant: &Tenant, row: &Row) -> Result<Receipt, Fault> {
                 input: Tokens(number(row, 8)?),
                 cached: Tokens(number(row, 9)?),
                 cache_write: Tokens(number(row, 10)?),
+                cache_write_long: Tokens::ZERO,
                 output: Tokens(number(row, 11)?),
                 reasoning: Tokens(number(row, 12)?),
             },

@@ -1,9 +1,9 @@
 //! What a step costs on the disk.
 
 use aosk_abi::{
-    Admission, Changes, ContentRef, Epoch, Event, Hash, LlmRequested, LlmReturned, MicroDollars,
-    Op, PageId, PageKind, Pid, Planned, Record, ReplyPart, Seq, Source, Step, StopReason, Tenant,
-    Timestamp, Tokens, Usage, What,
+    Admission, CacheLife, Changes, ContentRef, Epoch, Event, Hash, LlmRequested, LlmReturned,
+    MicroDollars, Op, PageId, PageKind, Pid, Planned, Record, ReplyPart, Seq, Source, Step,
+    StopReason, Tenant, Timestamp, Tokens, Usage, What,
 };
 use aosk_conformance::Scribe;
 use aosk_ports::{Append, JournalWriter};
@@ -72,6 +72,7 @@ fn planned(n: u64, seq: Seq, prompt: Hash) -> Planned {
         op: Op(n),
         step: Step(n),
         generation: 0,
+        life: CacheLife::Short,
         tools: true,
         under: Changes::default(),
         prompt_tokens: Tokens(1_000 + n * 512),

@@ -162,6 +162,7 @@ async fn every_event_of_the_documentation_is_understood() {
             input: Tokens(2_350),
             cached: Tokens(2_000),
             cache_write: Tokens(300),
+            cache_write_long: Tokens(0),
             output: Tokens(90),
             reasoning: Tokens(60),
         };

@@ -1,14 +1,16 @@
 //! The bytes that leave.
 
-use aosk_abi::{CacheRules, Hash, Role, Sampling, Tokens, ToolResult, ToolSpec};
+use aosk_abi::{CacheLife, CacheRules, Hash, Role, Sampling, Tokens, ToolResult, ToolSpec};
 use aosk_llm::Remote;
 use aosk_ports::{Device, Message, Part, Request};
 use proptest::prelude::*;
 
-use super::{device, device_with, opaque};
+use super::{device, device_of_its_own, device_with, opaque};
 use crate::support::{calculator, call, failed_result, question, request, result, said, text};
 
 const MARK: &str = r#","cache_control":{"type":"ephemeral"}"#;
+
+const LONG_MARK: &str = r#","cache_control":{"type":"ephemeral","ttl":"1h"}"#;
 
 const NOWHERE: &str = "http://127.0.0.1:9";
 
@@ -149,7 +151,12 @@ async fn each_call_marks_where_the_one_before_it_ended() {
     let marks = |request: &Request| marked(&body(&plain, request));
     assert_eq!(marks(&request), ["tools.0", "system.0", "messages.0.0"]);
     // What is told of the endpoint says that nothing else is kept.
-    let keeps = CacheRules { marked: true, minimum: Tokens(4_096), ttl_ms: Some(300_000) };
+    let keeps = CacheRules {
+        marked: true,
+        minimum: Tokens(4_096),
+        ttl_ms: Some(300_000),
+        ..CacheRules::default()
+    };
     assert_eq!(plain.info().cache, keeps);
     // A turn of 12 parallel calls: more blocks than a provider looks back.
     let ids: Vec<String> = (0..12).map(|n| format!("c{n}")).collect();
@@ -192,6 +199,61 @@ async fn what_had_settled_when_pages_last_left_is_marked_instead_of_the_tools() 
     assert_eq!(of(4), of(0), "marks are no content");
 }
 
+#[tokio::test]
+async fn an_hour_is_asked_for_with_every_mark_and_in_no_other_byte() {
+    let plain = plain().await;
+    let mut request = Request { tail: Some("now".to_owned()), ..question() };
+    request.messages.extend([said([call("a", "f", "{}")]), result("a", "f", "x")]);
+    let short = plain.render(&request).expect("a form");
+    let long = Request { life: CacheLife::Long, ..request };
+    let long = plain.render(&long).expect("a form");
+    let text = |body: &[u8]| String::from_utf8(body.to_vec()).expect("UTF-8");
+    assert_eq!(text(&short.body).matches(MARK).count(), 4);
+    assert_eq!(text(&long.body), text(&short.body).replace(MARK, LONG_MARK));
+    assert_eq!(long.prompt, short.prompt);
+    assert_eq!(long.prompt_bytes, short.prompt_bytes);
+    assert_eq!(long.render, short.render);
+}
+
+#[tokio::test]
+async fn only_the_providers_own_address_is_asked_for_an_hour() {
+    let hour = Some(3_600_000);
+    for (own, asked) in [
+        ("http://127.0.0.1:9", hour),
+        ("http://127.0.0.1:9/", hour),
+        ("http://127.0.0.1:9/v1", hour),
+    ] {
+        assert_eq!(device_of_its_own(own).await.info().cache.long_ttl_ms, asked, "{own}");
+    }
+    // What the environment puts in its place may not know such a mark.
+    assert_eq!(plain().await.info().cache.long_ttl_ms, None);
+    let own = "https://api.anthropic.com/v1/";
+    let device = device_with("claude-opus-5-5", own, &[("ANTHROPIC_API_KEY", "k")]).await;
+    assert_eq!(device.info().cache.long_ttl_ms, hour);
+    assert_eq!(device.info().cache.ttl_ms, Some(300_000));
+}
+
+#[tokio::test]
+async fn what_an_hour_was_asked_for_is_marked_while_it_stands() {
+    let plain = plain().await;
+    let mut request = question();
+    for name in ["a", "b", "c", "d"] {
+        request.messages.extend([said([call(name, "f", "{}")]), result(name, "f", "x")]);
+    }
+    let marks =
+        |settled, lasting| marked(&body(&plain, &Request { settled, lasting, ..request.clone() }));
+    let (system, before, end) = ("system.0", "messages.6.0", "messages.8.0");
+    assert_eq!(marks(0, 0), ["tools.0", system, before, end]);
+    assert_eq!(marks(0, 4), [system, "messages.2.0", before, end], "in place of the tools");
+    assert_eq!(marks(4, 6), ["messages.2.0", "messages.4.0", before, end], "and of the system");
+    assert_eq!(marks(6, 4), ["messages.2.0", "messages.4.0", before, end]);
+    assert_eq!(marks(4, 4), [system, "messages.2.0", before, end]);
+    // Where it ends with what is marked in any case nothing gives way.
+    assert_eq!(marks(0, 8), ["tools.0", system, before, end]);
+    assert_eq!(marks(4, 8), [system, "messages.2.0", before, end]);
+    assert_eq!(marks(4, 10), [system, "messages.2.0", before, end]);
+}
+
 fn any_message() -> impl Strategy<Value = Message> {
     let word = || "[a-z\\[\\]{}\"\\\\,é世 \n]{0,12}";
     let part = prop_oneof![
@@ -217,6 +279,8 @@ proptest! {
         with_tools in any::<bool>(),
         tails in any::<(Option<u8>, Option<u8>)>(),
         calls in any::<(bool, bool)>(),
+        told in any::<(prop::sample::Index, prop::sample::Index)>(),
+        long in any::<bool>(),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let device = runtime.expect("a runtime").block_on(plain());
@@ -228,6 +292,9 @@ proptest! {
                 tail: tail.map(|tail| format!("tail {tail}")),
                 may_call,
                 tools: tools.clone().into(),
+                settled: told.0.index(messages.len() + 1),
+                lasting: told.1.index(messages.len() + 1),
+                life: if long { CacheLife::Long } else { CacheLife::Short },
                 ..request(messages.to_vec())
             };
             device.render(&request).expect("a form")
@@ -240,14 +307,16 @@ proptest! {
             prop_assert_eq!(rendered.prompt, Hash::of(&rendered.prompt_bytes));
             prop_assert_eq!(rendered.render.as_str(), "2/anthropic");
             let body = std::str::from_utf8(&rendered.body).expect("UTF-8");
-            let bare = body.replace(MARK, "");
+            // All of them are for one life.
+            let mark = if long { LONG_MARK } else { MARK };
+            let bare = body.replace(mark, "");
             prop_assert!(bare.as_bytes().starts_with(&rendered.prompt_bytes));
-            let marks = body.matches(MARK).count();
+            let marks = body.matches(mark).count();
             prop_assert!(marks <= 4 && marks == marked(body).len());
             // Nothing of the tail is in the prompt, and no mark behind it.
             if let Some(tail) = tail {
                 let (_, behind) = body.rsplit_once(&format!("tail {tail}")).expect("a tail");
-                prop_assert!(!behind.contains(MARK));
+                prop_assert!(!behind.contains(mark));
                 prop_assert!(!rendered.prompt_bytes.windows(5).any(|bytes| bytes == b"tail "));
             }
             // Neighbours of one role are one message, and no message is empty.

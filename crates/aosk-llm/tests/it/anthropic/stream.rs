@@ -1,13 +1,13 @@
 //! Replies as they come over the wire, in the forms that the API's documentation gives them.
 
-use aosk_abi::{Code, FailureKind, StopReason, Tokens, Usage};
+use aosk_abi::{CacheLife, Code, FailureKind, MicroDollars, StopReason, Tokens, Usage};
 use aosk_llm::Remote;
-use aosk_ports::{Delta, Device, Part};
+use aosk_ports::{Delta, Device, Part, Request};
 use proptest::prelude::*;
 
 use super::{
-    START, STOP, begun, device, device_with, ended, event, events, grown, opaque, reply_of,
-    reply_to, stopped, text_block,
+    START, STOP, begun, device, device_of_its_own, device_with, ended, event, events, grown,
+    opaque, reply_of, reply_to, stopped, text_block,
 };
 use crate::framing::{any_framing, pieces};
 use crate::server::{Act, Server, json, stream_head};
@@ -213,6 +213,7 @@ async fn input_is_the_whole_prompt_with_what_was_cached() {
         input: Tokens(2_350),
         cached: Tokens(2_000),
         cache_write: Tokens(300),
+        cache_write_long: Tokens(0),
         output: Tokens(90),
         reasoning: Tokens(60),
     };
@@ -232,6 +233,44 @@ async fn input_is_the_whole_prompt_with_what_was_cached() {
         Usage { input: Tokens(36), cached: Tokens(35), output: Tokens(8), ..Usage::default() };
     assert_eq!(usage, Some(llama));
     assert_eq!(usage_of("{}", r#"{"output_tokens":8}"#).await, None);
+}
+
+#[tokio::test]
+async fn what_is_written_for_an_hour_is_told_apart_and_else_taken_as_asked_for() {
+    let (short, long) = (CacheLife::Short, CacheLife::Long);
+    let both =
+        r#","cache_creation":{"ephemeral_5m_input_tokens":100,"ephemeral_1h_input_tokens":200}"#;
+    let five = r#","cache_creation":{"ephemeral_5m_input_tokens":100}"#;
+    for (told, life, expected) in [
+        (both, long, 200),
+        (both, short, 200),
+        (five, long, 200),
+        (five, short, 0),
+        ("", long, 300),
+        ("", short, 0),
+        (r#","cache_creation":null"#, long, 300),
+        (r#","cache_creation":{"ephemeral_1h_input_tokens":301}"#, long, 300),
+    ] {
+        let start = format!(
+            r#"{{"type":"message_start","message":{{"model":"m","content":[],"usage":{{"input_tokens":50,"cache_creation_input_tokens":300{told},"output_tokens":2}}}}}}"#
+        );
+        let end = stopped("end_turn");
+        let server = Server::start(vec![events(&[&start, &end, STOP])]).await;
+        let device = device_of_its_own(&server.base()).await;
+        let reply = ask(&device, &Request { life, ..question() }).await.expect("a reply");
+        let usage = Usage {
+            input: Tokens(350),
+            cache_write: Tokens(300),
+            cache_write_long: Tokens(expected),
+            output: Tokens(15),
+            ..Usage::default()
+        };
+        assert_eq!(reply.usage, Some(usage), "{told} {life:?}");
+        // A dollar for a million tokens of input, and twice as much for an hour.
+        let written = (300 - expected) * 5 / 4 + expected * 2;
+        let cost = device.info().prices.cost(&usage);
+        assert_eq!(cost, MicroDollars(50 + written + 15 * 5), "{told} {life:?}");
+    }
 }
 
 #[tokio::test]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aosk_abi::{
-    Admission, Changes, Code, Event, Hash, Op, PageId, PageKind, Pid, Planned, Ppm, Record, Seq,
-    Source, Step, Tenant, Timestamp, Tokens, ToolResult, ToolReturned, What,
+    Admission, CacheLife, Changes, Code, Event, Hash, Op, PageId, PageKind, Pid, Planned, Ppm,
+    Record, Seq, Source, Step, Tenant, Timestamp, Tokens, ToolResult, ToolReturned, What,
 };
 use aosk_conformance::Scribe;
 use aosk_ports::{
@@ -51,6 +51,7 @@ fn planned(admitted: Vec<Admission>) -> What {
         reasons: None,
         stubs: Vec::new(),
         generation: 0,
+        life: CacheLife::Short,
         op: Op(1),
         prompt: Hash::ZERO,
         prompt_len: 0,
