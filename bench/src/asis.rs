@@ -96,6 +96,8 @@ struct Row {
     calls: usize,
     /// Calls that only keep the cache alive; they are in the price.
     keep_alives: u64,
+    /// Calls that asked for the longer of two lives; absent where none could.
+    long: Option<u64>,
 }
 
 #[derive(Default)]
@@ -106,6 +108,7 @@ struct Sum {
     input: f64,
     calls: usize,
     keep_alives: u64,
+    long: u64,
 }
 
 /// Plays every session under every choice.
@@ -128,6 +131,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             price_over_best_fixed: round(sum.price / best),
             calls: sum.calls,
             keep_alives: sum.keep_alives,
+            long: choice.is_none().then_some(sum.long),
         };
         result(&row, args.json)?;
     }

@@ -1,52 +1,51 @@
-//! A life of the cache chosen for each call.
-//!
-//! An entry holds its whole prefix, and a request pays for writing only what stands behind the
-//! longest entry that it hits, at the rate of the mark that it sets there. A mark of an hour behind
-//! a prefix that is held for five minutes therefore keeps all of it for an hour, at the price of the
-//! few tokens between. So a call asks for an hour where what it writes is little beside what a pause
-//! would lose, and for five minutes where it is much.
-//!
-//! That a longer mark keeps what it stands on is how the provider bills; it was not measured. Where
-//! each token lives only as long as was paid for it alone, the best rule tried came to 0.989.
+//! A life of the cache chosen for each call, by the kernel's own rule.
+
+use aosk_abi::{CacheLife, CacheRules, MicroDollars, Tokens};
+use aosk_context::{CacheModel, CachePrices, Sent};
 
 use super::{Call, Sum};
 
-const READ: f64 = 0.1;
-const FIVE_MINUTES: f64 = 1.25;
-const HOUR: f64 = 2.0;
-const OUTPUT: f64 = 5.0;
+/// An endpoint that keeps every prefix for one of two lives.
+const RULES: CacheRules = CacheRules {
+    long_ttl_ms: Some(3_600_000),
+    marked: false,
+    minimum: Tokens::ZERO,
+    ttl_ms: Some(300_000),
+};
 
-/// Pauses and calls that a chain is taken to have had before its first: one call in twenty comes
-/// after a pause. From 1 in 30 to 2 in 20 the price varies by 0.2 %.
-const PRIOR: (f64, f64) = (2.0, 40.0);
+/// What it takes for a million tokens, where fresh input is a dollar.
+const PRICES: CachePrices = CachePrices {
+    read: MicroDollars(100_000),
+    write: MicroDollars(1_250_000),
+    write_long: MicroDollars(2_000_000),
+};
+
+/// The same for output.
+const OUTPUT: MicroDollars = MicroDollars(5_000_000);
 
 /// Plays every chain; each learns its own pauses, from the calls before only.
 pub fn play(chains: &[Vec<Call>]) -> Sum {
     let mut sum = Sum::default();
+    let times = |price: MicroDollars, tokens: u64| price.0 as f64 / 1e6 * tokens as f64;
     for chain in chains {
-        // The tokens whose entry lives for an hour, and those of the prompt before.
-        let (mut hour, mut whole) = (0, 0);
-        let (mut pauses, mut calls) = PRIOR;
-        let mut before = None;
+        let mut cache = CacheModel::new(RULES);
         for call in chain {
-            let away = before.map_or(u64::MAX, |before| call.at.millis_since(before));
-            hour = if away <= 3_600_000 { call.shared.min(hour) } else { 0 };
-            let cached = if away <= 300_000 { call.shared.min(whole) } else { hour };
-            calls += 1.0;
-            pauses += f64::from(u8::from(before.is_some() && away > 300_000));
-            let new = (call.input - cached) as f64;
-            let lost = (FIVE_MINUTES - READ) * (call.input - hour) as f64;
-            let longer = pauses / calls * lost > (HOUR - FIVE_MINUTES) * new;
-            if longer {
-                hour = call.input;
-            }
-            let write = if longer { HOUR } else { FIVE_MINUTES };
-            sum.price += READ * cached as f64 + write * new + OUTPUT * call.output as f64;
-            sum.uncached += call.input as f64 + OUTPUT * call.output as f64;
-            sum.cached += cached as f64;
+            let (shared, size) = (Tokens(call.shared), Tokens(call.input));
+            let life = cache.life(shared, size, &PRICES, call.at);
+            let cached = cache.predict(shared, call.at);
+            cache.sent(&Sent { shared, size, life, ..Sent::default() }, call.at);
+            let write = match life {
+                CacheLife::Short => PRICES.write,
+                CacheLife::Long => PRICES.write_long,
+            };
+            sum.price += times(PRICES.read, cached.0)
+                + times(write, size.saturating_sub(cached).0)
+                + times(OUTPUT, call.output);
+            sum.uncached += call.input as f64 + times(OUTPUT, call.output);
+            sum.cached += cached.0 as f64;
             sum.input += call.input as f64;
             sum.calls += 1;
-            (whole, before) = (call.input, Some(call.at));
+            sum.long += u64::from(life == CacheLife::Long);
         }
     }
     sum
