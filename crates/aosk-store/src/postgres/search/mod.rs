@@ -25,6 +25,10 @@ use super::session::{Ground, Patience, Sessions};
 use crate::search::index::Model;
 use crate::search::shelf::{Counts, Row, Scope, Shelf, Shown, Waiting};
 
+/// The least memory that the server is given to make a graph in, in KiB. One that does not fit is made
+/// in the tables, many times as slowly.
+const GRAPH_KIB: u32 = 512 * 1_024;
+
 /// How long a search waits for a server that does not answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -191,7 +195,8 @@ impl Shelf for PostgresShelf {
         // process, because workers share memory of which a container has 64 MB.
         let home = quoted(&home);
         let make = format!(
-            "SET LOCAL maintenance_work_mem = '512MB'; \
+            "SELECT set_config('maintenance_work_mem', greatest({GRAPH_KIB}, \
+             pg_size_bytes(current_setting('maintenance_work_mem')) / 1024) || 'kB', true); \
              SET LOCAL max_parallel_maintenance_workers = 0; \
              CREATE INDEX IF NOT EXISTS search_vectors_graph ON search_vectors USING hnsw \
              ((vector::{home}.halfvec({})) {home}.halfvec_cosine_ops) WITH (ef_construction = 100); \

@@ -108,3 +108,59 @@ fn two_embedders_never_fill_one_index() {
         assert!(error.message.contains("one embedder for all nodes"), "{error}");
     });
 }
+
+/// A graph that does not fit into the memory that it is made in takes many times as long.
+#[test]
+fn a_graph_is_made_in_512_mb_or_in_what_the_server_gives_where_that_is_more() {
+    if !is_here() {
+        return;
+    }
+    block_on(async {
+        for (given, taken) in [("64MB", "512MB"), ("600MB", "600MB")] {
+            let options = options();
+            let database = format!("roomy_{}", options.schema);
+            let client = psql(&options).await;
+            for sql in [
+                format!("CREATE DATABASE {database}"),
+                format!("ALTER DATABASE {database} SET maintenance_work_mem = '{given}'"),
+            ] {
+                client.batch_execute(&sql).await.expect("made");
+            }
+            let url = options.url.replace("/postgres?", &format!("/{database}?"));
+            let options = PostgresOptions { url, ..options };
+            drop(open(&options));
+            let client = psql(&options).await;
+            let watch = "CREATE TABLE public.made (index text, memory text); \
+                CREATE FUNCTION public.watch() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN \
+                INSERT INTO public.made SELECT object_identity, \
+                current_setting('maintenance_work_mem') FROM pg_event_trigger_ddl_commands(); END $$; \
+                CREATE EVENT TRIGGER watch ON ddl_command_end WHEN TAG IN ('CREATE INDEX') \
+                EXECUTE FUNCTION public.watch()";
+            client.batch_execute(watch).await.expect("watched");
+            let stems = Stems::new("stems", 8);
+            let index = SearchIndex::on_server(&options, Some(stems)).expect("opens");
+            let pid = Pid::from_bytes([1; 16]);
+            let item = |n: u32| {
+                let entry = Entry {
+                    space: Space::Process(pid),
+                    pid,
+                    page: PageId(n),
+                    start: 0,
+                    seq: Seq(n.into()),
+                    hash: Hash::ZERO,
+                    kind: PageKind::Message,
+                    time: Timestamp::from_millis(0),
+                    tags: Vec::new(),
+                };
+                Item { entry, text: format!("{n} lit lighthouses").into() }
+            };
+            let items = (0..2_100).map(item).collect();
+            let tenant = Tenant::local();
+            index.index(Batch { tenant, items, followed: None }).await.expect("put in");
+            while index.embed(500).await.expect("answers").waiting > 0 {}
+            let graph = "SELECT memory FROM public.made WHERE index LIKE '%search_vectors_graph'";
+            let memory: String = client.query_one(graph, &[]).await.expect("a graph").get(0);
+            assert_eq!(memory, taken, "of {given}");
+        }
+    });
+}
