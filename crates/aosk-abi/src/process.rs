@@ -134,7 +134,7 @@ pub enum Scarce {
     Money,
     /// Calls in flight.
     Calls,
-    /// Nothing of its own: the endpoint asked to be left alone.
+    /// Nothing of its own: the endpoint asked to be left alone, or fails call after call.
     Pause,
 }
 
@@ -148,7 +148,9 @@ impl Scarce {
             Self::Output => "output tokens",
             Self::Money => "money",
             Self::Calls => "calls at once",
-            Self::Pause => "the end of a pause that the endpoint asked for",
+            Self::Pause => {
+                "the end of a pause that the endpoint asked for, or that its failures brought"
+            }
         }
     }
 }

@@ -83,14 +83,20 @@ fn no_secret_is_written_down_whatever_fails() {
         world.agent("looping", "tools = [\"calculator\"]\nmax_steps = 2"),
     ])
     .collect();
-    let mut args = vec!["run", agents[0].as_str()];
-    for agent in &agents[1..] {
-        args.extend(["--with", agent]);
-    }
     let task = format!("Keep {KEY} and {TOKEN} to yourself");
-    args.push(&task);
-    let mut ran = vec![world.run(&args)];
-    assert_eq!(ran[0].code, Some(5), "{:?}", ran[0]);
+    let mut ran = Vec::new();
+    // Two at a time: more of them that fail in one kernel would have it leave the endpoint alone for
+    // minutes.
+    for agents in agents.chunks(2) {
+        let mut args = vec!["run", agents[0].as_str()];
+        for agent in &agents[1..] {
+            args.extend(["--with", agent]);
+        }
+        args.push(&task);
+        ran.push(world.run(&args));
+    }
+    let codes: Vec<_> = ran.iter().map(|ran| ran.code).collect();
+    assert_eq!(codes, [Some(5), Some(5), Some(5), Some(5), Some(0), Some(1)], "{ran:?}");
     assert_eq!(world.processes().len(), agents.len());
 
     // And once stopped gracefully, once killed, while a call is under way.
