@@ -16,6 +16,7 @@ use aosk_abi::{Code, Pid, Tenant};
 use aosk_ports::{Batch, Cursor, Embedding, StoreError};
 use deadpool_postgres::Object;
 use futures::future::{BoxFuture, ready};
+use tokio_postgres::error::SqlState;
 
 use self::schema::Vectors;
 use super::fault::{Fault, quoted};
@@ -191,13 +192,11 @@ impl Shelf for PostgresShelf {
         if model.dims > find::GRAPH_DIMS_MAX {
             return Box::pin(ready(Ok(())));
         }
-        // Made once all are there: one by one it takes several times as long. In the session's own
-        // process, because workers share memory of which a container has 64 MB.
+        // Made once all are there: one by one it takes several times as long.
         let home = quoted(&home);
         let make = format!(
             "SELECT set_config('maintenance_work_mem', greatest({GRAPH_KIB}, \
              pg_size_bytes(current_setting('maintenance_work_mem')) / 1024) || 'kB', true); \
-             SET LOCAL max_parallel_maintenance_workers = 0; \
              CREATE INDEX IF NOT EXISTS search_vectors_graph ON search_vectors USING hnsw \
              ((vector::{home}.halfvec({})) {home}.halfvec_cosine_ops) WITH (ef_construction = 100); \
              ANALYZE search_vectors",
@@ -212,12 +211,10 @@ impl Shelf for PostgresShelf {
         self.ask(move |mut client| {
             let asked = Arc::clone(&asked);
             async move {
-                if client.query_one(&asked.0, &[]).await?.try_get(0)? {
-                    let transaction = client.transaction().await?;
-                    transaction.batch_execute(&asked.1).await?;
-                    transaction.commit().await?;
+                match client.query_one(&asked.0, &[]).await?.try_get(0)? {
+                    true => make_graph(&mut client, &asked.1).await,
+                    false => Ok(()),
                 }
-                Ok(())
             }
         })
     }
@@ -225,4 +222,27 @@ impl Shelf for PostgresShelf {
     fn counts(&self) -> BoxFuture<'_, Result<Counts, StoreError>> {
         self.ask(|client| async move { put::counts(&client).await })
     }
+}
+
+/// Makes the graph with as many workers as the server gives an index. They share the memory that it is
+/// made in, of which a container may have 64 MB: where it is refused, the session makes it by itself.
+async fn make_graph(client: &mut Object, make: &str) -> Result<(), Fault> {
+    let transaction = client.transaction().await?;
+    match transaction.batch_execute(make).await {
+        Ok(()) => return Ok(transaction.commit().await?),
+        Err(error) if is_short_of_memory(&error) => {
+            tracing::info!(%error, "the graph of vectors is made by one process");
+        }
+        Err(error) => return Err(error.into()),
+    }
+    transaction.rollback().await?;
+    let transaction = client.transaction().await?;
+    transaction.batch_execute("SET LOCAL max_parallel_maintenance_workers = 0").await?;
+    transaction.batch_execute(make).await?;
+    Ok(transaction.commit().await?)
+}
+
+/// Whether the server had no room for shared memory. A full disk says the same.
+fn is_short_of_memory(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|state| [SqlState::DISK_FULL, SqlState::OUT_OF_MEMORY].contains(state))
 }
