@@ -7,24 +7,24 @@ use std::time::Duration;
 use aosk_abi::{Manifest, Pid};
 use aosk_kernel::{Kernel, Observer, Spawn};
 
-use crate::brake::Brake;
 use crate::report::Failure;
 use crate::steps::open_watched;
+use crate::waiter::{MANIFEST, Waiter};
 
 /// Calls that are made at once: enough to keep the disk busy.
 const SLOTS: usize = 256;
 
 /// A kernel whose processes come to block with `pages` pages each.
 pub fn kernel(dir: &Path, pages: usize, observer: Arc<dyn Observer>) -> Result<Kernel, Failure> {
-    open_watched(dir, Arc::new(Brake::new(pages, SLOTS)), observer)
+    open_watched(dir, Arc::new(Waiter::new(pages, SLOTS)), observer)
 }
 
 /// Spawns that many processes and waits until none of them is in memory.
 pub async fn fill(kernel: &Kernel, processes: usize) -> Result<Vec<Pid>, Failure> {
-    let manifest = Manifest::from_toml("name = \"brake\"\n")?;
+    let manifest = Manifest::from_toml(MANIFEST)?;
     let mut pids = Vec::with_capacity(processes);
     for _ in 0..processes {
-        let (manifest, model) = (manifest.clone(), "brake".to_owned());
+        let (manifest, model) = (manifest.clone(), "waiter".to_owned());
         let task = "Go on.".to_owned();
         pids.push(kernel.spawn(Spawn { manifest, model, task, alias: None, parent: None }).await?);
     }

@@ -3,7 +3,6 @@
 mod asis;
 mod audit;
 mod blocked;
-mod brake;
 mod floor;
 mod floor_postgres;
 mod history;
@@ -30,6 +29,7 @@ mod shares;
 mod start;
 mod steps;
 mod swap;
+mod waiter;
 mod write_latency;
 
 use clap::{Parser, Subcommand};
