@@ -71,6 +71,35 @@ pub async fn code_is_found_by_identifiers_and_by_their_parts(mut library: Box<dy
     }
 }
 
+/// However frequent they are in another memory.
+pub async fn in_a_large_memory_rare_words_come_before_frequent_ones(mut library: Box<dyn Library>) {
+    let index = library.open(None);
+    let is_rare = |page: u32| page % 200 < 2;
+    let text = |page: u32| {
+        let word = if is_rare(page) { "eclipse" } else { "night" };
+        let half = if page.is_multiple_of(2) { "even" } else { "odd" };
+        format!("{word} {page} {half}")
+    };
+    for from in (0..6_000).step_by(1_000) {
+        put(&*index, (from..from + 1_000).map(|n| item(1, n, &text(n))).collect()).await;
+        put(&*index, (from..from + 834).map(|n| item(2, n, "eclipse")).collect()).await;
+    }
+    let find = async |text: &str, k: usize| {
+        let query = Query::new(Tenant::local(), own(1), text, k);
+        let mut pages = numbers(&ask(&*index, query).await);
+        pages.sort_unstable();
+        pages
+    };
+    let rare: Vec<u32> = (0..6_000).filter(|page| is_rare(*page)).collect();
+    let even: Vec<u32> = rare.iter().copied().filter(|page| page.is_multiple_of(2)).collect();
+    assert_eq!(find("night eclipse", 60).await, rare);
+    assert_eq!(find("night even eclipse", 30).await, even);
+    let frequent = find("night even", 10).await;
+    assert_eq!(frequent.len(), 10);
+    assert!(frequent.iter().all(|page| page.is_multiple_of(2)), "{frequent:?}");
+    assert_eq!(find("night 4711", 1).await, [4_711]);
+}
+
 /// That is what vectors are for.
 pub async fn pages_are_found_by_direction_where_no_word_is_shared(mut library: Box<dyn Library>) {
     let index = library.open(Some(Stems::new("stems", 64)));

@@ -22,8 +22,8 @@ pub use embedding::{
 pub use finding::{
     a_long_page_is_one_hit, a_page_that_both_rankings_hold_comes_first,
     code_is_found_by_identifiers_and_by_their_parts, every_filter_narrows_both_rankings,
-    neighbours_stand_behind_their_hit, pages_are_found_by_direction_where_no_word_is_shared,
-    texts_of_any_script_are_found,
+    in_a_large_memory_rare_words_come_before_frequent_ones, neighbours_stand_behind_their_hit,
+    pages_are_found_by_direction_where_no_word_is_shared, texts_of_any_script_are_found,
 };
 pub use keeping::{
     a_batch_is_indexed_once, a_page_that_is_put_in_again_takes_the_place_of_the_first,
@@ -51,6 +51,7 @@ macro_rules! retrieval_tests {
         $crate::retrieval_tests! { @each $ready, $site;
             texts_of_any_script_are_found,
             code_is_found_by_identifiers_and_by_their_parts,
+            in_a_large_memory_rare_words_come_before_frequent_ones,
             pages_are_found_by_direction_where_no_word_is_shared,
             a_page_that_both_rankings_hold_comes_first,
             neighbours_stand_behind_their_hit,

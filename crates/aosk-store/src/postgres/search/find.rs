@@ -1,13 +1,12 @@
-//! Reading: rankings by words and by direction, filters, and what is shown of a row.
+//! Reading: rankings by direction, and what is shown of a row.
 
 use aosk_abi::{Hash, PageId, Pid, Seq, Tenant, Timestamp};
 use aosk_ports::{Embedding, Entry, Filter};
 use deadpool_postgres::{GenericClient, Object};
 use tokio_postgres::Row as Line;
-use tokio_postgres::types::ToSql;
 
 use super::super::fault::{Fault, quoted};
-use super::super::process::uuid;
+use super::ask::{Ask, number};
 use super::put::written;
 use super::space;
 use crate::search::check;
@@ -20,120 +19,6 @@ pub(super) const EXACT: i64 = 2_000;
 /// The most components of a graph's vectors.
 pub(super) const GRAPH_DIMS_MAX: usize = 4_000;
 
-/// A statement under construction and its values.
-///
-/// A text that the server is to read as something else stands in a subquery: what is not known when
-/// the statement is planned is else read again for every row, which for a vector takes as long as
-/// comparing it forty times.
-struct Ask {
-    sql: String,
-    values: Vec<Box<dyn ToSql + Sync + Send>>,
-}
-
-impl Ask {
-    const fn new() -> Self {
-        Self { sql: String::new(), values: Vec::new() }
-    }
-
-    fn add(&mut self, sql: &str) -> &mut Self {
-        self.sql.push_str(sql);
-        self
-    }
-
-    /// Adds a value, and the mark that stands for it.
-    fn value(&mut self, value: impl ToSql + Sync + Send + 'static) -> &mut Self {
-        self.values.push(Box::new(value));
-        self.sql.push_str(&format!("${}", self.values.len()));
-        self
-    }
-
-    /// Adds the conditions of a filter on the items `i`, each after an AND.
-    fn narrow(&mut self, filter: &Filter) -> &mut Self {
-        let Filter { processes, kinds, from, until, tags } = filter;
-        if !processes.is_empty() {
-            let of: Vec<uuid::Uuid> = processes.iter().map(|pid| uuid(*pid)).collect();
-            self.add(" AND i.pid = ANY (").value(of).add(")");
-        }
-        if !kinds.is_empty() {
-            let of: Vec<i16> = kinds.iter().map(|kind| check::number(*kind)).collect();
-            self.add(" AND i.kind = ANY (").value(of).add(")");
-        }
-        for (time, comparison) in [(from, ">="), (until, "<")] {
-            if let Some(time) = time {
-                self.add(&format!(" AND i.time {comparison} "))
-                    .value(time.as_millis().cast_signed());
-            }
-        }
-        if !tags.is_empty() {
-            let of: Vec<String> = tags.iter().map(ToString::to_string).collect();
-            self.add(" AND i.tags @> ").value(of);
-        }
-        self
-    }
-
-    async fn rows(&self, client: &impl GenericClient) -> Result<Vec<Row>, Fault> {
-        let values: Vec<&(dyn ToSql + Sync)> =
-            self.values.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect();
-        let statement = client.prepare_cached(&self.sql).await?;
-        let rows = client.query(&statement, &values).await?;
-        Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
-    }
-}
-
-fn number(value: usize) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-/// Those with any of the terms, by BM25 (k1 1.2, b 0.75). The server ranks by how often a term is
-/// there, but not by how rare it is; that is counted over what was found, which is every entry with the
-/// term. Its rank of one term is a sum of 1/i² over the places, times 6/π², from which their number
-/// follows: n ≈ 1 / (π²/6 - sum) - 1/2, off by 5 % at one place and less above.
-pub(super) async fn words(
-    client: &Object,
-    scope: &Scope,
-    terms: &[String],
-    limit: usize,
-) -> Result<Vec<Row>, Fault> {
-    let spaces = space::find_all(client, &scope.tenant, &scope.spaces).await?;
-    if spaces.is_empty() || terms.is_empty() {
-        return Ok(Vec::new());
-    }
-    let any = |terms: Vec<String>| format!("({})", terms.join(" | "));
-    let quoted = |term: &String| format!("'{term}'");
-    let of = spaces.iter().map(|id| quoted(&space::lexeme(*id))).collect();
-    let pattern = format!("{} & {}", any(of), any(terms.iter().map(quoted).collect()));
-    let terms: Vec<String> = terms.iter().map(quoted).collect();
-    let mut ask = Ask::new();
-    ask.add("WITH found AS MATERIALIZED (SELECT i.id, i.len, i.terms FROM search_items AS i WHERE i.terms @@ (SELECT ")
-        .value(pattern)
-        .add("::text::tsquery)")
-        .narrow(&scope.filter)
-        .add(
-            "), size AS (SELECT sum(items)::float8 AS items, \
-             greatest(sum(terms), 1)::float8 / greatest(sum(items), 1)::float8 AS mean \
-             FROM search_spaces WHERE id = ANY (",
-        )
-        .value(spaces)
-        .add(
-            ")), held AS MATERIALIZED (SELECT f.id, t.number, \
-             1 / greatest(1.6449341 - 1.6449341 * ts_rank('{1,1,1,1}', f.terms, t.term), 0.001) \
-             - 0.5 AS times, \
-             0.25 + 0.75 * f.len / size.mean AS length \
-             FROM size, found AS f JOIN UNNEST(",
-        )
-        .value(terms)
-        .add(
-            "::text[]::tsquery[]) WITH ORDINALITY AS t (term, number) ON f.terms @@ t.term), \
-             word AS (SELECT number, ln(1 + (greatest(size.items - count(*), 0) + 0.5) \
-             / (count(*) + 0.5)) AS weight FROM held, size GROUP BY number, size.items) \
-             SELECT held.id FROM held JOIN word USING (number) GROUP BY held.id \
-             ORDER BY sum(word.weight * 2.2 * held.times / (held.times + 1.2 * held.length)) DESC, \
-             held.id DESC LIMIT ",
-        )
-        .value(number(limit));
-    ask.rows(client).await
-}
-
 /// Those with the nearest directions.
 pub(super) async fn nearest(
     client: &mut Object,
@@ -144,7 +29,8 @@ pub(super) async fn nearest(
     limit: usize,
 ) -> Result<Vec<Row>, Fault> {
     let transaction = client.transaction().await?;
-    let spaces = space::find_all(&transaction, &scope.tenant, &scope.spaces).await?;
+    let memories = space::find_all(&transaction, &scope.tenant, &scope.spaces).await?;
+    let spaces: Vec<i64> = memories.iter().map(|it| it.id).collect();
     let is_narrow = scope.filter != Filter::default();
     let from = |ask: &mut Ask| {
         ask.add("FROM search_vectors AS v");

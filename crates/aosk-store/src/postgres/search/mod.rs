@@ -4,10 +4,12 @@
 //! the same; directions by pgvector. A server without pgvector is searched by words, and says once
 //! what it lacks.
 
+mod ask;
 mod find;
 mod put;
 mod schema;
 mod space;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,7 +127,7 @@ impl Shelf for PostgresShelf {
         let asked = Arc::new((scope, terms));
         self.ask(move |client| {
             let asked = Arc::clone(&asked);
-            async move { find::words(&client, &asked.0, &asked.1, limit).await }
+            async move { words::words(&client, &asked.0, &asked.1, limit).await }
         })
     }
 

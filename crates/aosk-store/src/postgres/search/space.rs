@@ -7,19 +7,25 @@ use deadpool_postgres::GenericClient;
 use super::super::fault::Fault;
 use crate::search::shelf;
 
-/// The numbers of those of the memories into which something was put.
+/// A memory into which something was put.
+pub(super) struct Memory {
+    pub(super) id: i64,
+    /// How many entries it has.
+    pub(super) items: i64,
+}
+
+/// Those of the memories into which something was put.
 pub(super) async fn find_all(
     client: &impl GenericClient,
     tenant: &Tenant,
     spaces: &[Space],
-) -> Result<Vec<i64>, Fault> {
+) -> Result<Vec<Memory>, Fault> {
     let names: Vec<Vec<u8>> = spaces.iter().map(shelf::name).collect();
     let find = client
-        .prepare_cached("SELECT id FROM search_spaces WHERE tenant = $1 AND name = ANY ($2)")
+        .prepare_cached("SELECT id, items FROM search_spaces WHERE tenant = $1 AND name = ANY ($2)")
         .await?;
     let rows = client.query(&find, &[&tenant.as_str(), &names]).await?;
-    let ids = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-    Ok(ids)
+    rows.iter().map(|row| Ok(Memory { id: row.try_get(0)?, items: row.try_get(1)? })).collect()
 }
 
 /// The number of a memory; it gets one where it has none.
