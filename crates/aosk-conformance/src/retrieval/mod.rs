@@ -30,7 +30,8 @@ pub use keeping::{
     what_is_forgotten_is_found_nowhere,
 };
 pub use reading::{
-    memories_are_searched_by_those_who_name_them, tenants_find_nothing_of_each_other,
+    memories_are_searched_by_those_who_name_them, sixty_memories_are_searched_at_once,
+    tenants_find_nothing_of_each_other,
 };
 pub use stems::Stems;
 
@@ -58,6 +59,7 @@ macro_rules! retrieval_tests {
             a_long_page_is_one_hit,
             every_filter_narrows_both_rankings,
             memories_are_searched_by_those_who_name_them,
+            sixty_memories_are_searched_at_once,
             tenants_find_nothing_of_each_other,
             a_batch_is_indexed_once,
             a_page_that_is_put_in_again_takes_the_place_of_the_first,

@@ -48,6 +48,19 @@ pub async fn memories_are_searched_by_those_who_name_them(mut library: Box<dyn L
     }
 }
 
+/// However many are named.
+pub async fn sixty_memories_are_searched_at_once(mut library: Box<dyn Library>) {
+    let index = library.open(None);
+    let pages: Vec<Item> =
+        (1..=70).map(|of| item(of, of.into(), "the launch is on friday")).collect();
+    put(&*index, pages).await;
+    let spaces = (1..=60).map(own).collect();
+    let query = Query::new(Tenant::local(), own(1), "launch friday", 70);
+    let mut found = numbers(&ask(&*index, Query { spaces, ..query }).await);
+    found.sort_unstable();
+    assert_eq!(found, (1..=60).collect::<Vec<u32>>());
+}
+
 /// Not even under the same names.
 pub async fn tenants_find_nothing_of_each_other(mut library: Box<dyn Library>) {
     let index = library.open(Some(Stems::new("stems", 64)));
