@@ -83,7 +83,7 @@ const RANK: usize = 48;
 /// What a server of this size is given: memory for what is read often and for a graph of a million vectors,
 /// and room in the log for what is built.
 const SETTINGS: [&str; 3] =
-    ["shared_buffers = '1GB'", "max_wal_size = '4GB'", "maintenance_work_mem = '3GB'"];
+    ["shared_buffers = '4GB'", "max_wal_size = '4GB'", "maintenance_work_mem = '3GB'"];
 
 /// How many sentences the model reads. A page is three of them: the model takes a long text in pieces, and
 /// the mean of their directions is the direction of the text.
