@@ -2,7 +2,8 @@
 //!
 //! The first reply has as many parts as the process shall have pages; it and every later one calls
 //! `receive`. So a process costs one call, and then it is what most processes of a large machine
-//! are: blocked, with a context.
+//! are: blocked, with a context. A refusal of the call would block it too, and with it all others: an
+//! endpoint that refuses everybody is left alone.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};

@@ -238,7 +238,7 @@ async fn make_graph(client: &mut Object, make: &str) -> Result<(), Fault> {
     match transaction.batch_execute(make).await {
         Ok(()) => return Ok(transaction.commit().await?),
         Err(error) if is_short_of_memory(&error) => {
-            tracing::info!(%error, "the graph of vectors is made by one process");
+            tracing::info!(%error, "no shared memory for workers: one process makes the graph");
         }
         Err(error) => return Err(error.into()),
     }

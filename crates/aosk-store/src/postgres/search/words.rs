@@ -1,4 +1,11 @@
-//! Rankings by words.
+//! Rankings by words, by BM25.
+//!
+//! The server has no index that knows scores, so every entry that is found is ranked. In a large memory a
+//! question of twelve words is found in most entries, by words that weigh nearly nothing. So only its
+//! rarest terms find there, its essential ones as MaxScore calls them (Turtle and Flood, 1995); the others
+//! rank what those found. MaxScore goes by the highest score that each term has anywhere and leaves out
+//! nothing that could be among the first. Those scores are not kept here, so the essential terms are chosen
+//! by how many entries they bring, and now and then one of the first is missed.
 
 use aosk_ports::Filter;
 use deadpool_postgres::Object;
@@ -8,13 +15,13 @@ use super::ask::{Ask, number};
 use super::space::{self, Memory};
 use crate::search::shelf::{Row, Scope};
 
-/// Of how many entries for each that is asked for the best are chosen, about. Of 100,000 texts, words as
-/// unlike in frequency as in a language, with twelve of them in a question and the first 100 asked for:
-/// the first ten are 99.5 % those of a ranking of all entries, the hundred 97 %, of 3,200 entries ranked
+/// How many entries the essential terms are to bring for each that is asked for. In a simulation with 100,000
+/// texts of words as unlike in frequency as in a language, twelve words a question and 100 asked for, the
+/// first ten were 99.5 % those of a ranking of all entries and the hundred 97 %; 3,200 entries were ranked
 /// in place of 70,000.
-const RANKED: i64 = 40;
+const BROUGHT: i64 = 40;
 
-/// One in so many of that is enough where the next term is in more entries than all of that.
+/// One in so many of that is enough where the next term would bring more than all of that.
 const ENOUGH: i64 = 8;
 
 /// Up to how many memories are looked up with the terms, in the same index. Of more each is compared
@@ -55,12 +62,9 @@ impl Inside {
 }
 
 /// Those with any of the terms, by BM25 (k1 1.2, b 0.75). The server ranks by how often a term is
-/// there, but not by how rare it is; that is counted over what was found. Its rank of one term is a sum
-/// of 1/i² over the places, times 6/π², from which their number follows: n ≈ 1 / (π²/6 - sum) - 1/2, off
-/// by 5 % at one place and less above.
-///
-/// In a large memory the rarest terms find, and the others rank what they found: how many entries have
-/// one of those is taken from its share of the found.
+/// there, but not by how rare it is; that is counted over what was found, and where a term is not essential
+/// taken from its share of that. Its rank of one term is a sum of 1/i² over the places, times 6/π², from
+/// which their number follows: n ≈ 1 / (π²/6 - sum) - 1/2, off by 5 % at one place and less above.
 pub(super) async fn words(
     client: &Object,
     scope: &Scope,
@@ -72,12 +76,12 @@ pub(super) async fn words(
         return Ok(Vec::new());
     }
     let inside = Inside::new(&memories);
-    let most = RANKED.saturating_mul(number(limit));
-    let finds = match memories.iter().map(|it| it.items).sum::<i64>() > most {
-        true => finding(&entries(client, &inside, &scope.filter, terms, most).await?, most),
+    let most = BROUGHT.saturating_mul(number(limit));
+    let is_essential = match memories.iter().map(|it| it.items).sum::<i64>() > most {
+        true => essential(&entries(client, &inside, &scope.filter, terms, most).await?, most),
         false => vec![true; terms.len()],
     };
-    let finding = terms.iter().zip(&finds).filter(|it| *it.1).map(|it| it.0);
+    let finding = terms.iter().zip(&is_essential).filter(|it| *it.1).map(|it| it.0);
     let mut ask = Ask::new();
     ask.add("WITH found AS MATERIALIZED (SELECT i.id, i.len, i.terms FROM search_items AS i WHERE i.terms @@ (SELECT ")
         .value(inside.pattern(finding))
@@ -92,7 +96,7 @@ pub(super) async fn words(
         )
         .value(inside.memories)
         .add(
-            ")), held AS MATERIALIZED (SELECT f.id, t.number, t.finds, \
+            ")), held AS MATERIALIZED (SELECT f.id, t.number, t.essential, \
              1 / greatest(1.6449341 - 1.6449341 * ts_rank('{1,1,1,1}', f.terms, t.term), 0.001) \
              - 0.5 AS times, \
              0.25 + 0.75 * f.len / size.mean AS length \
@@ -100,12 +104,12 @@ pub(super) async fn words(
         )
         .value(terms.iter().map(|term| quoted(term)).collect::<Vec<String>>())
         .add("::text[]::tsquery[], ")
-        .value(finds)
+        .value(is_essential)
         .add(
-            "::bool[]) WITH ORDINALITY AS t (term, finds, number) ON f.terms @@ t.term), \
+            "::bool[]) WITH ORDINALITY AS t (term, essential, number) ON f.terms @@ t.term), \
              word AS (SELECT number, \
-             count(*) * CASE WHEN finds THEN 1 ELSE size.items / size.found END AS entries \
-             FROM held, size GROUP BY number, finds, size.items, size.found), \
+             count(*) * CASE WHEN essential THEN 1 ELSE size.items / size.found END AS entries \
+             FROM held, size GROUP BY number, essential, size.items, size.found), \
              weight AS (SELECT number, ln(1 + (greatest(size.items - entries, 0) + 0.5) \
              / (entries + 0.5)) AS weight FROM word, size) \
              SELECT held.id FROM held JOIN weight USING (number) GROUP BY held.id \
@@ -131,27 +135,29 @@ async fn entries(
     );
     inside.narrow(&mut ask);
     ask.narrow(filter)
-        .add(&format!(" LIMIT {most} + 1) AS few) FROM UNNEST("))
+        .add(" LIMIT ")
+        .value(most + 1)
+        .add(") AS few) FROM UNNEST(")
         .value(patterns)
         .add("::text[]::tsquery[]) WITH ORDINALITY AS t (pattern, number) ORDER BY t.number");
     ask.rows(client).await
 }
 
-/// Which terms find: the rarest, until they are in `most` entries, or in an eighth of that and the
-/// next is in more than all of that. One finds always.
-fn finding(entries: &[i64], most: i64) -> Vec<bool> {
+/// Which terms are essential: the rarest, until they are in `most` entries, or in an eighth of that where
+/// the next is in more than all of that. One is always.
+fn essential(entries: &[i64], most: i64) -> Vec<bool> {
     let mut rarest: Vec<(i64, usize)> = entries.iter().copied().zip(0..).collect();
     rarest.sort_unstable();
-    let mut finds = vec![false; entries.len()];
+    let mut essential = vec![false; entries.len()];
     let mut sum = 0;
     for (entries, term) in rarest {
         if sum >= if entries > most { most / ENOUGH } else { most } {
             break;
         }
-        finds[term] = true;
+        essential[term] = true;
         sum += entries;
     }
-    finds
+    essential
 }
 
 fn any(quoted: impl Iterator<Item = String>) -> String {
@@ -169,13 +175,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rarest_terms_find_until_they_are_in_enough_entries() {
-        assert_eq!(finding(&[3, 900, 0, 200], 1_000), [true; 4]);
-        assert_eq!(finding(&[800, 900, 300, 950], 1_000), [true, false, true, false]);
-        // Of one that is in more than what is ranked, an eighth of that is enough.
-        assert_eq!(finding(&[1_001, 124], 1_000), [true; 2]);
-        assert_eq!(finding(&[1_001, 125], 1_000), [false, true]);
-        assert_eq!(finding(&[1_000, 125], 1_000), [true; 2]);
-        assert_eq!(finding(&[1_001, 1_001], 1_000), [true, false]);
+    fn the_rarest_terms_are_essential_until_they_are_in_enough_entries() {
+        assert_eq!(essential(&[3, 900, 0, 200], 1_000), [true; 4]);
+        assert_eq!(essential(&[800, 900, 300, 950], 1_000), [true, false, true, false]);
+        // Of one that is in more than all that is to be brought, an eighth of that is enough.
+        assert_eq!(essential(&[1_001, 124], 1_000), [true; 2]);
+        assert_eq!(essential(&[1_001, 125], 1_000), [false, true]);
+        assert_eq!(essential(&[1_000, 125], 1_000), [true; 2]);
+        assert_eq!(essential(&[1_001, 1_001], 1_000), [true, false]);
     }
 }

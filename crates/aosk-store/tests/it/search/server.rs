@@ -120,6 +120,7 @@ fn a_graph_is_made_in_512_mb_or_in_what_the_server_gives_if_need_be_without_work
         for (given, taken, workers) in
             [("64MB", "512MB", "2"), ("600MB", "600MB", "2"), ("1TB", "1TB", "0")]
         {
+            // Without this a small table gets no workers.
             let least = if workers == "0" { "0" } else { "8MB" };
             let options = options();
             let database = format!("roomy_{}", options.schema);
