@@ -106,28 +106,31 @@ impl Client {
         }
     }
 
-    /// How the daemon is.
-    pub(super) async fn status(&mut self) -> Result<Status, Error> {
+    /// How the daemon is; `None` where it has gone meanwhile.
+    pub(super) async fn status(&mut self) -> Result<Option<Status>, Error> {
         match self.ask(&Ask::Status, ANSWER).await {
-            Ok(Answer::Status(status)) => Ok(status),
+            Ok(Answer::Status(status)) => Ok(Some(status)),
+            Err(Fault::Gone(_)) => Ok(None),
             Ok(other) => Err(self.unexpected(other)),
             Err(fault) => Err(self.silent(&fault)),
         }
     }
 
-    /// How quotas and devices stand, and who waits for them.
-    pub(super) async fn standings(&mut self) -> Result<Standings, Error> {
+    /// How quotas and devices stand, and who waits for them; `None` where it has gone meanwhile.
+    pub(super) async fn standings(&mut self) -> Result<Option<Standings>, Error> {
         match self.ask(&Ask::Standings, ANSWER).await {
-            Ok(Answer::Standings(standings)) => Ok(*standings),
+            Ok(Answer::Standings(standings)) => Ok(Some(*standings)),
+            Err(Fault::Gone(_)) => Ok(None),
             Ok(other) => Err(self.unexpected(other)),
             Err(fault) => Err(self.silent(&fault)),
         }
     }
 
-    /// Lets an owner use that much from now on.
-    pub(super) async fn limit(&mut self, owner: QuotaOwner, limits: Limits) -> Result<(), Error> {
+    /// Lets an owner use that much from now on; whether the daemon heard.
+    pub(super) async fn limit(&mut self, owner: QuotaOwner, limits: Limits) -> Result<bool, Error> {
         match self.ask(&Ask::Limit { owner, limits }, ANSWER).await {
-            Ok(Answer::Limited) => Ok(()),
+            Ok(Answer::Limited) => Ok(true),
+            Err(Fault::Gone(_)) => Ok(false),
             Ok(other) => Err(self.unexpected(other)),
             Err(fault) => Err(self.silent(&fault)),
         }

@@ -105,7 +105,9 @@ pub(crate) async fn hear(settings: &Settings, screen: &Screen) -> Result<(u32, b
 /// The processes that a daemon cannot go on with; none where no daemon answers.
 pub(crate) async fn broken(settings: &Settings) -> Result<Vec<Broken>, Error> {
     match Client::connect(&Place::of(&settings.data_dir)?, &settings.same_store).await? {
-        Some(mut client) if client.speaks() => Ok(client.status().await?.broken),
+        Some(mut client) if client.speaks() => {
+            Ok(client.status().await?.map(|status| status.broken).unwrap_or_default())
+        }
         _ => Ok(Vec::new()),
     }
 }
@@ -114,7 +116,7 @@ pub(crate) async fn broken(settings: &Settings) -> Result<Vec<Broken>, Error> {
 pub(crate) async fn standings(settings: &Settings) -> Result<Option<Standings>, Error> {
     match Client::connect(&Place::of(&settings.data_dir)?, &settings.same_store).await? {
         Some(client) if !client.speaks() => Err(reach::foreign(&client)),
-        Some(mut client) => client.standings().await.map(Some),
+        Some(mut client) => client.standings().await,
         None => Ok(None),
     }
 }
@@ -125,14 +127,19 @@ pub(crate) async fn limit(
     (owner, limits): (&QuotaOwner, Limits),
     screen: &Screen,
 ) -> Result<Hearer, Error> {
-    match reach::look(settings, screen).await? {
-        Found::Daemon(client) if !client.speaks() => Err(reach::foreign(&client)),
-        Found::Daemon(mut client) => {
-            client.limit(owner.clone(), limits).await?;
-            Ok(Hearer::Daemon(client.daemon.os_pid))
+    loop {
+        match reach::look(settings, screen).await? {
+            Found::Daemon(client) if !client.speaks() => return Err(reach::foreign(&client)),
+            Found::Daemon(mut client) => {
+                let os_pid = client.daemon.os_pid;
+                if client.limit(owner.clone(), limits).await? {
+                    return Ok(Hearer::Daemon(os_pid));
+                }
+                reach::wait_until_gone(&settings.data_dir, os_pid).await?;
+            }
+            Found::Run(owner) => return Ok(Hearer::Run(owner)),
+            Found::Nobody => return Ok(Hearer::Nobody),
         }
-        Found::Run(owner) => Ok(Hearer::Run(owner)),
-        Found::Nobody => Ok(Hearer::Nobody),
     }
 }
 
@@ -187,9 +194,14 @@ async fn run(
 
 async fn start(args: &DaemonStart, settings: &Settings, screen: &Screen) -> Result<Exit, Error> {
     let launch = args.idle_stop.map_or_else(Launch::default, |idle_stop| Launch { idle_stop });
-    let (mut client, started) = reach::ensure(settings, launch, screen).await?;
-    let os_pid = client.daemon.os_pid;
-    let status = client.status().await?;
+    let (os_pid, started, status) = loop {
+        let (mut client, started) = reach::ensure(settings, launch, screen).await?;
+        let os_pid = client.daemon.os_pid;
+        if let Some(status) = client.status().await? {
+            break (os_pid, started, status);
+        }
+        reach::wait_until_gone(&settings.data_dir, os_pid).await?;
+    };
     if started {
         screen.err.wrapped(&format!(
             "Started the daemon (process {os_pid}); {}.",

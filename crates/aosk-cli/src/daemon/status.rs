@@ -55,16 +55,11 @@ pub(super) async fn status(
     let Settings { data_dir: dir, same_store: same, .. } = settings;
     refuse_file(dir)?;
     let place = Place::of(dir)?;
-    let mut found = match reach::look(settings, screen).await? {
-        Found::Daemon(client) => Some(client),
+    let found = match reach::look(settings, screen).await? {
+        Found::Daemon(client) if !client.speaks() => return Err(reach::foreign(&client)),
+        // One that is killed between its hello and its answer runs no more.
+        Found::Daemon(mut client) => client.status().await?.map(|status| (client, status)),
         Found::Run(_) | Found::Nobody => None,
-    };
-    let status = match &mut found {
-        Some(client) if !client.speaks() => {
-            return Err(reach::foreign(client));
-        }
-        Some(client) => Some(client.status().await?),
-        None => None,
     };
     let owner = owner(dir)?;
     if args.json {
@@ -72,13 +67,12 @@ pub(super) async fn status(
             &place,
             settings.store.shown(dir),
             found.as_ref(),
-            status.as_ref(),
             owner.as_ref(),
         ))?)?;
     } else {
-        match (&found, &status) {
-            (Some(client), Some(status)) => tell(client, status, screen)?,
-            _ => screen.out.line(&match &owner {
+        match &found {
+            Some((client, status)) => tell(client, status, screen)?,
+            None => screen.out.line(&match &owner {
                 Some(Owner { os_pid, command, .. }) => {
                     format!("No daemon runs; process {os_pid} ({command}) owns the store.")
                 }
@@ -92,13 +86,13 @@ pub(super) async fn status(
 fn report<'a>(
     place: &Place,
     store: String,
-    client: Option<&'a Client>,
-    status: Option<&'a Status>,
+    found: Option<&'a (Client, Status)>,
     owner: Option<&'a Owner>,
 ) -> Report<'a> {
-    let daemon = client.map(|client| &client.daemon);
+    let daemon = found.map(|(client, _)| &client.daemon);
+    let status = found.map(|(_, status)| status);
     Report {
-        running: client.is_some(),
+        running: found.is_some(),
         os_pid: daemon.map(|daemon| daemon.os_pid),
         version: daemon.map(|daemon| daemon.version.as_str()),
         build: daemon.map(|daemon| daemon.build.as_str()),

@@ -50,8 +50,8 @@ fn impostor(path: &Path, line: String) -> Receiver<Value> {
                 continue;
             };
             let ask: Value = serde_json::from_str(&ask).expect("JSON");
-            if ask["ask"] == "standings" {
-                // Whoever lists processes asks that and does without an answer.
+            if ask["ask"] == "standings" || ask["ask"] == "status" {
+                // As one that is killed before it answers.
                 continue;
             }
             let answer = match ask["ask"].as_str() {
@@ -272,6 +272,16 @@ fn a_newer_daemon_is_left_alone() {
     // To stop is the same in every protocol.
     assert_eq!(world.run(&["daemon", "stop"]).code, Some(0));
     assert_eq!(asked.try_recv(), Ok(json!({"ask": "stop"})));
+}
+
+#[test]
+fn a_daemon_that_is_killed_before_it_answers_runs_no_more() {
+    let world = World::with(&says("hi"));
+    let _asked = impostor(&world.data().join("aosk.sock"), hello(1, env!("CARGO_PKG_VERSION")));
+    assert!(world.daemon().is_none());
+    let said = world.run(&["daemon", "status"]);
+    assert!(said.out.starts_with("No daemon runs"), "{said:?}");
+    assert_eq!(said.code, Some(1), "{said:?}");
 }
 
 #[test]
